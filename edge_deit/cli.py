@@ -1,0 +1,24 @@
+"""The console script `edge-deit`: the same commands as `python -m edge_deit.NAME`."""
+
+from __future__ import annotations
+
+from edge_deit._console import new_app, run
+from edge_deit.doctor import doctor
+from edge_deit.export import export
+from edge_deit.finetune import finetune
+from edge_deit.predict import predict
+
+__all__ = ["app", "main"]
+
+app = new_app("Turn a trained DeiT into the files a phone runs, and check them.")
+for command in (export, predict, finetune, doctor):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point."""
+    run(app, "edge-deit")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""The deployment form: the same function as the float DeiT, written the way phone runtimes like it.
+
+An exact rewrite for batch size 1 and a fixed image size:
+
+* the attention scale 1 / sqrt(d) is folded into the query's weights, q, k and v are three Linears,
+  heads are the batch of a rank-3 matrix product, softmax is a plain softmax;
+* the projection that removes the mean over D, I - 1 1^T / D, is folded into every writer of the
+  residual stream (patch embedding, tokens and positions, `proj`, `fc2`), so the stream always has mean
+  zero and LayerNorm reduces to x * rsqrt(mean(x^2) + eps);
+* that mean is a Linear(D, 1) with weight 1/D and bias eps, an operator every backend has;
+* LayerNorm's scale and shift are folded into the Linear that reads it;
+* prefix tokens are added through the position table: patches are padded with zero rows in front and
+  one table that already holds token + position is added, so there is no concatenation;
+* both heads of a distilled model are one Linear over its two tokens.
+
+No tensor has a rank above 4. `tests/test_deploy.py` proves the equality over random configurations.
+
+Shapes: N tokens, T prefix tokens, D width, h heads, d = D / h, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_deit.config import DeiTConfig
+from edge_deit.model import Attention, Block, DeiT
+
+__all__ = ["DeployDeiT", "deploy", "quantizable_layers"]
+
+
+class RMSNorm(nn.Module):
+    """x * rsqrt(mean(x^2) + eps), the mean taken by a Linear of constant weight."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.mean_square = nn.Linear(dim, 1)
+        with torch.no_grad():
+            self.mean_square.weight.fill_(1 / dim)
+            self.mean_square.bias.fill_(eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean: Tensor = self.mean_square(x * x)  # (1, N, 1)
+        return x * torch.rsqrt(mean)  # (1, N, D)
+
+
+class DeployAttention(nn.Module):
+    """Attention with separate q, k, v; the scale is inside q."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.num_heads, self.head_dim = config.num_heads, dim // config.num_heads
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(-1, self.num_heads, self.head_dim).transpose(0, 1)  # (h, N, d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self._split(self.q(x)), self._split(self.k(x)), self._split(self.v(x))
+        weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, N, N)
+        heads = torch.bmm(weights, v).transpose(0, 1)  # (N, h, d)
+        out: Tensor = self.proj(heads.reshape(1, -1, self.num_heads * self.head_dim))
+        return out  # (1, N, D)
+
+
+class DeployMlp(nn.Module):
+    """Two Linears with GELU between them."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(self.act(self.fc1(x)))
+        return out  # (1, N, D)
+
+
+class DeployBlock(nn.Module):
+    """Pre-norm block over a residual stream of mean zero."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(config.embed_dim, config.layer_norm_eps)
+        self.attn = DeployAttention(config)
+        self.norm2 = RMSNorm(config.embed_dim, config.layer_norm_eps)
+        self.mlp = DeployMlp(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))  # (1, N, D)
+        x = x + self.mlp(self.norm2(x))  # (1, N, D)
+        return x
+
+
+class DeployDeiT(nn.Module):
+    """DeiT in deployment form: (1, 3, H, W) pixels -> (1, K) logits, or (1, N, D) tokens."""
+
+    token_table: Tensor
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, size = config.embed_dim, config.patch_size
+        self.patch_embed = nn.Conv2d(config.in_channels, dim, size, stride=size)
+        self.register_buffer("token_table", torch.zeros(1, config.num_tokens, dim))
+        self.blocks = nn.ModuleList(DeployBlock(config) for _ in range(config.depth))
+        self.norm = RMSNorm(dim, config.layer_norm_eps)
+        self.read_tokens = 2 if config.distillation_head else 1
+        if config.num_classes:
+            self.head = nn.Linear(self.read_tokens * dim, config.num_classes)
+        else:
+            self.scale = nn.Parameter(torch.ones(dim))
+            self.shift = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patch_embed(pixels).flatten(2).transpose(1, 2)  # (1, P, D)
+        x = F.pad(patches, (0, 0, self.config.num_prefix_tokens, 0)) + self.token_table  # (1, N, D)
+        for block in self.blocks:
+            x = block(x)
+        if not self.config.num_classes:
+            normed: Tensor = self.norm(x)
+            return normed * self.scale + self.shift  # (1, N, D)
+        read = self.norm(x[:, : self.read_tokens])  # (1, 1 or 2, D)
+        logits: Tensor = self.head(read.flatten(1))
+        return logits  # (1, K)
+
+
+def deploy(model: DeiT) -> DeployDeiT:
+    """Rewrite a float DeiT into its deployment form; the argument is not changed.
+
+    Weights are folded in float64, so that the rewrite itself adds no rounding to speak of.
+    """
+    config = model.config
+    form = DeployDeiT(config).double()
+    source = DeiT(config).double()
+    source.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        _fold_embedding(form, source)
+        for target, block in zip(form.blocks, source.blocks, strict=True):
+            assert isinstance(target, DeployBlock)
+            assert isinstance(block, Block)
+            _fold_block(target, block)
+        _fold_head(form, source)
+    return form.float().eval()
+
+
+def quantizable_layers(model: nn.Module) -> list[str]:
+    """Names of the layers that integer precisions quantise, in the order of the graph.
+
+    The Linear(D, 1) inside each norm is not among them: its output spans several decades, and its
+    quantisation alone destroys the model.
+    """
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and not name.endswith("mean_square")
+    ]
+
+
+def _centre(weight: Tensor) -> Tensor:
+    """Remove the mean over the first dimension, the one that writes to the residual stream."""
+    return weight - weight.mean(dim=0, keepdim=True)
+
+
+def _bias(layer: nn.Linear | nn.Conv2d) -> Tensor:
+    return layer.bias if layer.bias is not None else layer.weight.new_zeros(len(layer.weight))
+
+
+def _write(layer: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    layer.weight.copy_(weight)
+    assert layer.bias is not None
+    layer.bias.copy_(bias)
+
+
+def _write_after_norm(layer: nn.Linear, weight: Tensor, bias: Tensor, norm: nn.LayerNorm) -> None:
+    """W (g * n + s) + b = (W g) n + (W s + b)."""
+    _write(layer, weight * norm.weight, weight @ norm.bias + bias)
+
+
+def _fold_embedding(form: DeployDeiT, source: DeiT) -> None:
+    proj = source.patch_embed.proj
+    _write(form.patch_embed, _centre(proj.weight), _centre(_bias(proj)))
+    tokens: list[Tensor] = [source.cls_token]
+    if form.config.distilled:
+        tokens.append(source.dist_token)
+    table = source.pos_embed.clone()
+    table[:, : len(tokens)] += torch.cat(tokens, dim=1)
+    form.token_table.copy_(table - table.mean(dim=-1, keepdim=True))
+
+
+def _fold_block(target: DeployBlock, block: Block) -> None:
+    _fold_attention(target.attn, block.attn, block.norm1)
+    _write_after_norm(target.mlp.fc1, block.mlp.fc1.weight, _bias(block.mlp.fc1), block.norm2)
+    _write(target.mlp.fc2, _centre(block.mlp.fc2.weight), _centre(_bias(block.mlp.fc2)))
+
+
+def _fold_attention(target: DeployAttention, attn: Attention, norm: nn.LayerNorm) -> None:
+    weights, biases = attn.qkv.weight.chunk(3), _bias(attn.qkv).chunk(3)
+    scales = (target.head_dim**-0.5, 1.0, 1.0)
+    layers = (target.q, target.k, target.v)
+    for layer, weight, bias, scale in zip(layers, weights, biases, scales, strict=True):
+        _write_after_norm(layer, scale * weight, scale * bias, norm)
+    _write(target.proj, _centre(attn.proj.weight), _centre(_bias(attn.proj)))
+
+
+def _fold_head(form: DeployDeiT, source: DeiT) -> None:
+    if not form.config.num_classes:
+        form.scale.copy_(source.norm.weight)
+        form.shift.copy_(source.norm.bias)
+        return
+    heads = [source.head, source.head_dist] if form.config.distillation_head else [source.head]
+    scale, shift = source.norm.weight, source.norm.bias
+    weight = torch.cat([head.weight * scale / len(heads) for head in heads], dim=1)
+    bias = torch.stack([head.weight @ shift + head.bias for head in heads]).mean(dim=0)
+    _write(form.head, weight, bias)

@@ -1,0 +1,32 @@
+"""The targets, one literal table; a target's packages are imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from edge_deit.errors import EdgeDeitError
+from exporters.target import ExportRequest, Runner, Target
+
+__all__ = ["TARGETS", "ExportRequest", "Runner", "Target", "target"]
+
+TARGETS: Final[dict[str, str]] = {
+    "executorch": "exporters.executorch",
+    "coreml": "exporters.coreml",
+    "tflite": "exporters.tflite",
+    "onnx": "exporters.onnx",
+}
+"""Target name -> module whose `TARGET` describes it. The modules import no heavy package at the top."""
+
+
+def target(name: str) -> Target:
+    """The target called `name`.
+
+    Raises:
+        EdgeDeitError: there is no such target; the message lists those there are.
+    """
+    if name not in TARGETS:
+        raise EdgeDeitError(f"unknown target {name!r}; choose one of: {', '.join(TARGETS)}, all")
+    found = importlib.import_module(TARGETS[name]).TARGET
+    assert isinstance(found, Target)
+    return found

@@ -1,0 +1,56 @@
+"""The check that ends every export: the artefact against the float model, on real photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge_deit.errors import EdgeDeitError
+from edge_deit.metrics import Closeness, closeness
+from edge_deit.quantize import Scheme
+from exporters.target import Runner
+
+__all__ = ["MIN_COSINE_FLOAT", "MIN_COSINE_INT8", "check_parity", "float_outputs"]
+
+MIN_COSINE_FLOAT = 0.99
+MIN_COSINE_INT8 = 0.9
+
+
+def float_outputs(model: nn.Module, pixels: Tensor) -> np.ndarray:
+    """The float model's outputs for (M, 3, H, W) pixels, one photo at a time."""
+    with torch.inference_mode():
+        outputs = torch.cat([model(pixels[i : i + 1]) for i in range(len(pixels))])
+    return np.asarray(outputs.numpy())
+
+
+def check_parity(
+    runner: Runner,
+    pixels: Tensor,
+    reference: np.ndarray,
+    scheme: Scheme,
+    *,
+    classes: bool,
+    on_photo: Callable[[], None] = lambda: None,
+) -> Closeness:
+    """Run the artefact on the photos and compare.
+
+    Raises:
+        EdgeDeitError: an output that is not finite or not alike; the worst photo's cosine must reach
+            0.99 for float and 0.9 for integer precisions.
+    """
+    outputs = []
+    for index in range(len(pixels)):
+        outputs.append(np.asarray(runner(pixels[index : index + 1].numpy())))
+        on_photo()
+    result = closeness(reference, np.concatenate(outputs), classes=classes)
+    floor = MIN_COSINE_INT8 if scheme.quantised else MIN_COSINE_FLOAT
+    if not result.cosine >= floor:
+        raise EdgeDeitError(
+            f"the exported file is wrong: cosine {result.cosine:.4f} with the float model on the worst "
+            f"of {result.images} photos, at least {floor} is expected"
+            + ("; try more --calibration photos or --keep-float" if scheme.quantised else "")
+        )
+    return result

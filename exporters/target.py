@@ -1,0 +1,88 @@
+"""The seam between the core and the exporters: a target is data and a few functions."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from edge_deit.dataset import CalibrationSet
+from edge_deit.errors import EdgeDeitError
+from edge_deit.quantize import Precision, Scheme
+
+__all__ = ["ExportRequest", "Runner", "Target"]
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """All that an exporter is told.
+
+    `model` is the deployment form (eval, float32, batch 1), `example` pixels (1, 3, H, W),
+    `calibration` the photos whose ranges a static scheme takes (None when it needs none), `output` the
+    file or folder to write, which does not exist yet. `metadata` is text that the format may carry
+    inside the file: `labels` (one a line), `preprocessing` (JSON), `author`, `license`,
+    `description`, `version`. `backend` is one of the target's `backends`.
+    """
+
+    model: nn.Module
+    example: Tensor
+    scheme: Scheme
+    calibration: CalibrationSet | None
+    output: Path
+    backend: str
+    input_name: str = "pixels"
+    output_name: str = "logits"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class Runner(Protocol):
+    """An artefact that is loaded and can be called."""
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """One output format.
+
+    `requires` maps each import name to the distribution that brings it. `backends` lists what may
+    execute the file, the default first. `runs_on` returns None when the target's real runtime works
+    on this machine, otherwise one line that says why not and what stands in.
+    """
+
+    name: str
+    suffix: str
+    extra: str
+    requires: Mapping[str, str]
+    precisions: tuple[Precision, ...]
+    backends: tuple[str, ...]
+    export: Callable[[ExportRequest], Path]
+    load_runner: Callable[[Path, int], Runner]
+    runs_on: Callable[[], str | None]
+
+    def missing(self) -> list[str]:
+        """Distributions that this target needs and this environment lacks."""
+        found = importlib.util.find_spec
+        return [dist for module, dist in self.requires.items() if found(module) is None]
+
+    def check(self, precision: str) -> None:
+        """Refuse a precision that the format cannot hold, or a target whose packages are absent.
+
+        Raises:
+            EdgeDeitError: with the precisions there are, or the command that installs the packages.
+        """
+        if precision not in self.precisions:
+            raise EdgeDeitError(
+                f"target {self.name} has no {precision}; it has: {', '.join(self.precisions)}"
+            )
+        if missing := self.missing():
+            raise EdgeDeitError(
+                f"target {self.name} needs {', '.join(missing)}: pip install 'edge-deit[{self.extra}]'"
+            )

@@ -1,0 +1,97 @@
+"""Fixtures shared by the tests: tiny models, generated photos, and the real folder where there is one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from edge_deit.checkpoint import save_checkpoint
+from PIL import Image
+
+from edge_deit.config import DeiTConfig
+from edge_deit.model import DeiT
+from edge_deit.preprocess import PreprocessSpec
+
+TINY = DeiTConfig(image_size=64, embed_dim=64, depth=2, num_heads=2, mlp_dim=128, num_classes=10)
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def random_model(config: DeiTConfig, seed: int = 0) -> DeiT:
+    """A DeiT whose every parameter is random, norms and biases too, so that nothing is trivially zero."""
+    torch.manual_seed(seed)
+    model = DeiT(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of generated photos, eight each."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (folder / label).mkdir()
+        for index in range(8):
+            coarse = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            image = Image.fromarray(coarse).resize((90, 70), Image.Resampling.BICUBIC)
+            image.save(folder / label / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint file of a distilled 64-pixel model with ten classes."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    model = random_model(replace(TINY, distilled=True, distillation_head=True))
+    spec = PreprocessSpec(resize_size=72, crop_size=64)
+    save_checkpoint(path, model, spec, tuple(f"class {index}" for index in range(10)), half=False)
+    return path
+
+
+CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command_line() -> CommandLine:
+    """Runs `python -m edge_deit.ARGUMENTS` as a user would."""
+
+    def call(
+        module: str, *arguments: object, **settings: object
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"edge_deit.{module}", *map(str, arguments)]
+        environment = {**os.environ, "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            env=environment,
+            cwd=ROOT,
+            **settings,  # type: ignore[call-overload]
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder with a real DeiT-tiny and labelled photos."""
+    folder = os.environ.get("EDGE_DEIT_REAL")
+    if not folder:
+        pytest.skip("EDGE_DEIT_REAL is not set: no real weights and photos on this machine")
+    return Path(folder)

@@ -1,0 +1,109 @@
+"""The whole command on a small model: every target and precision, on photos, against torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CommandLine
+from edge_deit.checkpoint import load_checkpoint
+
+from edge_deit.dataset import list_photos
+from edge_deit.manifest import read_manifest
+from edge_deit.metrics import closeness
+from edge_deit.preprocess import load_pixels
+from exporters import TARGETS, target
+from exporters.parity import float_outputs
+
+PAIRS = [(name, precision) for name in TARGETS for precision in target(name).precisions]
+
+
+@pytest.fixture(scope="module")
+def artefacts(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, photos: Path) -> Path:
+    """One run of the command for all targets and precisions."""
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("artefacts")
+    command = [sys.executable, "-m", "edge_deit.export", "--target", "all"]
+    for precision in ("fp32", "fp16", "int8", "int8-dynamic"):
+        command += ["--precision", precision]
+    command += ["--weights", str(tiny_weights), "--calibration", str(photos)]
+    command += ["--output", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout, encoding="utf-8")
+    (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
+    return folder
+
+
+def find(folder: Path, name: str, precision: str) -> Path:
+    (path,) = folder.glob(f"*.{precision}{target(name).suffix}")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_artefact_matches_the_float_model(
+    name: str, precision: str, artefacts: Path, tiny_weights: Path, photos: Path
+) -> None:
+    artefact = find(artefacts, name, precision)
+    manifest = read_manifest(artefact)
+    runner = target(name).load_runner(artefact, 1)
+    model = load_checkpoint(str(tiny_weights)).model
+    loaded = [load_pixels(p.path, manifest.preprocess_spec) for p in list_photos(photos)]
+    pixels = torch.from_numpy(np.concatenate(loaded))
+    outputs = np.concatenate([runner(photo.numpy()) for photo in pixels.split(1)])
+    result = closeness(float_outputs(model, pixels), outputs, classes=True)
+    if precision == "fp32":
+        assert result.max_abs <= 1e-3
+    assert result.cosine >= {"fp32": 0.9999, "fp16": 0.999}.get(precision, 0.95)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_manifest_says_what_the_file_is(name: str, precision: str, artefacts: Path) -> None:
+    manifest = read_manifest(find(artefacts, name, precision))
+    assert (manifest.target, manifest.precision) == (name, precision)
+    assert manifest.input["name"] == "pixels"
+    assert manifest.input["shape"] == [1, 3, 64, 64]
+    assert manifest.output["name"] == "logits"
+    assert manifest.labels[9] == "class 9"
+    assert (manifest.calibration is not None) == (precision == "int8")
+    assert manifest.parity["cosine"] > 0.9
+
+
+@pytest.mark.slow
+def test_output_is_a_table_without_noise(artefacts: Path) -> None:
+    text = (artefacts / "stdout.txt").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if any(name in line for name in TARGETS)]
+    assert len([row for row in rows if "│" in row]) == len(PAIRS)
+    notes = (artefacts / "stderr.txt").read_text(encoding="utf-8").splitlines()
+    assert all("left out" in line or str(artefacts) in line for line in notes), notes
+
+
+@pytest.mark.slow
+def test_predict_prints_what_the_runner_says(
+    artefacts: Path, photos: Path, command_line: CommandLine
+) -> None:
+    artefact = find(artefacts, "onnx", "int8")
+    image = photos / "dog" / "1.png"
+    result = command_line("predict", artefact, image, "--json")
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(result.stdout)
+    pixels = load_pixels(image, read_manifest(artefact).preprocess_spec)
+    logits = target("onnx").load_runner(artefact, 2)(pixels)[0]
+    assert [entry["index"] for entry in row["top"]] == np.argsort(-logits)[:5].tolist()
+    assert row["top"][0]["logit"] == pytest.approx(float(logits.max()), abs=1e-5)
+    assert row["top"][0]["label"] == f"class {logits.argmax()}"
+
+
+@pytest.mark.slow
+def test_doctor_lists_every_target(command_line: CommandLine) -> None:
+    result = command_line("doctor")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert all(name in result.stdout for name in TARGETS)

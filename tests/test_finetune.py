@@ -1,0 +1,130 @@
+"""Fine-tuning: it learns, a resumed run equals an uninterrupted one, teachers are heard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, CommandLine, random_model
+from edge_deit.checkpoint import load_checkpoint
+from torch import nn
+
+from edge_deit.dataset import list_photos
+from edge_deit.errors import EdgeDeitError
+from edge_deit.model import DeiT
+from edge_deit.preprocess import PreprocessSpec
+from edge_deit.train import Recipe, accuracy, load_teacher, train
+
+SPEC = PreprocessSpec(resize_size=64, crop_size=64)
+RECIPE = Recipe(epochs=4, batch_size=4, learning_rate=1e-3, flip=False)
+DISTILLED = replace(TINY, num_classes=2, distilled=True, distillation_head=True)
+
+
+def fresh(seed: int = 0) -> DeiT:
+    torch.manual_seed(seed)
+    return DeiT(DISTILLED)
+
+
+def test_learns_the_training_photos(photos: Path, tmp_path: Path) -> None:
+    model = fresh()
+    found = list_photos(photos)
+    recipe = replace(RECIPE, epochs=40, min_crop_area=0.95, label_smoothing=0.0)
+    train(model, found, SPEC, recipe, state_path=tmp_path / "state.pt", workers=0)
+    assert accuracy(model, found, SPEC) == 1.0
+
+
+def test_resumed_run_equals_an_uninterrupted_one(photos: Path, tmp_path: Path) -> None:
+    found = list_photos(photos)
+    whole = fresh()
+    train(whole, found, SPEC, RECIPE, state_path=tmp_path / "whole.pt", workers=0)
+
+    def interrupt(step: int, steps: int, loss: float) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    state = tmp_path / "parts.pt"
+    first = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        train(first, found, SPEC, RECIPE, state_path=state, workers=0, on_step=interrupt)
+    second = fresh(seed=9)
+    train(second, found, SPEC, RECIPE, state_path=state, resume=True, workers=0)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], value)
+
+
+def test_resume_refuses_another_recipe(photos: Path, tmp_path: Path) -> None:
+    found, state = list_photos(photos), tmp_path / "state.pt"
+    train(fresh(), found, SPEC, replace(RECIPE, epochs=1), state_path=state, workers=0)
+    with pytest.raises(EdgeDeitError, match="another epochs, learning_rate"):
+        train(
+            fresh(), found, SPEC, replace(RECIPE, learning_rate=1e-4), state_path=state,
+            resume=True, workers=0,
+        )  # fmt: skip
+
+
+class Constant(nn.Module):
+    """A teacher that always says class 1."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        says = torch.tensor([-4.0, 4.0]) + 0 * pixels.mean()
+        return says.expand(pixels.shape[0], 2)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize("suffix", [".pt2", ".pt"])
+def test_distillation_head_follows_the_teacher(
+    kind: str, suffix: str, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"teacher{suffix}"
+    if suffix == ".pt2":
+        dims = ({0: torch.export.Dim("batch", max=64)},)
+        example = (torch.zeros(2, 3, 64, 64),)
+        torch.export.save(torch.export.export(Constant(), example, dynamic_shapes=dims), path)
+    else:
+        torch.jit.trace(Constant(), torch.zeros(2, 3, 64, 64)).save(path)
+    model = fresh()
+    recipe = replace(RECIPE, epochs=10, distillation=kind)
+    train(
+        model, list_photos(photos), SPEC, recipe, teacher=load_teacher(path),
+        state_path=tmp_path / "state.pt", workers=0,
+    )  # fmt: skip
+    with torch.inference_mode():
+        _, dist_logits = model.heads(torch.randn(4, 3, 64, 64))
+    assert (dist_logits.argmax(1) == 1).all()
+
+
+def test_teacher_of_other_classes_is_refused(photos: Path, tmp_path: Path) -> None:
+    teacher = random_model(replace(TINY, num_classes=5))
+    with pytest.raises(EdgeDeitError, match="both need the same classes"):
+        train(
+            fresh(), list_photos(photos), SPEC, replace(RECIPE, distillation="hard"),
+            teacher=teacher, state_path=tmp_path / "state.pt", workers=0,
+        )  # fmt: skip
+
+
+def test_unreadable_teacher(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    path.write_bytes(b"nothing")
+    with pytest.raises(EdgeDeitError, match="neither an ExportedProgram"):
+        load_teacher(path)
+
+
+@pytest.mark.slow
+def test_command_adapts_a_checkpoint_to_new_classes(
+    photos: Path, tiny_weights: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    result = command_line(
+        "finetune", "--data", photos, "--val", photos, "--weights", tiny_weights,
+        "--output", tmp_path, "--epochs", 1.5, "--batch-size", 4, "--workers", 0,
+        "--distillation", "none",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    tuned = load_checkpoint(str(tmp_path / "model.safetensors"))
+    assert tuned.labels == ("cat", "dog")
+    assert tuned.config.num_classes == 2
+    figures = json.loads((tmp_path / "accuracy.json").read_text(encoding="utf-8"))
+    assert figures["images"] == 16
+    assert f"top-1 {100 * figures['top1']:.2f} %" in result.stdout

@@ -1,0 +1,104 @@
+"""Manifests: round trip, hashes, and refusal of what does not belong together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge_deit.errors import EdgeDeitError
+from edge_deit.manifest import (
+    SCHEMA,
+    Manifest,
+    hash_path,
+    manifest_path,
+    read_manifest,
+    size_of,
+    write_manifest,
+)
+from edge_deit.preprocess import PreprocessSpec
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    path = tmp_path / "model.int8.onnx"
+    path.write_bytes(b"weights")
+    manifest = Manifest(
+        schema=SCHEMA,
+        artefact=path.name,
+        sha256=hash_path(path),
+        size_bytes=size_of(path),
+        target="onnx",
+        backend="cpu",
+        precision="int8",
+        model="deit_tiny",
+        task="classification",
+        config={},
+        weights={"source": "bundled", "sha256": "0"},
+        input={"name": "pixels", "shape": [1, 3, 224, 224], "dtype": "float32"},
+        output={"name": "logits", "shape": [1, 10], "dtype": "float32"},
+        preprocessing=PreprocessSpec().to_json(),
+        labels=["Übergröße"],
+        scheme={"precision": "int8"},
+        calibration=None,
+        parity={},
+        tools={},
+    )
+    write_manifest(manifest, manifest_path(path))
+    return path
+
+
+def test_round_trip(artefact: Path) -> None:
+    manifest = read_manifest(artefact)
+    assert manifest.labels == ["Übergröße"]
+    assert manifest.preprocess_spec == PreprocessSpec()
+    assert manifest.size_bytes == 7
+
+
+def test_changed_artefact(artefact: Path) -> None:
+    artefact.write_bytes(b"weight")
+    with pytest.raises(EdgeDeitError, match="sha256 differs"):
+        read_manifest(artefact)
+
+
+def test_missing_artefact_and_manifest(artefact: Path) -> None:
+    with pytest.raises(EdgeDeitError, match="does not exist"):
+        read_manifest(artefact.with_name("other.onnx"))
+    manifest_path(artefact).unlink()
+    with pytest.raises(EdgeDeitError, match="is missing; export"):
+        read_manifest(artefact)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "schema None"),
+        ('{"schema": 999}', "schema 999, this version reads"),
+        (f'{{"schema": {SCHEMA}}}', "lacks or adds artefact"),
+    ],
+)
+def test_manifest_of_another_kind(artefact: Path, text: str, message: str) -> None:
+    manifest_path(artefact).write_text(text, encoding="utf-8")
+    with pytest.raises(EdgeDeitError, match=message):
+        read_manifest(artefact)
+
+
+def test_nan_is_never_written(artefact: Path) -> None:
+    before = manifest_path(artefact).read_text(encoding="utf-8")
+    broken = replace(read_manifest(artefact), parity={"cosine": float("nan")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_manifest(broken, manifest_path(artefact))
+    assert manifest_path(artefact).read_text(encoding="utf-8") == before
+    assert json.loads(before)["schema"] == SCHEMA
+
+
+def test_folder_hash_sees_names_and_contents(tmp_path: Path) -> None:
+    for folder, name, text in (("a", "x", "1"), ("b", "x", "2"), ("c", "y", "1"), ("d", "x", "1")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(text, encoding="utf-8")
+    hashes = [hash_path(tmp_path / folder) for folder in "abcd"]
+    assert hashes[0] == hashes[3]
+    assert len(set(hashes)) == 3
