@@ -77,10 +77,13 @@ def read_metadata(path: Path) -> dict[str, str]:
     from google.protobuf.message import DecodeError
 
     _check_exists(path)
+    broken = f"{path} is cut short or no .onnx file; export it again"
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        raise EdgeDeitError(f"{path} is cut short or no .onnx file; export it again") from error
+        raise EdgeDeitError(broken) from error
+    if not model.graph.node:  # an empty file decodes to an empty model
+        raise EdgeDeitError(broken)
     return {entry.key: entry.value for entry in model.metadata_props}
 
 

@@ -1,0 +1,371 @@
+"""ExecuTorch: one `.pte` file for XNNPACK (Arm and x86 processors) or Core ML (iPhone, iPad, Mac).
+
+XNNPACK takes the whole deployment form as a single subgraph in every precision (`delegation` counts
+it). What each precision means here:
+
+* `fp32`: float throughout.
+* `int8`: the scheme's layers compute int8 x int8 -> int8; weights symmetric per output channel, inputs
+  and outputs asymmetric per tensor with the calibration photos' min/max. XNNPACK's static kernels also
+  write int8, so outputs are quantised too. Everything between the layers is float.
+* `int8-dynamic`: the same weights and float outputs; a Linear's input is quantised at run time, one
+  range a token. The patch embedding stays float: it has 3 % of the weights at most, and its input range
+  would be one for the whole photo.
+
+The Core ML delegate has `fp32` (weights and arithmetic, so the GPU and the CPU execute it) and `int8` (the
+same layers, the float rest in fp16, for the Neural Engine too); iOS 17 or macOS 14 at least. Core ML
+has no dynamic ranges. Such a file is written on any system and executed on Apple's only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge_deit.dataset import CalibrationSet
+from edge_deit.errors import EdgeDeitError
+from exporters.target import ExportRequest, Runner, Target
+
+__all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
+
+_LAYER_OPERATORS: Final = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
+_METHOD_PREFIX: Final = "get_"  # get_labels, get_preprocessing: methods that return a text
+_COREML_BACKEND: Final = "CoreMLBackend"  # the delegate's name inside a file
+_MIN_SCALE: Final = 2.0**-20  # a smaller step could leave the range of XNNPACK's requantisation
+
+# Start of a file: 4 bytes of flatbuffer root, `ET12`, then the extended header: `eh00`, its length,
+# and the program's size, the segments' offset and, from 32 bytes on, the segments' size.
+_HEADER: Final = struct.Struct("<4x2s2s4sIQQQ")
+
+
+def export(request: ExportRequest) -> Path:
+    """Write `request.output`.
+
+    Sources: torch.export; torchao's PT2E quantisation; executorch.exir.to_edge_transform_and_lower.
+
+    Raises:
+        EdgeDeitError: int8 without calibration photos, a backend that is not offered, or a precision that
+            the Core ML delegate does not have.
+    """
+    from executorch.exir import to_edge_transform_and_lower
+
+    scheme, backend = request.scheme, request.backend
+    if backend not in TARGET.backends:
+        raise EdgeDeitError(
+            f"target executorch has no backend {backend!r}; it has: {', '.join(TARGET.backends)}"
+        )
+    if backend == "coreml" and scheme.precision == "int8-dynamic":
+        raise EdgeDeitError(
+            "Core ML has no dynamic int8; choose --precision int8, or the backend xnnpack"
+        )
+    if scheme.needs_calibration and not request.calibration:
+        raise EdgeDeitError("int8 needs calibration photos: --calibration DIR")
+    model = _quantise(request) if scheme.quantised else request.model
+    with torch.no_grad():
+        program = torch.export.export(model, (request.example,), strict=True)
+    manager = to_edge_transform_and_lower(
+        program,
+        partitioner=[_partitioner(backend, scheme.quantised)],
+        constant_methods=_constant_methods(request.metadata),
+    )
+    request.output.write_bytes(manager.to_executorch().buffer)
+    return request.output
+
+
+def delegation(path: Path) -> tuple[int, list[str]]:
+    """How many subgraphs a file hands to its backend, and the operators that stay outside.
+
+    Raises:
+        EdgeDeitError: not a whole `.pte` file.
+    """
+    from executorch.exir._serialize._program import deserialize_pte_binary
+    from executorch.exir.schema import DelegateCall, KernelCall
+
+    _check_whole(path)
+    program = deserialize_pte_binary(path.read_bytes()).program
+    (plan,) = [plan for plan in program.execution_plan if plan.name == "forward"]
+    steps = [step.instr_args for chain in plan.chains for step in chain.instructions or []]
+    outside = [plan.operators[step.op_index] for step in steps if isinstance(step, KernelCall)]
+    count = sum(isinstance(step, DelegateCall) for step in steps)
+    return count, [operator.name for operator in outside]
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts embedded in a file, by name.
+
+    Raises:
+        EdgeDeitError: not a whole `.pte` file.
+    """
+    program = _load_program(path)
+    names = sorted(name for name in program.method_names if name.startswith(_METHOD_PREFIX))
+    return {
+        name.removeprefix(_METHOD_PREFIX): str(program.load_method(name).execute([])[0])
+        for name in names
+    }
+
+
+def load_runner(path: Path, threads: int) -> Runner:
+    """Load a file into ExecuTorch's runtime.
+
+    Raises:
+        EdgeDeitError: the runtime is absent, the file is missing, cut short or invalid, or its delegate
+            does not exist on this machine.
+    """
+    if (reason := runs_on()) is not None:
+        raise EdgeDeitError(reason)
+    runner = _PteRunner(path, threads)
+    runner.load()
+    return runner
+
+
+def runs_on() -> str | None:
+    """None when ExecuTorch's runtime is installed, otherwise why the file cannot be run here."""
+    if (
+        importlib.util.find_spec("executorch") is None
+        or importlib.util.find_spec("executorch.extension.pybindings._C") is None
+    ):
+        return "ExecuTorch's runtime is not installed: pip install 'edge-deit[executorch]'"
+    return None
+
+
+# Running
+
+
+class _ThreadPool:
+    """The one thread pool that all loaded methods of the process share."""
+
+    generation = 0
+
+    @classmethod
+    def resize(cls, threads: int) -> None:
+        """Make it `threads` wide; methods loaded before then point to a pool that is gone."""
+        from executorch.extension.pybindings import portable_lib
+
+        if portable_lib._threadpool_get_thread_count() != threads:
+            portable_lib._unsafe_reset_threadpool(threads)
+            cls.generation += 1
+
+
+@dataclass
+class _PteRunner:
+    """A file's `forward`, loaded again whenever the thread pool under it was replaced."""
+
+    path: Path
+    threads: int
+    method: Any = None
+    generation: int = -1
+
+    def load(self) -> None:
+        """Load `forward` for a pool of `threads`."""
+        _ThreadPool.resize(self.threads)
+        if self.method is None or self.generation != _ThreadPool.generation:
+            self.method = _load_forward(self.path)
+            self.generation = _ThreadPool.generation
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        self.load()
+        (result,) = self.method.execute(
+            [torch.from_numpy(np.ascontiguousarray(pixels, np.float32))]
+        )
+        return np.asarray(result.numpy(), dtype=np.float32)
+
+
+def _load_program(path: Path) -> Any:
+    from executorch.runtime import Runtime
+
+    _check_whole(path)
+    try:
+        return Runtime.get().load_program(path.read_bytes())
+    except RuntimeError as error:
+        raise _not_a_program(path, error) from error
+
+
+def _load_forward(path: Path) -> Any:
+    from executorch.runtime import Runtime
+
+    program = _load_program(path)
+    if "forward" not in program.method_names:
+        raise _not_a_program(path, "it has no method called forward")
+    try:
+        return program.load_method("forward")
+    except RuntimeError as error:
+        available = Runtime.get().backend_registry.is_available(_COREML_BACKEND)
+        if not available and _COREML_BACKEND.encode() in path.read_bytes():
+            raise EdgeDeitError(
+                f"{path} is for the Core ML delegate, which runs on macOS and iOS only; "
+                "export with the backend xnnpack to run it here"
+            ) from error
+        raise _not_a_program(path, error) from error
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a file that is shorter than its own header says.
+
+    The runtime checks the program but not the weights behind it, and reads past the end.
+    """
+    if not path.is_file():
+        raise EdgeDeitError(f"{path} does not exist")
+    with path.open("rb") as stream:
+        start = stream.read(_HEADER.size)
+    if len(start) < _HEADER.size:
+        raise _not_a_program(path, "it is too short")
+    magic, _, extended, length, program_size, offset, segments_size = _HEADER.unpack(start)
+    if magic != b"ET" or extended != b"eh00":
+        raise _not_a_program(path, "its first bytes are wrong")
+    if length < _HEADER.size - 8:  # written before the segments' size was
+        segments_size = 0
+    if path.stat().st_size < max(program_size, offset + segments_size):
+        raise _not_a_program(path, "it is cut short")
+
+
+def _not_a_program(path: Path, reason: object) -> EdgeDeitError:
+    line = str(reason).splitlines()[0] if str(reason) else "unreadable"
+    return EdgeDeitError(f"{path} is not an ExecuTorch program: export it again ({line})")
+
+
+# Lowering
+
+
+def _partitioner(backend: str, quantised: bool) -> Any:
+    """What decides which operators the backend takes."""
+    if backend == "xnnpack":
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+        return XnnpackPartitioner()
+    import coremltools as ct
+    from executorch.backends.apple.coreml.compiler import CoreMLBackend
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    specs = CoreMLBackend.generate_compile_specs(
+        compute_unit=ct.ComputeUnit.ALL,
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=ct.precision.FLOAT16 if quantised else ct.precision.FLOAT32,
+        model_type=CoreMLBackend.MODEL_TYPE.MODEL,
+    )
+    return CoreMLPartitioner(compile_specs=specs)
+
+
+def _constant_methods(metadata: Mapping[str, str]) -> dict[str, str]:
+    """`get_labels` and the like: methods without arguments that return a text."""
+    return {f"{_METHOD_PREFIX}{name}": text for name, text in metadata.items()}
+
+
+# Quantisation
+
+
+def _quantise(request: ExportRequest) -> nn.Module:
+    """The model with quantise and dequantise operators around the scheme's layers."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    scheme, model = request.scheme, request.model
+    layers = scheme.quantised_layers(model)
+    if not scheme.needs_calibration:
+        layers = [name for name in layers if isinstance(model.get_submodule(name), nn.Linear)]
+    with torch.no_grad():
+        graph = torch.export.export(model, (request.example,), strict=True).module()
+        prepared = prepare_pt2e(graph, _quantiser(layers, request))
+        for pixels in _ranges_from(request):
+            prepared(pixels)
+        converted: nn.Module = convert_pt2e(prepared)
+    return converted
+
+
+def _ranges_from(request: ExportRequest) -> CalibrationSet | list[Tensor]:
+    """The photos that are run to find ranges; the dynamic scheme sees one to size its weights."""
+    if request.scheme.needs_calibration and request.calibration is not None:
+        return request.calibration
+    return [request.example]
+
+
+def _quantiser(layers: list[str], request: ExportRequest) -> Any:
+    """Marks exactly the named layers, and no operator between them."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    dynamic = not request.scheme.needs_calibration
+    activation = _activation_spec(dynamic=dynamic, unsigned=request.backend == "coreml")
+    weight = _weight_spec()
+    output = activation if request.backend == "xnnpack" and not dynamic else None
+    wanted = set(layers)
+
+    class NamedLayers(Quantizer):  # type: ignore[misc]
+        """A layer is known by the name of its weight."""
+
+        def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+            for node in model.graph.nodes:
+                if node.target not in _LAYER_OPERATORS:
+                    continue
+                if str(node.args[1].target).removesuffix(".weight") not in wanted:
+                    continue
+                node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
+                    input_qspec_map={node.args[0]: activation, node.args[1]: weight},
+                    output_qspec=output,
+                    _annotated=True,
+                )
+            return model
+
+        def validate(self, model: torch.fx.GraphModule) -> None:
+            """Every name must have been found.
+
+            Raises:
+                EdgeDeitError: the exported graph lacks a layer.
+            """
+            marked = sum(Q_ANNOTATION_KEY in node.meta for node in model.graph.nodes)
+            if marked != len(wanted):
+                raise EdgeDeitError(
+                    f"the exported graph has {marked} of the {len(wanted)} layers to quantise; "
+                    "install the tested packages: pip install 'edge-deit[executorch]'"
+                )
+
+    return NamedLayers()
+
+
+def _activation_spec(*, dynamic: bool, unsigned: bool) -> Any:
+    """Asymmetric, per tensor (per token when dynamic); Core ML wants them unsigned."""
+    from torchao.quantization.pt2e import MinMaxObserver, PlaceholderObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    observer = PlaceholderObserver if dynamic else MinMaxObserver
+    return QuantizationSpec(
+        dtype=torch.uint8 if unsigned else torch.int8,
+        quant_min=0 if unsigned else -128,
+        quant_max=255 if unsigned else 127,
+        qscheme=torch.per_tensor_affine,
+        is_dynamic=dynamic,
+        observer_or_fake_quant_ctr=observer.with_args(eps=_MIN_SCALE),
+    )
+
+
+def _weight_spec() -> Any:
+    """Symmetric, -127 to 127, one scale an output channel."""
+    from torchao.quantization.pt2e import PerChannelMinMaxObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=_MIN_SCALE),
+    )
+
+
+TARGET: Final = Target(
+    name="executorch",
+    suffix=".pte",
+    extra="executorch",
+    requires={"executorch": "executorch", "torchao": "torchao"},
+    precisions=("fp32", "int8", "int8-dynamic"),
+    backends=("xnnpack", "coreml"),
+    export=export,
+    load_runner=load_runner,
+    runs_on=runs_on,
+)

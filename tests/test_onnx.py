@@ -1,0 +1,203 @@
+"""ONNX: parity, names, metadata and size of exported files; damaged ones are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_deit._quiet import quiet
+from edge_deit.config import DeiTConfig
+from edge_deit.dataset import CalibrationSet
+from edge_deit.deploy import deploy, quantizable_layers
+from edge_deit.errors import EdgeDeitError
+from edge_deit.metrics import closeness
+from edge_deit.model import DeiT
+from edge_deit.quantize import Precision, Scheme
+from exporters import onnx as onnx_target
+from exporters.target import ExportRequest
+
+if missing := onnx_target.TARGET.missing():
+    pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
+
+CONFIGS = {
+    "plain": DeiTConfig(depth=2, image_size=64, num_classes=10),
+    "distilled": DeiTConfig(
+        depth=2, image_size=64, num_classes=10, distilled=True, distillation_head=True
+    ),
+    "features": DeiTConfig(depth=2, image_size=64, num_classes=0),
+}
+METADATA = {"labels": "T-shirt\nÄrmel", "preprocessing": '{"crop_size": 64}', "author": ""}
+MIN_COSINE = {"fp32": 0.99999, "int8": 0.95, "int8-dynamic": 0.95}
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic")
+
+
+def fresh_model(kind: str) -> DeiT:
+    """A seeded model whose weights are large enough for its outputs to differ between images."""
+    torch.manual_seed(0)
+    model = DeiT(CONFIGS[kind]).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def images(count: int, seed: int) -> torch.Tensor:
+    """(count, 3, 64, 64) normally distributed pixels."""
+    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def export(folder: Path, kind: str, scheme: Scheme) -> Path:
+    """The exported file of one model and scheme."""
+    calibration = CalibrationSet(images(8, seed=1), sha256="", source="test")
+    request = ExportRequest(
+        model=deploy(fresh_model(kind)),
+        example=images(1, seed=2),
+        scheme=scheme,
+        calibration=calibration if scheme.needs_calibration else None,
+        output=folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.onnx",
+        backend="cpu",
+        output_name="features" if kind == "features" else "logits",
+        metadata=METADATA,
+    )
+    with quiet():
+        return onnx_target.TARGET.export(request)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for the whole module."""
+    return tmp_path_factory.mktemp("onnx")
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> dict[Precision, Path]:
+    """The plain model's file in each precision."""
+    return {precision: export(folder, "plain", Scheme(precision)) for precision in PRECISIONS}
+
+
+def outputs_of(path: Path, pixels: torch.Tensor) -> np.ndarray:
+    """The file's outputs, one image at a time."""
+    with quiet():
+        runner = onnx_target.TARGET.load_runner(path, 1)
+        return np.concatenate([runner(image.numpy()) for image in pixels.split(1)])
+
+
+def integer_matrices(path: Path) -> int:
+    """How many int8 weight matrices or kernels the graph uses."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    names = {
+        entry.name
+        for entry in graph.initializer
+        if entry.data_type == onnx.TensorProto.INT8 and len(entry.dims) > 1
+    }
+    return sum(name in names for node in graph.node for name in node.input)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_outputs_are_those_of_the_float_model(
+    folder: Path, kind: str, precision: Precision
+) -> None:
+    path = export(folder, kind, Scheme(precision))
+    pixels = images(4, seed=3)
+    with torch.inference_mode():
+        reference = fresh_model(kind)(pixels).numpy()
+    result = closeness(reference, outputs_of(path, pixels), classes=kind != "features")
+    assert result.cosine >= MIN_COSINE[precision]
+    if precision == "fp32":
+        assert result.max_abs <= 1e-4
+
+
+def test_names_and_metadata(plain: dict[Precision, Path]) -> None:
+    import onnx
+
+    for path in plain.values():
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model, full_check=True)
+        (source,), (result,) = model.graph.input, model.graph.output
+        assert (source.name, result.name) == ("pixels", "logits")
+        assert [size.dim_value for size in source.type.tensor_type.shape.dim] == [1, 3, 64, 64]
+        assert [size.dim_value for size in result.type.tensor_type.shape.dim] == [1, 10]
+        assert not any(entry.external_data for entry in model.graph.initializer)
+        assert list(path.parent.glob(f"{path.name}*")) == [path]
+        assert onnx_target.read_metadata(path) == METADATA
+    names = [node.name for node in onnx.load(plain["fp32"]).graph.node]
+    assert len(names) == len(set(names))
+    assert set(quantizable_layers(deploy(fresh_model("plain")))) <= set(names)
+
+
+@pytest.mark.parametrize(("precision", "floats"), [("int8", 0), ("int8-dynamic", 1)])
+def test_only_the_layers_of_the_scheme_are_integer(
+    folder: Path, plain: dict[Precision, Path], precision: Precision, floats: int
+) -> None:
+    """The dynamic form leaves the convolution in float."""
+    layers = quantizable_layers(deploy(fresh_model("plain")))
+    assert integer_matrices(plain[precision]) == len(layers) - floats
+    kept = export(folder, "plain", Scheme(precision, ("blocks.0.mlp.*", "head")))
+    assert integer_matrices(kept) == len(layers) - floats - 3
+    assert kept.stat().st_size > plain[precision].stat().st_size
+
+
+def test_static_int8_is_small(plain: dict[Precision, Path]) -> None:
+    assert plain["int8"].stat().st_size < 0.3 * plain["fp32"].stat().st_size
+
+
+def test_layers_with_equal_weights_are_told_apart(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = fresh_model("plain")
+    model.blocks[1].load_state_dict(model.blocks[0].state_dict())
+    request = ExportRequest(
+        model=deploy(model),
+        example=images(1, seed=2),
+        scheme=Scheme("int8-dynamic"),
+        calibration=None,
+        output=folder / "equal.onnx",
+        backend="cpu",
+    )
+    with quiet():
+        path = onnx_target.TARGET.export(request)
+    pixels = images(2, seed=3)
+    with torch.inference_mode():
+        reference = model(pixels).numpy()
+    assert closeness(reference, outputs_of(path, pixels), classes=True).cosine >= 0.95
+
+
+def test_static_int8_without_photos_is_refused(folder: Path) -> None:
+    request = ExportRequest(
+        model=deploy(fresh_model("plain")),
+        example=images(1, seed=2),
+        scheme=Scheme("int8"),
+        calibration=None,
+        output=folder / "none.onnx",
+        backend="cpu",
+    )
+    with pytest.raises(EdgeDeitError, match="calibration"):
+        onnx_target.TARGET.export(request)
+    assert not request.output.exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.00001, 0.1, 0.5, 0.9, 0.999999])
+def test_a_file_cut_short_is_refused(
+    tmp_path: Path, plain: dict[Precision, Path], share: float
+) -> None:
+    content = plain["int8"].read_bytes()
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(EdgeDeitError, match=r"broken\.onnx"):
+        onnx_target.TARGET.load_runner(broken, 1)
+    with pytest.raises(EdgeDeitError, match=r"broken\.onnx"):
+        onnx_target.read_metadata(broken)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    other = tmp_path / "photo.onnx"
+    other.write_bytes(b"\x89PNG\r\n\x1a\n" * 100)
+    with pytest.raises(EdgeDeitError, match=r"photo\.onnx"):
+        onnx_target.TARGET.load_runner(other, 1)
+    with pytest.raises(EdgeDeitError, match="does not exist"):
+        onnx_target.TARGET.load_runner(tmp_path / "absent.onnx", 1)
