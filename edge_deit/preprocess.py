@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -32,6 +34,18 @@ _RESAMPLE: Final = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_UNREADABLE: Final = (  # what Pillow's readers raise on broken files
+    UnidentifiedImageError,
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +74,14 @@ class PreprocessSpec:
             raise EdgeDeitError(f"crop_rounding is {self.crop_rounding!r}: half-even or floor")
         if self.resample not in _RESAMPLE:
             raise EdgeDeitError(f"resample is {self.resample!r}; one of {', '.join(_RESAMPLE)}")
-        if min(self.resize_size, self.crop_size) < 1:
-            raise EdgeDeitError("resize_size and crop_size must be at least 1")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise EdgeDeitError("mean and std need three values each, std all positive")
+        for name in ("resize_size", "crop_size"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise EdgeDeitError(
+                    f"{name} is {getattr(self, name)!r}; it must be a whole number, 1 up"
+                )
+        finite = all(math.isfinite(value) for value in (*self.mean, *self.std))
+        if len(self.mean) != 3 or len(self.std) != 3 or not finite or min(self.std) <= 0:
+            raise EdgeDeitError("mean and std need three finite values each, std all positive")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the manifest."""
@@ -100,18 +118,17 @@ def load_image(path: Path) -> Image.Image:
     """Read a photo as upright 8-bit RGB.
 
     EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted;
-    transparency is dropped (the colour below it counts), as Hugging Face's `convert_to_rgb` does.
+    transparency is dropped (the colour below it counts), as timm's and torchvision's loaders do.
 
     Raises:
         EdgeDeitError: missing, empty, truncated or not an image; the message names the file.
     """
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright)
+            return _to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise EdgeDeitError(f"image {path} does not exist") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         raise EdgeDeitError(f"image {path} cannot be read: {error}") from error
     except Image.DecompressionBombError as error:
         raise EdgeDeitError(f"image {path} is too large: {error}") from error
@@ -119,10 +136,11 @@ def load_image(path: Path) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image).astype(np.uint32)
+        values = np.asarray(image).astype(np.int64)  # 16 bits, whatever their byte order
         return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point images have no defined range; save it as 8 or 16 bit")
+    image.info.pop("transparency", None)  # a palette's; Pillow would warn that it is dropped
     return image.convert("RGB")
 
 
@@ -171,7 +189,7 @@ def normalise(rgb: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
     """(H, W, 3) uint8 -> (3, H, W) float32, (x / 255 - mean) / std in float32 arithmetic."""
     mean = np.asarray(spec.mean, np.float32)
     std = np.asarray(spec.std, np.float32)
-    scaled = rgb.astype(np.float32) * np.float32(1 / 255)
+    scaled = rgb.astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1))
 
 

@@ -1,204 +1,254 @@
-"""Core ML: an ML Program in an `.mlpackage`, float32, float16 or W8A8."""
+"""Core ML: one `.mlpackage` holding an ML Program for iPhone, iPad and Mac.
+
+What each precision means here:
+
+* `fp32`: float32 weights and arithmetic, which the CPU and the GPU execute; iOS 15, macOS 12.
+* `fp16`: float16 weights and arithmetic, which the Neural Engine takes too; iOS 16, macOS 13.
+* `int8`: the scheme's layers have int8 weights, symmetric per output channel, and their inputs pass
+  through uint8, asymmetric per tensor with the calibration photos' min/max; everything else is
+  float16; iOS 17, macOS 14.
+
+Core ML has no ranges that are found at run time, so there is no `int8-dynamic`. Input and output are
+float32 in every precision. The file can be written on any system; off macOS it is checked by
+`exporters.mil_reference`, which follows the file's declared types but is not Core ML.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import sys
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 from edge_deit.errors import EdgeDeitError
+from exporters import mil_reference
 from exporters.target import ExportRequest, Runner, Target
 
 __all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
 
 _LAYER_OPERATORS: Final = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
-_TEXTS: Final = ("labels", "preprocessing")  # entries of user_defined_metadata
-_MIN_SCALE: Final = 2**-12
+_MIN_SCALE: Final = 2.0**-14  # the smallest normal float16; scales are stored as float16
+_PRECISIONS: Final = {  # arithmetic and oldest system, as coremltools names them
+    "fp32": ("FLOAT32", "iOS15"),
+    "fp16": ("FLOAT16", "iOS16"),
+    "int8": ("FLOAT16", "iOS17"),
+}
+_FIELDS: Final = {  # field of the specification's metadata, attribute of coremltools' model
+    "author": ("author", "author"),
+    "license": ("license", "license"),
+    "description": ("shortDescription", "short_description"),
+    "version": ("versionString", "version"),
+}
+_DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"  # ties operators to PyTorch nodes
 
 
 def export(request: ExportRequest) -> Path:
-    """Write the package `request.output`.
+    """Write the folder `request.output`.
 
-    The input is a float32 MultiArray, not an image: Core ML's own image scaling is not Pillow's, and
-    pixels that are prepared as the model was trained match Python's. fp32 computes in float32 (iOS 15),
-    fp16 in float16 (iOS 16), int8 has int8 weights per output channel, uint8 activations per tensor
-    (minimum and maximum over the photos) and float16 elsewhere (iOS 17).
-
-    Sources: coremltools' `convert`; torchao's PT2E.
+    Sources: coremltools.convert of a torch.export program; torchao's PT2E quantisation.
 
     Raises:
-        EdgeDeitError: int8 without calibration photos.
+        EdgeDeitError: a precision that Core ML does not have, int8 without calibration photos, or an
+            exported graph that lacks a layer of the scheme.
     """
     import coremltools as ct
 
-    program = torch.export.export(request.model, (request.example,), strict=True)
-    if request.scheme.quantised:
-        module = _quantise(program.module(), request)
-        program = torch.export.export(module, (request.example,), strict=True)
-    targets = {"fp32": ct.target.iOS15, "fp16": ct.target.iOS16, "int8": ct.target.iOS17}
-    exact = request.scheme.precision == "fp32"
+    precision = request.scheme.precision
+    if precision not in _PRECISIONS:
+        raise EdgeDeitError(
+            f"target coreml has no {precision}; it has: {', '.join(TARGET.precisions)}"
+        )
+    if request.scheme.needs_calibration and not request.calibration:
+        raise EdgeDeitError("int8 needs calibration photos: --calibration DIR")
+    model = _quantise(request) if request.scheme.quantised else request.model
+    arithmetic, system = _PRECISIONS[precision]
+    with torch.no_grad():
+        program = torch.export.export(model, (request.example,), strict=True)
     shape = tuple(request.example.shape)
-    package = ct.convert(
+    converted = ct.convert(
         program.run_decompositions({}),
+        convert_to="mlprogram",
         inputs=[ct.TensorType(name=request.input_name, shape=shape, dtype=np.float32)],
         outputs=[ct.TensorType(name=request.output_name, dtype=np.float32)],
-        minimum_deployment_target=targets[request.scheme.precision],
-        compute_precision=ct.precision.FLOAT32 if exact else ct.precision.FLOAT16,
-        convert_to="mlprogram",
+        compute_precision=getattr(ct.precision, arithmetic),
+        minimum_deployment_target=getattr(ct.target, system),
         skip_model_load=True,
     )
-    _describe(package, request)
-    package.save(str(request.output))
+    _describe(converted, request)
+    converted.save(str(request.output))
+    (request.output / _DEBUG_FILE).unlink(missing_ok=True)
     return request.output
 
 
-def _describe(package: Any, request: ExportRequest) -> None:
-    """What Xcode shows and an app can read."""
-    texts = request.metadata
-    package.author = texts.get("author", "")
-    package.license = texts.get("license", "")
-    package.short_description = texts.get("description", "")
-    package.version = texts.get("version", "")
-    size = request.example.shape[-1]
-    package.input_description[request.input_name] = (
-        f"RGB photo as (1, 3, {size}, {size}) float32, prepared as `preprocessing` in the metadata says"
-    )
-    package.output_description[request.output_name] = (
-        "One score a class, before softmax; names in `labels`, one a line"
-        if texts.get("labels")
-        else "Final normalised tokens"
-    )
-    for name in _TEXTS:
-        package.user_defined_metadata[name] = texts.get(name, "")
-    if labels := texts.get("labels"):
-        package.user_defined_metadata["classes"] = json.dumps(labels.split("\n"), ensure_ascii=False)
-
-
 def read_metadata(path: Path) -> dict[str, str]:
-    """Labels and preprocessing of a saved package.
+    """The texts embedded in a package, by name.
 
     Raises:
-        EdgeDeitError: no whole package.
+        EdgeDeitError: not a whole `.mlpackage`.
     """
-    from exporters.mil_reference import load_spec
-
-    stored = load_spec(path).description.metadata.userDefined
-    return {name: str(stored[name]) for name in _TEXTS if name in stored}
-
-
-def _quantise(module: fx.GraphModule, request: ExportRequest) -> nn.Module:
-    """PT2E over the scheme's layers: their inputs and weights, nothing else."""
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    if not request.calibration:
-        raise EdgeDeitError("int8 needs calibration photos: --calibration DIR")
-    layers = set(request.scheme.quantised_layers(request.model))
-    prepared = prepare_pt2e(module, _quantizer(layers))
-    with torch.no_grad():
-        for photo in request.calibration:
-            prepared(photo)
-    converted: nn.Module = convert_pt2e(prepared)
-    return converted
+    metadata = mil_reference.read_specification(path).description.metadata
+    fields = {name: str(getattr(metadata, field)) for name, (field, _) in _FIELDS.items()}
+    texts = {str(name): str(text) for name, text in metadata.userDefined.items()}
+    return fields | {name: text for name, text in texts.items() if not name.startswith("com.")}
 
 
-def _quantizer(layers: set[str]) -> Any:
-    """A PT2E quantizer for exactly these layers, with the data types that Core ML's W8A8 has."""
-    from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
-    from torchao.quantization.pt2e.quantizer import (
-        QuantizationAnnotation,
-        QuantizationSpec,
-        Quantizer,
+def load_runner(path: Path, threads: int) -> Runner:
+    """Load a package into Core ML on macOS, elsewhere into the reference interpreter.
+
+    Core ML chooses its own threads.
+
+    Raises:
+        EdgeDeitError: the package is missing, incomplete or damaged, or holds an unknown operator.
+    """
+    if runs_on() is not None:
+        return mil_reference.load(path, threads)
+    import coremltools as ct
+
+    specification = mil_reference.read_specification(path)
+    try:
+        model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit.ALL)
+    except RuntimeError as error:
+        raise EdgeDeitError(f"Core ML cannot load {path}: {error}; export it again") from error
+    description = specification.description
+    return _CoreMLRunner(model, description.input[0].name, description.output[0].name)
+
+
+def runs_on() -> str | None:
+    """None on macOS, otherwise what stands in for Core ML."""
+    if platform.system() == "Darwin":
+        return None
+    return (
+        "Core ML runs only on macOS; the file is checked with reference numerics (torch), "
+        "which is not Core ML"
     )
-
-    activation = QuantizationSpec(
-        dtype=torch.uint8,
-        quant_min=0,
-        quant_max=255,
-        qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=_MIN_SCALE),
-    )
-    weight = QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=2**-20),
-    )
-
-    class LayerQuantizer(Quantizer):  # type: ignore[misc]
-        """Annotates input and weight of the chosen layers."""
-
-        def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
-            for node in model.graph.nodes:
-                if node.target in _LAYER_OPERATORS and _path(node) in layers:
-                    node.meta["quantization_annotation"] = QuantizationAnnotation(
-                        input_qspec_map={node.args[0]: activation, node.args[1]: weight},
-                        _annotated=True,
-                    )
-            return model
-
-        def validate(self, model: fx.GraphModule) -> None:
-            found = {
-                _path(node) for node in model.graph.nodes if "quantization_annotation" in node.meta
-            }
-            if lost := sorted(layers - found):
-                raise EdgeDeitError(f"layer {lost[0]} was not found in the graph to quantise")
-
-    return LayerQuantizer()
-
-
-def _path(node: fx.Node) -> str:
-    """Name of the module that a node belongs to."""
-    stack = node.meta.get("nn_module_stack")
-    return str(list(stack.values())[-1][0]) if stack else ""
 
 
 @dataclass(frozen=True)
 class _CoreMLRunner:
-    """The real runtime, on a Mac."""
+    """A model loaded by Core ML itself."""
 
     model: Any
     input_name: str
     output_name: str
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        feed = {self.input_name: np.ascontiguousarray(pixels, np.float32)}
-        return np.asarray(self.model.predict(feed)[self.output_name], np.float32)
+        result = self.model.predict({self.input_name: np.ascontiguousarray(pixels, np.float32)})
+        return np.asarray(result[self.output_name], dtype=np.float32)
 
 
-def load_runner(path: Path, threads: int) -> Runner:
-    """Core ML on macOS, reference numerics elsewhere.
+# Writing
 
-    Core ML chooses its own number of threads; `threads` holds for the reference.
 
-    Raises:
-        EdgeDeitError: no whole package, or an operator that the reference lacks.
-    """
-    from exporters.mil_reference import load_spec, reference_runner
-
-    if sys.platform != "darwin":
-        return reference_runner(path, threads)
-    import coremltools as ct
-
-    description = load_spec(path).description
-    return _CoreMLRunner(
-        ct.models.MLModel(str(path)), description.input[0].name, description.output[0].name
+def _describe(converted: Any, request: ExportRequest) -> None:
+    """Put names, texts and descriptions where Xcode and an app look for them."""
+    texts = dict(request.metadata)
+    for name, (_, attribute) in _FIELDS.items():
+        setattr(converted, attribute, texts.pop(name, ""))
+    for name, text in texts.items():
+        converted.user_defined_metadata[name] = text
+    height, width = request.example.shape[2:]
+    converted.input_description[request.input_name] = (
+        f"RGB pixels (1, 3, {height}, {width}), float32, normalised as the metadata's "
+        "`preprocessing` says"
+    )
+    converted.output_description[request.output_name] = (
+        "Logits (1, K), float32, in the order of the metadata's `labels`"
+        if request.output_name == "logits"
+        else "Final normalised tokens (1, N, D), float32"
     )
 
 
-def runs_on() -> str | None:
-    """None on macOS, elsewhere what stands in."""
-    if sys.platform == "darwin" and importlib.util.find_spec("coremltools") is not None:
-        return None
-    return "Core ML runs only on macOS; the saved package was run by reference numerics, not Core ML"
+# Quantisation
+
+
+def _quantise(request: ExportRequest) -> nn.Module:
+    """The model with quantise and dequantise operators at the inputs of the scheme's layers.
+
+    ExecuTorch's own CoreMLQuantizer matches every pattern anew for every layer name, which takes more
+    than ten minutes, and quantises the layers' outputs too.
+    """
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    assert request.calibration is not None
+    layers = request.scheme.quantised_layers(request.model)
+    with torch.no_grad():
+        graph = torch.export.export(request.model, (request.example,), strict=True).module()
+        prepared = prepare_pt2e(graph, _quantiser(layers))
+        for pixels in request.calibration:
+            prepared(pixels)
+        converted: nn.Module = convert_pt2e(prepared)
+    return converted
+
+
+def _quantiser(layers: list[str]) -> Any:
+    """Marks exactly the named layers, and no operator between them."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    activation, weight = _activation_spec(), _weight_spec()
+    wanted = set(layers)
+
+    class NamedLayers(Quantizer):  # type: ignore[misc]
+        """A layer is known by the name of its weight."""
+
+        def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+            for node in model.graph.nodes:
+                if node.target not in _LAYER_OPERATORS:
+                    continue
+                if str(node.args[1].target).removesuffix(".weight") in wanted:
+                    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
+                        input_qspec_map={node.args[0]: activation, node.args[1]: weight},
+                        _annotated=True,
+                    )
+            return model
+
+        def validate(self, model: torch.fx.GraphModule) -> None:
+            """Every name must have been found.
+
+            Raises:
+                EdgeDeitError: the exported graph lacks a layer.
+            """
+            marked = sum(Q_ANNOTATION_KEY in node.meta for node in model.graph.nodes)
+            if marked != len(wanted):
+                raise EdgeDeitError(
+                    f"the exported graph has {marked} of the {len(wanted)} layers to quantise; "
+                    "install the tested packages: pip install 'edge-deit[coreml]'"
+                )
+
+    return NamedLayers()
+
+
+def _activation_spec() -> Any:
+    """uint8, asymmetric, one range a tensor: the smallest and largest value of the photos."""
+    from torchao.quantization.pt2e import MinMaxObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    return QuantizationSpec(
+        dtype=torch.uint8,
+        quant_min=0,
+        quant_max=255,
+        qscheme=torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=_MIN_SCALE),
+    )
+
+
+def _weight_spec() -> Any:
+    """Symmetric, -127 to 127, one scale an output channel."""
+    from torchao.quantization.pt2e import PerChannelMinMaxObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=_MIN_SCALE),
+    )
 
 
 TARGET: Final = Target(

@@ -19,7 +19,6 @@ has no dynamic ranges. Such a file is written on any system and executed on Appl
 from __future__ import annotations
 
 import importlib.util
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +38,6 @@ _LAYER_OPERATORS: Final = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.
 _METHOD_PREFIX: Final = "get_"  # get_labels, get_preprocessing: methods that return a text
 _COREML_BACKEND: Final = "CoreMLBackend"  # the delegate's name inside a file
 _MIN_SCALE: Final = 2.0**-20  # a smaller step could leave the range of XNNPACK's requantisation
-
-# Start of a file: 4 bytes of flatbuffer root, `ET12`, then the extended header: `eh00`, its length,
-# and the program's size, the segments' offset and, from 32 bytes on, the segments' size.
-_HEADER: Final = struct.Struct("<4x2s2s4sIQQQ")
 
 
 def export(request: ExportRequest) -> Path:
@@ -69,7 +64,7 @@ def export(request: ExportRequest) -> Path:
         raise EdgeDeitError("int8 needs calibration photos: --calibration DIR")
     model = _quantise(request) if scheme.quantised else request.model
     with torch.no_grad():
-        program = torch.export.export(model, (request.example,), strict=True)
+        program = torch.export.export(model, (request.example,))
     manager = to_edge_transform_and_lower(
         program,
         partitioner=[_partitioner(backend, scheme.quantised)],
@@ -88,7 +83,7 @@ def delegation(path: Path) -> tuple[int, list[str]]:
     from executorch.exir._serialize._program import deserialize_pte_binary
     from executorch.exir.schema import DelegateCall, KernelCall
 
-    _check_whole(path)
+    _load_program(path)
     program = deserialize_pte_binary(path.read_bytes()).program
     (plan,) = [plan for plan in program.execution_plan if plan.name == "forward"]
     steps = [step.instr_args for chain in plan.chains for step in chain.instructions or []]
@@ -145,7 +140,7 @@ class _ThreadPool:
 
     @classmethod
     def resize(cls, threads: int) -> None:
-        """Make it `threads` wide; methods loaded before then point to a pool that is gone."""
+        """Make it `threads` wide; upstream calls this unsafe for methods that are loaded already."""
         from executorch.extension.pybindings import portable_lib
 
         if portable_lib._threadpool_get_thread_count() != threads:
@@ -159,6 +154,7 @@ class _PteRunner:
 
     path: Path
     threads: int
+    program: Any = None  # owns the bytes that the method points into
     method: Any = None
     generation: int = -1
 
@@ -166,7 +162,7 @@ class _PteRunner:
         """Load `forward` for a pool of `threads`."""
         _ThreadPool.resize(self.threads)
         if self.method is None or self.generation != _ThreadPool.generation:
-            self.method = _load_forward(self.path)
+            self.program, self.method = _load_forward(self.path)
             self.generation = _ThreadPool.generation
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -180,21 +176,22 @@ class _PteRunner:
 def _load_program(path: Path) -> Any:
     from executorch.runtime import Runtime
 
-    _check_whole(path)
+    if not path.is_file():
+        raise EdgeDeitError(f"{path} does not exist")
     try:
         return Runtime.get().load_program(path.read_bytes())
     except RuntimeError as error:
         raise _not_a_program(path, error) from error
 
 
-def _load_forward(path: Path) -> Any:
+def _load_forward(path: Path) -> tuple[Any, Any]:
     from executorch.runtime import Runtime
 
     program = _load_program(path)
     if "forward" not in program.method_names:
         raise _not_a_program(path, "it has no method called forward")
     try:
-        return program.load_method("forward")
+        return program, program.load_method("forward")
     except RuntimeError as error:
         available = Runtime.get().backend_registry.is_available(_COREML_BACKEND)
         if not available and _COREML_BACKEND.encode() in path.read_bytes():
@@ -203,26 +200,6 @@ def _load_forward(path: Path) -> Any:
                 "export with the backend xnnpack to run it here"
             ) from error
         raise _not_a_program(path, error) from error
-
-
-def _check_whole(path: Path) -> None:
-    """Refuse a file that is shorter than its own header says.
-
-    The runtime checks the program but not the weights behind it, and reads past the end.
-    """
-    if not path.is_file():
-        raise EdgeDeitError(f"{path} does not exist")
-    with path.open("rb") as stream:
-        start = stream.read(_HEADER.size)
-    if len(start) < _HEADER.size:
-        raise _not_a_program(path, "it is too short")
-    magic, _, extended, length, program_size, offset, segments_size = _HEADER.unpack(start)
-    if magic != b"ET" or extended != b"eh00":
-        raise _not_a_program(path, "its first bytes are wrong")
-    if length < _HEADER.size - 8:  # written before the segments' size was
-        segments_size = 0
-    if path.stat().st_size < max(program_size, offset + segments_size):
-        raise _not_a_program(path, "it is cut short")
 
 
 def _not_a_program(path: Path, reason: object) -> EdgeDeitError:
@@ -236,9 +213,7 @@ def _not_a_program(path: Path, reason: object) -> EdgeDeitError:
 def _partitioner(backend: str, quantised: bool) -> Any:
     """What decides which operators the backend takes."""
     if backend == "xnnpack":
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-
-        return XnnpackPartitioner()
+        return _xnnpack_partitioner()
     import coremltools as ct
     from executorch.backends.apple.coreml.compiler import CoreMLBackend
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
@@ -250,6 +225,30 @@ def _partitioner(backend: str, quantised: bool) -> Any:
         model_type=CoreMLBackend.MODEL_TYPE.MODEL,
     )
     return CoreMLPartitioner(compile_specs=specs)
+
+
+def _xnnpack_partitioner() -> Any:
+    """XNNPACK's own choice of operators, as one subgraph wherever that makes no cycle.
+
+    Its greedy merging stops at every attention whose q, k and v read one dynamically quantised tensor,
+    and would leave depth + 1 subgraphs.
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from torch.fx.passes.infra.partitioner import Partition
+    from torch.fx.passes.utils.fuser_utils import validate_partition
+
+    class OneSubgraph(XnnpackPartitioner):  # type: ignore[misc]
+        """Tries the union of all that matches first."""
+
+        def generate_partitions(self, ep: torch.export.ExportedProgram) -> list[Partition]:
+            groups = self.get_matched_nodes_from_configs(ep)
+            nodes = [node for group in groups for node in group]
+            if nodes and validate_partition(nodes):
+                return [Partition(id=0, nodes=nodes)]
+            partitions: list[Partition] = super().generate_partitions(ep)
+            return partitions
+
+    return OneSubgraph()
 
 
 def _constant_methods(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -269,7 +268,7 @@ def _quantise(request: ExportRequest) -> nn.Module:
     if not scheme.needs_calibration:
         layers = [name for name in layers if isinstance(model.get_submodule(name), nn.Linear)]
     with torch.no_grad():
-        graph = torch.export.export(model, (request.example,), strict=True).module()
+        graph = torch.export.export(model, (request.example,)).module()
         prepared = prepare_pt2e(graph, _quantiser(layers, request))
         for pixels in _ranges_from(request):
             prepared(pixels)

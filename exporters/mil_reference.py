@@ -1,16 +1,18 @@
-"""Runs a saved `.mlpackage` with torch operators, where Core ML itself is absent.
+"""Executes a saved `.mlpackage` with torch, where there is no Core ML: a check, not a runtime.
 
-These are reference numerics, not Core ML: every operator is computed in float32 and its result rounded
-to the type that the program declares, so a float16 program is computed as float16 storage would have
-it, while Core ML's own accumulation order and precision stay unknown. The program is reloaded from
-disk with its weights from the blob file, so a wrong offset or a damaged package shows.
+The package is read back from disk and each operator of its ML Program is computed in float32; the
+result is then rounded to the type that the program declares for it. That follows the file's weights,
+quantised ranges and types, overflow of float16 included. Core ML may add up in another order and may fuse
+operators, so its last bits, and its speed, are not known from here.
 
-Semantics: coremltools' MIL operator definitions (`coremltools.converters.mil.mil.ops.defs`).
+Source: coremltools' MIL operator definitions (`coremltools.converters.mil.mil.ops.defs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,30 +25,28 @@ from torch.nn import functional as F
 from edge_deit.errors import EdgeDeitError
 from exporters.target import Runner
 
-__all__ = ["OPERATORS", "Step", "load_spec", "reference_runner", "run_steps"]
+__all__ = ["OPERATORS", "decode", "load", "read_specification"]
 
-Arguments = dict[str, Any]
+Arguments = Mapping[str, Any]
+"""Parameter name -> tensor; constants that are int32, bool or text are Python values."""
 
-_TYPES: Final = {
-    "fp16": torch.float16,
-    "fp32": torch.float32,
-    "int32": torch.int32,
-    "int16": torch.int16,
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "bool": torch.bool,
-}
+_BLOB: Final = struct.Struct("<IIQQ")  # mark, type, bytes, where the data starts in the file
+_BLOB_MARK: Final = 0xDEADBEEF
 
 
-@dataclass(frozen=True)
-class Step:
-    """One operator: what it reads (names, or constants already decoded), writes, and in which types."""
+# Operators
 
-    kind: str
-    constants: Arguments
-    reads: dict[str, str | tuple[str, ...]]
-    writes: tuple[str, ...]
-    types: tuple[torch.dtype | None, ...]
+
+def _conv(a: Arguments) -> Tensor:
+    _only("conv", "pad_type", a["pad_type"], "valid")
+    return F.conv2d(
+        a["x"],
+        a["weight"],
+        a.get("bias"),
+        stride=a["strides"],
+        dilation=a["dilations"],
+        groups=a["groups"],
+    )
 
 
 def _linear(a: Arguments) -> Tensor:
@@ -54,282 +54,391 @@ def _linear(a: Arguments) -> Tensor:
 
 
 def _matmul(a: Arguments) -> Tensor:
-    x = a["x"].mT if a.get("transpose_x") else a["x"]
-    y = a["y"].mT if a.get("transpose_y") else a["y"]
-    return torch.matmul(x, y)
+    x = a["x"].transpose(-1, -2) if a.get("transpose_x") else a["x"]
+    y = a["y"].transpose(-1, -2) if a.get("transpose_y") else a["y"]
+    product: Tensor = torch.matmul(x, y)
+    return product
 
 
-def _conv(a: Arguments) -> Tensor:
-    if a.get("pad_type", "valid") != "valid" and any(a.get("pad", [0])):
-        raise EdgeDeitError("reference numerics know convolutions without padding only")
-    strides, dilations = tuple(a.get("strides", (1, 1))), tuple(a.get("dilations", (1, 1)))
-    return F.conv2d(a["x"], a["weight"], a.get("bias"), strides, 0, dilations, a.get("groups", 1))
+def _add(a: Arguments) -> Tensor:
+    return torch.add(a["x"], a["y"])
+
+
+def _mul(a: Arguments) -> Tensor:
+    return torch.mul(a["x"], a["y"])
+
+
+def _rsqrt(a: Arguments) -> Tensor:
+    return torch.rsqrt(a["x"] + a["epsilon"])
+
+
+def _softmax(a: Arguments) -> Tensor:
+    return torch.softmax(a["x"], dim=a["axis"])
 
 
 def _gelu(a: Arguments) -> Tensor:
-    mode = a.get("mode", "EXACT")
-    if mode != "EXACT":
-        raise EdgeDeitError(f"reference numerics know gelu EXACT only, not {mode}")
+    _only("gelu", "mode", a["mode"], "EXACT")
     return F.gelu(a["x"])
 
 
-def _layer_norm(a: Arguments) -> Tensor:
-    axes = sorted(axis % a["x"].ndim for axis in a["axes"])
-    if axes != list(range(axes[0], a["x"].ndim)):
-        raise EdgeDeitError(f"reference numerics know layer_norm over the last axes only, not {axes}")
-    shape = tuple(a["x"].shape[axes[0] :])
-    return F.layer_norm(a["x"], shape, a.get("gamma"), a.get("beta"), float(a["epsilon"]))
+def _reshape(a: Arguments) -> Tensor:
+    x: Tensor = a["x"]
+    return x.reshape(a["shape"])
 
 
-def _along(scale: Tensor, ndim: int, axis: int | None) -> Tensor:
-    """Reshape a vector so that it lies along `axis` of a tensor with `ndim` dimensions."""
-    if scale.ndim == 0 or axis is None:
-        return scale
-    shape = [1] * ndim
-    shape[axis] = -1
-    return scale.reshape(shape)
-
-
-def _quantize(a: Arguments) -> Tensor:
-    """round(x / scale) + zero_point, saturated (MIL iOS17 `quantize`)."""
-    x, axis, kind = a["input"].float(), a.get("axis"), str(a["output_dtype"])
-    scale = _along(torch.as_tensor(a["scale"]).float(), x.ndim, axis)
-    zero = _along(torch.as_tensor(a.get("zero_point", 0)).float(), x.ndim, axis)
-    low, high = (0, 255) if kind == "uint8" else (-128, 127)
-    return (torch.round(x / scale) + zero).clamp(low, high)
-
-
-def _dequantize(a: Arguments) -> Tensor:
-    """(q - zero_point) * scale (MIL iOS17 `dequantize`)."""
-    q, axis = a["input"].float(), a.get("axis")
-    scale = _along(torch.as_tensor(a["scale"]).float(), q.ndim, axis)
-    zero = _along(torch.as_tensor(a.get("zero_point", 0)).float(), q.ndim, axis)
-    return (q - zero) * scale
-
-
-def _affine_constant(a: Arguments) -> Tensor:
-    """MIL iOS16 `constexpr_affine_dequantize`, the form of int8 weights."""
-    return _dequantize({**a, "input": a["quantized_data"]})
+def _transpose(a: Arguments) -> Tensor:
+    x: Tensor = a["x"]
+    return x.permute(a["perm"])
 
 
 def _pad(a: Arguments) -> Tensor:
-    if a.get("mode", "constant") != "constant":
-        raise EdgeDeitError(f"reference numerics know constant padding only, not {a['mode']}")
-    pairs = [int(value) for value in a["pad"]]
-    flat = [v for i in range(len(pairs) - 2, -1, -2) for v in (pairs[i], pairs[i + 1])]
-    return F.pad(a["x"], flat, value=float(a.get("constant_val", 0.0)))
+    """`pad` holds (before, after) pairs of the last dimensions, the outermost of them first."""
+    _only("pad", "mode", a["mode"], "constant")
+    pairs = list(zip(a["pad"][::2], a["pad"][1::2], strict=True))
+    flat = [count for pair in reversed(pairs) for count in pair]
+    return F.pad(a["x"], flat, value=float(a["constant_val"]))
 
 
-def _slice(a: Arguments) -> Tensor:
-    x, count = a["x"], a["x"].ndim
-    begin_mask = a.get("begin_mask", [False] * count)
-    end_mask = a.get("end_mask", [False] * count)
-    squeeze = a.get("squeeze_mask", [False] * count)
-    stride = a.get("stride", [1] * count)
-    index: list[slice | int] = []
-    for axis in range(count):
-        begin, end = int(a["begin"][axis]), int(a["end"][axis])
-        if squeeze[axis]:
-            index.append(begin)
-            continue
-        first = None if begin_mask[axis] else begin
-        index.append(slice(first, None if end_mask[axis] else end, int(stride[axis])))
-    return x[tuple(index)]  # type: ignore[no-any-return]
+def _slice_by_index(a: Arguments) -> Tensor:
+    x: Tensor = a["x"]
+    rank = x.dim()
+    _only("slice_by_index", "squeeze_mask", any(a.get("squeeze_mask") or ()), False)
+    absent = [False] * rank
+    begins, ends = a.get("begin_mask") or absent, a.get("end_mask") or absent
+    steps = a.get("stride") or [1] * rank
+    parts = [
+        slice(None if begins[i] else a["begin"][i], None if ends[i] else a["end"][i], steps[i])
+        for i in range(rank)
+    ]
+    return x[tuple(parts)]
 
 
-def _expand(a: Arguments) -> Tensor:
-    x = a["x"]
-    for axis in a["axes"]:
-        x = x.unsqueeze(int(axis))
-    return x  # type: ignore[no-any-return]
+def _cast(a: Arguments) -> Tensor:
+    """Rounding to the declared type does the work."""
+    x: Tensor = a["x"]
+    return x
 
 
-def _squeeze(a: Arguments) -> Tensor:
-    axes = a.get("axes")
-    return a["x"].squeeze() if axes is None else a["x"].squeeze(tuple(int(i) for i in axes))  # type: ignore[no-any-return]
+def _quantize(a: Arguments) -> Tensor:
+    """clamp(round(x / scale) + zero point), halves to even."""
+    x: Tensor = a["input"]
+    limits = torch.iinfo(torch.uint8 if a["output_dtype"] == "uint8" else torch.int8)
+    steps = torch.round(x / _along(a["scale"], x, a)) + _zero_point(a, x)
+    return steps.clamp(limits.min, limits.max)
 
 
-def _split(a: Arguments) -> tuple[Tensor, ...]:
-    sizes = a.get("split_sizes")
-    axis = int(a["axis"])
-    if sizes is None:
-        return a["x"].chunk(int(a["num_splits"]), axis)  # type: ignore[no-any-return]
-    return torch.split(a["x"], [int(size) for size in sizes], axis)  # type: ignore[no-untyped-call,no-any-return]
+def _dequantize(a: Arguments) -> Tensor:
+    x: Tensor = a["input"]
+    return (x.float() - _zero_point(a, x)) * _along(a["scale"], x, a)
 
 
-def _reshape(a: Arguments) -> Tensor:
-    x = a["x"]
-    shape = [x.shape[i] if int(size) == 0 else int(size) for i, size in enumerate(a["shape"])]
-    return x.reshape(shape)  # type: ignore[no-any-return]
+def _constexpr_affine_dequantize(a: Arguments) -> Tensor:
+    return _dequantize({**a, "input": a["quantized_data"]})
 
 
-def _same(name: str) -> Callable[[Arguments], Any]:
-    """The input unchanged; its declared type does the rest."""
-    return lambda a: a[name]
+def _along(values: Tensor, x: Tensor, a: Arguments) -> Tensor:
+    """A scalar as it is, a vector shaped to lie along `axis` of x."""
+    if values.dim() == 0:
+        return values
+    shape = [1] * x.dim()
+    shape[a["axis"]] = -1
+    return values.reshape(shape)
 
 
-OPERATORS: Final[dict[str, Callable[[Arguments], Any]]] = {
+def _zero_point(a: Arguments, x: Tensor) -> Tensor:
+    if (values := a.get("zero_point")) is None:
+        return torch.zeros(())
+    return _along(values.float(), x, a)
+
+
+def _only(operator: str, parameter: str, value: object, known: object) -> None:
+    if value != known:
+        raise EdgeDeitError(
+            f"operator {operator} with {parameter}={value} is unknown to the reference for Core ML, "
+            f"which has {parameter}={known}; run the package on macOS"
+        )
+
+
+OPERATORS: Final[dict[str, Callable[[Arguments], Tensor]]] = {
+    "add": _add,
+    "cast": _cast,
+    "constexpr_affine_dequantize": _constexpr_affine_dequantize,
+    "conv": _conv,
+    "dequantize": _dequantize,
+    "gelu": _gelu,
     "linear": _linear,
     "matmul": _matmul,
-    "conv": _conv,
-    "gelu": _gelu,
-    "layer_norm": _layer_norm,
-    "softmax": lambda a: torch.softmax(a["x"], int(a.get("axis", -1))),
-    "quantize": _quantize,
-    "dequantize": _dequantize,
-    "constexpr_affine_dequantize": _affine_constant,
-    "add": lambda a: a["x"] + a["y"],
-    "sub": lambda a: a["x"] - a["y"],
-    "mul": lambda a: a["x"] * a["y"],
-    "real_div": lambda a: a["x"] / a["y"],
-    "square": lambda a: a["x"] * a["x"],
-    "rsqrt": lambda a: torch.rsqrt(a["x"] + float(a.get("epsilon", 1e-12))),
-    "reduce_mean": lambda a: a["x"].mean(
-        tuple(int(i) for i in a["axes"]), keepdim=bool(a.get("keep_dims", False))
-    ),
-    "reshape": _reshape,
-    "transpose": lambda a: a["x"].permute([int(i) for i in a["perm"]]),
-    "concat": lambda a: torch.cat(list(a["values"]), int(a["axis"])),
+    "mul": _mul,
     "pad": _pad,
-    "slice_by_index": _slice,
-    "split": _split,
-    "expand_dims": _expand,
-    "squeeze": _squeeze,
-    "cast": _same("x"),
-    "identity": _same("x"),
+    "quantize": _quantize,
+    "reshape": _reshape,
+    "rsqrt": _rsqrt,
+    "slice_by_index": _slice_by_index,
+    "softmax": _softmax,
+    "transpose": _transpose,
 }
-"""MIL operator -> its meaning; floats arrive as float32 whatever their declared type."""
+"""Operator of an ML Program -> what computes it in float32."""
+
+_ROUND: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "fp16": lambda x: x.half().float(),
+    "fp32": lambda x: x,
+    "int8": lambda x: x.to(torch.int8),
+    "uint8": lambda x: x.to(torch.uint8),
+}
+"""Declared type -> rounding; floats stay float32 tensors that hold only values of their type."""
 
 
-def load_spec(path: Path) -> Any:
-    """The package's protobuf description.
-
-    Raises:
-        EdgeDeitError: no whole package.
-    """
-    import coremltools as ct
-
-    if not (path / "Manifest.json").is_file():
-        raise EdgeDeitError(f"{path} is not a Core ML package: export it again")
-    try:
-        return ct.models.MLModel(str(path), skip_model_load=True).get_spec()
-    except (RuntimeError, ValueError, OSError, TypeError) as error:
-        raise EdgeDeitError(f"{path} cannot be read ({error}); export it again") from error
+# Running
 
 
-def _program(path: Path, spec: Any) -> Any:
-    from coremltools.converters.mil.frontend.milproto.load import load
+@dataclass(frozen=True)
+class _Value:
+    """The name of a value that an earlier step computes."""
 
-    weights = path / "Data" / "com.apple.CoreML" / "weights"
-    try:
-        return load(spec, spec.specificationVersion, str(weights))
-    except (RuntimeError, ValueError, OSError, TypeError, KeyError, IndexError) as error:
-        raise EdgeDeitError(f"{path} has damaged weights ({error}); export it again") from error
+    name: str
 
 
-def _decode(value: Any) -> Any:
-    """A constant as the operators take it: float tensors in float32, everything else as it is."""
-    if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f":
-        return torch.from_numpy(np.ascontiguousarray(value, np.float32))
-    if isinstance(value, np.ndarray) and value.ndim > 1:
-        return torch.from_numpy(np.ascontiguousarray(value))
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
+@dataclass(frozen=True)
+class _Step:
+    """One operator; `inputs` are constants or `_Value`; `unused` are values that nobody reads later."""
 
+    operator: str
+    inputs: Arguments
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+    unused: tuple[str, ...] = ()
 
-def _steps(program: Any) -> list[Step]:
-    """The main function as steps; constants are decoded once."""
-    from coremltools.converters.mil.mil.types.type_mapping import builtin_to_string
+    def run(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The result, rounded to its declared type.
 
-    steps = []
-    for operation in program.functions["main"].operations:
-        if operation.op_type == "const":
-            continue
-        if operation.op_type not in OPERATORS:
-            raise EdgeDeitError(f"reference numerics have no MIL operator {operation.op_type!r}")
-        constants: Arguments = {}
-        reads: dict[str, str | tuple[str, ...]] = {}
-        for name, variable in operation.inputs.items():
-            if isinstance(variable, list | tuple):
-                reads[name] = tuple(part.name for part in variable)
-            elif variable is not None and _is_constant(variable):
-                constants[name] = _decode(variable.val)
-            elif variable is not None:
-                reads[name] = variable.name
-        types = tuple(_TYPES.get(builtin_to_string(out.dtype)) for out in operation.outputs)
-        writes = tuple(out.name for out in operation.outputs)
-        steps.append(Step(operation.op_type, constants, reads, writes, types))
-    return steps
-
-
-def _is_constant(variable: Any) -> bool:
-    return variable.val is not None and variable.op is not None and variable.op.op_type == "const"
-
-
-def run_steps(steps: list[Step], values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Execute the steps over named values; returns all of them, intermediate results too."""
-    values = dict(values)
-    for step in steps:
-        arguments = dict(step.constants)
-        for name, source in step.reads.items():
-            found = (
-                values[source] if isinstance(source, str) else tuple(values[part] for part in source)
+        Raises:
+            EdgeDeitError: torch refuses the operator, or the shape is not the declared one.
+        """
+        arguments = {
+            name: values[value.name] if isinstance(value, _Value) else value
+            for name, value in self.inputs.items()
+        }
+        try:
+            result = OPERATORS[self.operator](arguments)
+        except (RuntimeError, IndexError) as error:
+            raise EdgeDeitError(
+                f"operator {self.operator} ({self.output}) cannot be computed: {error}"
+            ) from error
+        if tuple(result.shape) != self.shape:
+            raise EdgeDeitError(
+                f"operator {self.operator} ({self.output}) gives shape {tuple(result.shape)}, the "
+                f"package declares {self.shape}; export it again"
             )
-            arguments[name] = found
-        result = OPERATORS[step.kind](arguments)
-        results = result if isinstance(result, tuple | list) else (result,)
-        for name, value, kind in zip(step.writes, results, step.types, strict=True):
-            values[name] = _round(value, kind)
-    return values
+        return _ROUND[self.dtype](result)
 
 
-def _round(value: Tensor, kind: torch.dtype | None) -> Tensor:
-    """To the declared type and back to float32, in which everything is computed."""
-    if kind is None or kind == torch.float32:
-        return value.float()
-    if kind == torch.float16:
-        return value.to(torch.float16).float()
-    return value.to(kind)
+@dataclass(frozen=True)
+class _Reference:
+    """The steps of a program, its constants decoded."""
 
+    steps: tuple[_Step, ...]
+    input_name: str
+    input_shape: tuple[int, ...]
+    output_name: str
+    threads: int
 
-def reference_runner(path: Path, threads: int) -> Runner:
-    """A runner of a saved package with torch operators.
-
-    Raises:
-        EdgeDeitError: no whole package, or an operator without a meaning here.
-    """
-    spec = load_spec(path)
-    steps = _fold(_steps(_program(path, spec)))
-    (source,), (result,) = spec.description.input, spec.description.output
-
-    def run(pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        if pixels.shape != self.input_shape:
+            raise EdgeDeitError(f"pixels are {pixels.shape}, the package takes {self.input_shape}")
         before = torch.get_num_threads()
-        torch.set_num_threads(threads)
+        torch.set_num_threads(self.threads)
         try:
             with torch.inference_mode():
-                contiguous = np.ascontiguousarray(pixels, np.float32)
-                values = run_steps(steps, {source.name: torch.from_numpy(contiguous)})
+                return self._run(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
         finally:
             torch.set_num_threads(before)
-        return np.asarray(values[result.name].numpy(), np.float32)
 
-    return run
+    def _run(self, pixels: Tensor) -> np.ndarray:
+        values = {self.input_name: pixels}
+        for step in self.steps:
+            values[step.output] = step.run(values)
+            for name in step.unused:
+                del values[name]
+        return np.asarray(values[self.output_name].numpy(), dtype=np.float32)
 
 
-def _fold(steps: list[Step]) -> list[Step]:
-    """Compute once what depends on constants alone (int8 weights become float)."""
-    known: dict[str, Tensor] = {}
-    rest = []
-    for step in steps:
-        constants, reads = dict(step.constants), dict(step.reads)
-        for name, source in step.reads.items():
-            if isinstance(source, str) and source in known:
-                constants[name] = known[source]
-                del reads[name]
-        folded = Step(step.kind, constants, reads, step.writes, step.types)
-        if reads:
-            rest.append(folded)
-        else:
-            known |= run_steps([folded], {})
-    return rest
+# Loading
+
+
+def load(path: Path, threads: int) -> Runner:
+    """Read a package and prepare it: constants are decoded once.
+
+    Raises:
+        EdgeDeitError: the package is missing, incomplete or damaged, or holds an operator or type that
+            the reference does not have.
+    """
+    from coremltools.converters.mil.frontend.milproto.load import load as load_program
+
+    specification = read_specification(path)
+    weights = _model_file(path).parent / "weights"
+    _check_operators(specification, path)
+    _check_weights(specification, weights / "weight.bin", path)
+    try:
+        program = load_program(specification, specification.specificationVersion, str(weights))
+        function = program.functions["main"]
+        ((name, source),) = function.inputs.items()
+        (result,) = function.outputs
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise _broken(path, error) from error
+    steps = _prepare(function.operations, result.name)
+    return _Reference(steps, name, tuple(source.shape), result.name, threads)
+
+
+def read_specification(path: Path) -> Any:
+    """The model specification inside a package (coremltools' protobuf `Model`).
+
+    Raises:
+        EdgeDeitError: the package is missing, incomplete, or not an ML Program with one input and output.
+    """
+    from coremltools.proto import Model_pb2
+    from google.protobuf.message import DecodeError
+
+    specification = Model_pb2.Model()
+    try:
+        specification.ParseFromString(_model_file(path).read_bytes())
+    except DecodeError as error:
+        raise _broken(path, f"model.mlmodel: {error}") from error
+    description = specification.description
+    if specification.WhichOneof("Type") != "mlProgram":
+        raise _broken(path, "it holds no ML Program")
+    if len(description.input) != 1 or len(description.output) != 1:
+        raise _broken(path, "it has not exactly one input and one output")
+    return specification
+
+
+def _model_file(path: Path) -> Path:
+    """Where the package's list of contents says that the model is."""
+    if not path.exists():
+        raise EdgeDeitError(f"{path} does not exist")
+    try:
+        manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
+        entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
+        file: Path = Path(path, "Data", str(entry["path"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _broken(path, f"Manifest.json: {error}") from error
+    if not file.is_file() or not file.resolve().is_relative_to(path.resolve()):
+        raise _broken(path, f"{file.name} is missing")
+    return file
+
+
+def _broken(path: Path, reason: object) -> EdgeDeitError:
+    line = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+    return EdgeDeitError(f"{path} is not a whole .mlpackage: {line}; export it again")
+
+
+def _operations(specification: Any) -> Iterator[Any]:
+    for function in specification.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            yield from block.operations
+
+
+def _check_operators(specification: Any, path: Path) -> None:
+    kinds = {operation.type for operation in _operations(specification)} - {"const"}
+    if unknown := sorted(kinds - OPERATORS.keys()):
+        raise EdgeDeitError(
+            f"{path} holds operators that the reference for Core ML does not have: "
+            f"{', '.join(unknown)}; run the package on macOS"
+        )
+
+
+def _check_weights(specification: Any, file: Path, path: Path) -> None:
+    """Every constant must lie inside the file: coremltools reads past the end of a short one."""
+    offsets = sorted(set(_weight_offsets(specification)))
+    if not offsets:
+        return
+    if not file.is_file():
+        raise _broken(path, "weight.bin is missing")
+    size_bytes = file.stat().st_size
+    with file.open("rb") as stream:
+        for offset in offsets:
+            stream.seek(offset)
+            header = stream.read(_BLOB.size)
+            if len(header) < _BLOB.size:
+                raise _broken(path, "weight.bin is cut short")
+            mark, _, length, start = _BLOB.unpack(header)
+            if mark != _BLOB_MARK:
+                raise _broken(path, "weight.bin belongs to another model")
+            if start + length > size_bytes:
+                raise _broken(path, "weight.bin is cut short")
+
+
+def _weight_offsets(specification: Any) -> Iterator[int]:
+    for operation in _operations(specification):
+        values = list(operation.attributes.values())
+        for argument in operation.inputs.values():
+            values += [b.value for b in argument.arguments if b.WhichOneof("binding") == "value"]
+        for value in values:
+            if value.WhichOneof("value") == "blobFileValue":
+                yield value.blobFileValue.offset
+
+
+def _prepare(operations: Any, result: str) -> tuple[_Step, ...]:
+    """Steps in order; what depends on constants only is computed now."""
+    constants: dict[str, Any] = {}
+    steps = []
+    with torch.inference_mode():
+        for operation in operations:
+            (output,) = operation.outputs
+            if operation.op_type == "const":
+                constants[output.name] = decode(output.val)
+                continue
+            step = _step(operation, output, constants)
+            if operation.op_type.startswith("constexpr_"):
+                constants[output.name] = step.run({})
+            else:
+                steps.append(step)
+    return _free_unused(steps, result)
+
+
+def decode(value: Any) -> Any:
+    """Floats and 8-bit integers become tensors, all else Python values."""
+    array = np.asarray(value)
+    if array.dtype.kind == "f":
+        return torch.from_numpy(array.astype(np.float32))
+    if array.dtype in (np.int8, np.uint8):
+        return torch.from_numpy(array.copy())
+    return array.tolist()
+
+
+def _step(operation: Any, output: Any, constants: Mapping[str, Any]) -> _Step:
+    from coremltools.converters.mil.mil import types
+
+    dtype = types.builtin_to_string(output.dtype)
+    if dtype not in _ROUND:
+        raise EdgeDeitError(
+            f"operator {operation.op_type} ({output.name}) gives {dtype}, which the reference for "
+            "Core ML does not have; run the package on macOS"
+        )
+    inputs = {
+        name: constants[var.name] if var.name in constants else _Value(var.name)
+        for name, var in operation.inputs.items()
+        if var is not None
+    }
+    return _Step(operation.op_type, inputs, output.name, tuple(output.shape), dtype)
+
+
+def _free_unused(steps: list[_Step], result: str) -> tuple[_Step, ...]:
+    """Each step learns which values it is the last to read, so that memory stays small."""
+    seen = {result}
+    done = []
+    for step in reversed(steps):
+        names = {value.name for value in step.inputs.values() if isinstance(value, _Value)}
+        unused = tuple(sorted(names - seen))
+        seen |= names
+        done.append(_Step(step.operator, step.inputs, step.output, step.shape, step.dtype, unused))
+    return tuple(reversed(done))

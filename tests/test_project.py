@@ -60,7 +60,14 @@ ORDER = (
 CORE = ORDER[: ORDER.index("exporters.target")]
 MAY_IMPORT_EXPORTERS = ("export", "predict", "doctor", "cli")
 HEAVY = (
-    *("executorch", "torchao", "coremltools", "litert_torch", "ai_edge_litert", "ai_edge_quantizer"),
+    *(
+        "executorch",
+        "torchao",
+        "coremltools",
+        "litert_torch",
+        "ai_edge_litert",
+        "ai_edge_quantizer",
+    ),
     *("tensorflow", "jax", "onnx", "onnxruntime", "onnxscript", "transformers", "huggingface_hub"),
 )
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "android_demo/README.md", "ios_demo/README.md")
@@ -313,7 +320,7 @@ def readme_table() -> dict[str, tuple[str, dict[str, bool]]]:
     rows = [line.strip("| \n").split("|") for line in text_of("README.md").splitlines()]
     cells = [[cell.strip().replace("`", "") for cell in row] for row in rows]
     (head,) = [row for row in cells if row[0] == "target"]
-    table = {}
+    table: dict[str, tuple[str, dict[str, bool]]] = {}
     for row in cells:
         if len(row) == len(head) and row[0] in TARGETS:
             named = dict(zip(head, row, strict=True))
