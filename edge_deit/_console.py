@@ -75,16 +75,18 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
     except typer_exceptions.TyperException as error:
         _fail(f"{error.format_message()} (--help shows what there is)")
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; nothing half-written was left behind", file=sys.stderr)
-        sys.exit(130)
+        code = _INTERRUPTED
     except OSError as error:
         if error.errno not in _EXPLAINED:
             raise
         where = f": {error.filename}" if error.filename else ""
         _fail(f"{_EXPLAINED[error.errno]}{where}")
+    if code == _INTERRUPTED:  # typer turns Ctrl-C into this code
+        print("interrupted; nothing half-written was left behind", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _EXPLAINED = {
     errno.ENOSPC: "the disk is full; free some space or choose another --output",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another --output",

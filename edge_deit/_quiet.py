@@ -9,6 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from edge_deit.errors import EdgeDeitError
+
 __all__ = ["quiet"]
 
 
@@ -17,7 +19,8 @@ def quiet() -> Iterator[None]:
     """Hold back everything written to file descriptors 1 and 2, Python's and C++'s alike.
 
     When the block ends well the text is dropped; when it raises, the text goes to stderr before the
-    exception travels on, so that a converter's real message is never lost. `EDGE_DEIT_VERBOSE=1`
+    exception travels on, so that a converter's real message is never lost. An EdgeDeitError is a line
+    for the user already, and comes alone. `EDGE_DEIT_VERBOSE=1`
     turns the holding back off. The command line's own console writes to a duplicate of the terminal
     (see `edge_deit._console`), so progress bars go on meanwhile.
     """
@@ -34,6 +37,9 @@ def quiet() -> Iterator[None]:
         try:
             yield
             failed = False
+        except EdgeDeitError:
+            failed = False  # it says in one line what the converter said
+            raise
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import numpy as np
 import torch
@@ -64,11 +64,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Exported:
-    """One artefact that was written and checked."""
+    """One artefact that was written and checked; `closeness` is None where nothing here can run it."""
 
     path: Path
     manifest: Manifest
-    closeness: Closeness
+    closeness: Closeness | None
     stand_in: str | None
     seconds: float
 
@@ -133,6 +133,8 @@ def export(
         )
     output.mkdir(parents=True, exist_ok=True)
     job = _prepare(checkpoint, calibration, calibration_images, parity_images, output, threads)
+    for _, scheme, _ in plan:
+        scheme.quantised_layers(job.form)  # a pattern without a layer is refused before long work
     done: list[Exported] = []
     with progress() as bar:
         overall = bar.add_task("artefacts", total=len(plan))
@@ -240,8 +242,11 @@ def export_one(job: Job, target: Target, scheme: Scheme, backend: str, bar: Prog
         request = _request(job, scheme, backend, folder / name)
         with quiet():
             target.export(request)
-        stand_in = target.runs_on()
-        result = _check(job, target, backend, scheme, request.output, bar)
+        unchecked = target.unchecked(backend)
+        stand_in = unchecked or target.runs_on()
+        result = None
+        if unchecked is None:
+            result = _check(job, target, backend, scheme, request.output, bar)
         manifest = _manifest(job, target, request, result, stand_in)
         write_manifest(manifest, manifest_path(request.output))
         final = job.output / name
@@ -309,13 +314,14 @@ def _request(job: Job, scheme: Scheme, backend: str, path: Path) -> ExportReques
 
 
 def _manifest(
-    job: Job, target: Target, request: ExportRequest, result: Closeness, stand_in: str | None
+    job: Job, target: Target, request: ExportRequest, result: Closeness | None, stand_in: str | None
 ) -> Manifest:
     checkpoint, scheme = job.checkpoint, request.scheme
     calibration = request.calibration
-    parity = asdict(result) | {"runner": stand_in or f"{target.name} runtime"}
-    if math.isinf(result.snr_db):
-        parity["snr_db"] = None
+    parity: dict[str, Any] = {"runner": stand_in or f"{target.name} runtime"}
+    if result is not None:
+        parity |= asdict(result)
+        parity["snr_db"] = None if math.isinf(result.snr_db) else result.snr_db
     return Manifest(
         schema=SCHEMA,
         artefact=request.output.name,
@@ -371,15 +377,12 @@ def _summary(done: list[Exported], job: Job, seconds: float) -> None:
     for name in ("target", "precision", "MB", "of float", "cosine", "agree", "max diff", "s"):
         table.add_column(name, justify="left" if name in ("target", "precision") else "right")
     for one in done:
-        c = one.closeness
         table.add_row(
             one.manifest.target + ("*" if one.stand_in else ""),
             one.manifest.precision,
             f"{one.manifest.size_bytes / 1e6:.1f}",
             f"{one.manifest.size_bytes / float_bytes:.2f}",
-            f"{c.cosine:.5f}",
-            "-" if c.agreement is None else f"{100 * c.agreement:.0f} %",
-            f"{c.max_abs:.1e}",
+            *_closeness_cells(one.closeness),
             f"{one.seconds:.0f}",
         )
     out().print(table)
@@ -391,6 +394,13 @@ def _summary(done: list[Exported], job: Job, seconds: float) -> None:
     out().print(
         f"{len(done)} files in {job.output}, {seconds:.0f} s, peak {peak_bytes / 1e9:.1f} GB"
     )
+
+
+def _closeness_cells(result: Closeness | None) -> tuple[str, str, str]:
+    if result is None:
+        return "not run", "-", "-"
+    agreement = "-" if result.agreement is None else f"{100 * result.agreement:.0f} %"
+    return f"{result.cosine:.5f}", agreement, f"{result.max_abs:.1e}"
 
 
 app.command()(export)

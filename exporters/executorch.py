@@ -19,6 +19,7 @@ has no dynamic ranges. Such a file is written on any system and executed on Appl
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +172,13 @@ class _PteRunner:
             [torch.from_numpy(np.ascontiguousarray(pixels, np.float32))]
         )
         return np.asarray(result.numpy(), dtype=np.float32)
+
+
+def _unchecked(backend: str) -> str | None:
+    """Programs for Apple's delegate run on Apple's systems only."""
+    if backend == "coreml" and sys.platform != "darwin":
+        return "a .pte for the Core ML delegate runs only on macOS and iOS; it was NOT run here"
+    return None
 
 
 def _load_program(path: Path) -> Any:
@@ -367,4 +375,5 @@ TARGET: Final = Target(
     export=export,
     load_runner=load_runner,
     runs_on=runs_on,
+    unchecked=_unchecked,
 )

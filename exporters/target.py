@@ -54,7 +54,8 @@ class Target:
 
     `requires` maps each import name to the distribution that brings it. `backends` lists what may
     execute the file, the default first. `runs_on` returns None when the target's real runtime works
-    on this machine, otherwise one line that says why not and what stands in.
+    on this machine, otherwise one line that says why not and what stands in. `unchecked` takes a backend
+    and returns one line when its files cannot be run here by anything, not even a stand-in.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Target:
     export: Callable[[ExportRequest], Path]
     load_runner: Callable[[Path, int], Runner]
     runs_on: Callable[[], str | None]
+    unchecked: Callable[[str], str | None] = lambda backend: None
 
     def missing(self) -> list[str]:
         """Distributions that this target needs and this environment lacks."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edge_deit.checkpoint import save_checkpoint
 from PIL import Image
 
+from edge_deit.checkpoint import save_checkpoint
 from edge_deit.config import DeiTConfig
 from edge_deit.model import DeiT
 from edge_deit.preprocess import PreprocessSpec

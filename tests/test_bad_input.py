@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, CommandLine, random_model
 from safetensors.torch import save_file
+
+from conftest import TINY, CommandLine, random_model
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 

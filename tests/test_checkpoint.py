@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, random_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from conftest import TINY, random_model
 from edge_deit import assets
 from edge_deit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_deit.config import DeiTConfig

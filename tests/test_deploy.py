@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, random_model
-from edge_deit.checkpoint import load_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from conftest import TINY, random_model
+from edge_deit.checkpoint import load_checkpoint
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import list_photos
 from edge_deit.deploy import deploy, quantizable_layers

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from conftest import CommandLine
 from edge_deit.checkpoint import load_checkpoint
-
 from edge_deit.dataset import list_photos
 from edge_deit.manifest import read_manifest
 from edge_deit.metrics import closeness

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, CommandLine, random_model
-from edge_deit.checkpoint import load_checkpoint
 from torch import nn
 
+from conftest import TINY, CommandLine, random_model
+from edge_deit.checkpoint import load_checkpoint
 from edge_deit.dataset import list_photos
 from edge_deit.errors import EdgeDeitError
 from edge_deit.model import DeiT

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TINY, random_model
 
+from conftest import TINY, random_model
 from edge_deit.config import VARIANTS, DeiTConfig, variant
 from edge_deit.errors import EdgeDeitError
 from edge_deit.model import DeiT, interpolate_positions

@@ -32,7 +32,6 @@ ORDER = (
     "edge_deit.preprocess",
     "edge_deit.assets",
     "edge_deit.manifest",
-    "edge_deit._hf",
     "edge_deit._layouts",
     "edge_deit.checkpoint",
     "edge_deit.dataset",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from edge_deit.checkpoint import load_checkpoint, save_checkpoint
 from fashion_mnist import LABELS, folder_name
 
