@@ -18,13 +18,14 @@ __all__ = ["Closeness", "closeness", "softmax", "top_k"]
 class Closeness:
     """Agreement of two sets of outputs on the same images.
 
-    `cosine` is the lowest over the images, `snr_db` 10 log10(signal power / noise power) over all of
-    them (infinite when equal), `agreement` the share of images with the same largest output (None
-    for features), `max_abs` the largest single difference.
+    `cosine` is the lowest over the images, `cosine_all` that of all outputs as one vector, `snr_db`
+    10 log10(signal power / noise power) over all of them (infinite when equal), `agreement` the share of
+    images with the same largest output (None for features), `max_abs` the largest single difference.
     """
 
     images: int
     cosine: float
+    cosine_all: float
     snr_db: float
     agreement: float | None
     max_abs: float
@@ -50,7 +51,10 @@ def closeness(reference: np.ndarray, actual: np.ndarray, *, classes: bool) -> Cl
     signal, noise = float((a**2).sum()), float(((a - b) ** 2).sum())
     snr_db = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
     same = float((a.argmax(1) == b.argmax(1)).mean()) if classes else None
-    return Closeness(len(a), float(cosine.min()), snr_db, same, float(np.abs(a - b).max()))
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    pooled = float((a * b).sum()) / lengths if lengths > 0 else 0.0
+    largest = float(np.abs(a - b).max())
+    return Closeness(len(a), float(cosine.min()), pooled, snr_db, same, largest)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ def test_known_noise() -> None:
     assert result.snr_db == pytest.approx(10 * np.log10(125 / 82))
     assert result.cosine == pytest.approx(np.sqrt(0.5))  # of the worst image
     assert result.agreement == 1  # a tie goes to the lower index
+    assert result.cosine_all == pytest.approx(115 / np.sqrt(125 * (25 + 162)))
     assert result.max_abs == 9
 
 
