@@ -168,8 +168,8 @@ def _describe(converted: Any, request: ExportRequest) -> None:
 def _quantise(request: ExportRequest) -> nn.Module:
     """The model with quantise and dequantise operators at the inputs of the scheme's layers.
 
-    ExecuTorch's own CoreMLQuantizer matches every pattern anew for every layer name, which takes more
-    than ten minutes, and quantises the layers' outputs too.
+    ExecuTorch's own CoreMLQuantizer matches every pattern anew for every layer name, which is slow, and
+    quantises the layers' outputs too.
     """
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
