@@ -2,10 +2,9 @@
 
 Node names are those of the deployment form (`blocks.0.attn.q`), so that integer precisions can name
 the layers they quantise. The static form is Q/DQ with int8 weights and int8 activations: on Arm that is
-what the dot product instructions take. ONNX Runtime turns the activations to uint8 on x86, where hosts
-without VNNI add pairs of products in 16 bits and saturate; the session option
-`session.x64quantprecision` makes it use exact uint8 weights there, and `load_runner` sets it. Elsewhere
-set it too when the host has AVX2 but no VNNI. No accuracy is given up in the file for those hosts.
+what the dot product instructions take. On x86 hosts with AVX2 but no VNNI, ONNX Runtime's int8 kernels are
+known to saturate; `load_runner` sets the session option `session.x64quantprecision`, which ONNX Runtime
+offers against that. Its effect was not measured: set it in an application too, and compare on such a host.
 """
 
 from __future__ import annotations
@@ -259,7 +258,7 @@ def _quantise_static(
 def _quantise_dynamic(model: Any, output: Path, layers: list[str]) -> None:
     """MatMulInteger with ranges found at run time; weights int8 per output channel.
 
-    The patch embedding stays float: ONNX Runtime has no int8 ConvInteger kernel for signed weights.
+    The patch embedding stays float: it is a small part of the work, and ConvInteger was not tried.
     """
     from onnxruntime import quantization
 
