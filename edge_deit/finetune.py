@@ -61,6 +61,9 @@ def finetune(
         float, typer.Option(help="Smallest random crop, as a share of the photo's area.")
     ] = 0.7,
     flip: Annotated[bool, typer.Option(help="Mirror half of the photos.")] = True,
+    patch_dropout: Annotated[
+        float, typer.Option(help="Share of patches left out of a step: 0.75 is about 4x faster.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option()] = 0,
     resume: Annotated[bool, typer.Option(help="Go on from OUTPUT's state.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that decode photos.")] = 1,
@@ -87,6 +90,7 @@ def finetune(
         distillation=_distillation(distillation, student),
         min_crop_area=min_crop_area,
         flip=flip,
+        patch_dropout=patch_dropout,
         seed=seed,
     )
     guide = _teacher(recipe.distillation, teacher, teacher_weights)

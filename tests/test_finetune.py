@@ -36,10 +36,14 @@ def test_learns_the_training_photos(photos: Path, tmp_path: Path) -> None:
     assert accuracy(model, found, SPEC) == 1.0
 
 
-def test_resumed_run_equals_an_uninterrupted_one(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("patch_dropout", [0.0, 0.5])
+def test_resumed_run_equals_an_uninterrupted_one(
+    patch_dropout: float, photos: Path, tmp_path: Path
+) -> None:
     found = list_photos(photos)
+    recipe = replace(RECIPE, patch_dropout=patch_dropout)
     whole = fresh()
-    train(whole, found, SPEC, RECIPE, state_path=tmp_path / "whole.pt", workers=0)
+    train(whole, found, SPEC, recipe, state_path=tmp_path / "whole.pt", workers=0)
 
     def interrupt(step: int, steps: int, loss: float) -> None:
         if step == 7:
@@ -48,11 +52,23 @@ def test_resumed_run_equals_an_uninterrupted_one(photos: Path, tmp_path: Path) -
     state = tmp_path / "parts.pt"
     first = fresh()
     with pytest.raises(KeyboardInterrupt):
-        train(first, found, SPEC, RECIPE, state_path=state, workers=0, on_step=interrupt)
+        train(first, found, SPEC, recipe, state_path=state, workers=0, on_step=interrupt)
     second = fresh(seed=9)
-    train(second, found, SPEC, RECIPE, state_path=state, resume=True, workers=0)
+    train(second, found, SPEC, recipe, state_path=state, resume=True, workers=0)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value)
+
+
+def test_patch_dropout_keeps_the_tokens_and_drops_patches(photos: Path, tmp_path: Path) -> None:
+    model, seen = fresh(), []
+    handle = model.blocks[1].register_forward_pre_hook(lambda _, x: seen.append(x[0].shape[1]))
+    recipe = replace(RECIPE, epochs=1, patch_dropout=0.75)
+    train(model, list_photos(photos), SPEC, recipe, state_path=tmp_path / "state.pt", workers=0)
+    handle.remove()
+    patches = model.config.num_tokens - 2
+    assert set(seen) == {2 + round(patches / 4)}
+    with pytest.raises(EdgeDeitError, match="patch_dropout is 1"):
+        replace(RECIPE, patch_dropout=1.0)
 
 
 def test_resume_refuses_another_recipe(photos: Path, tmp_path: Path) -> None:
