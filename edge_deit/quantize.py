@@ -11,10 +11,21 @@ from torch import nn
 from edge_deit.deploy import quantizable_layers
 from edge_deit.errors import EdgeDeitError
 
-__all__ = ["PRECISIONS", "Precision", "Scheme"]
+__all__ = ["PRECISIONS", "LayerRanges", "Precision", "Range", "Scheme"]
+
+Range = tuple[float, float]
+"""Least and greatest value that an integer tensor can hold; zero lies between them."""
 
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class LayerRanges:
+    """Static ranges of one layer, per tensor: of its input, and of its output where that is integer too."""
+
+    input: Range
+    output: Range
 
 
 @dataclass(frozen=True)

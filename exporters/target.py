@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edge_deit.dataset import CalibrationSet
 from edge_deit.errors import EdgeDeitError
-from edge_deit.quantize import Precision, Scheme
+from edge_deit.quantize import LayerRanges, Precision, Scheme
 
 __all__ = ["ExportRequest", "Runner", "Target"]
 
@@ -23,8 +23,9 @@ class ExportRequest:
     """All that an exporter is told.
 
     `model` is the deployment form (eval, float32, batch 1), `example` pixels (1, 3, H, W),
-    `calibration` the photos whose ranges a static scheme takes (None when it needs none), `output` the
-    file or folder to write, which does not exist yet. `metadata` is text that the format may carry
+    `calibration` the photos of a static scheme (None when it needs none), `ranges` what was found on them
+    for each quantisable layer (empty when the scheme needs none), `output` the file or folder to write,
+    which does not exist yet. `metadata` is text that the format may carry
     inside the file: `labels` (one a line), `preprocessing` (JSON), `author`, `license`,
     `description`, `version`. `backend` is one of the target's `backends`.
     """
@@ -35,6 +36,7 @@ class ExportRequest:
     calibration: CalibrationSet | None
     output: Path
     backend: str
+    ranges: Mapping[str, LayerRanges] = field(default_factory=dict)
     input_name: str = "pixels"
     output_name: str = "logits"
     metadata: Mapping[str, str] = field(default_factory=dict)
