@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,12 +32,14 @@ class CalibrationSet:
     """Pixels that activation ranges are taken from.
 
     `pixels` is (N, 3, H, W) float32, normalised; `sha256` is that of the pixels' bytes, so it covers the
-    photos, their order and their preprocessing; `source` says where they came from.
+    photos, their order and their preprocessing; `source` says where they came from; `labels` are the
+    photos' classes where they are known.
     """
 
     pixels: Tensor
     sha256: str
     source: str
+    labels: tuple[int | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -116,7 +119,10 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def spread(photos: list[Photo], count: int) -> list[Photo]:
+Item = TypeVar("Item")
+
+
+def spread(photos: list[Item], count: int) -> list[Item]:
     """At most `count` photos, evenly spaced over the list, so that all classes take part."""
     if len(photos) <= count:
         return photos
@@ -132,4 +138,5 @@ def calibration_set(folder: Path, spec: PreprocessSpec, count: int) -> Calibrati
     photos = spread(list_photos(folder, "calibration"), count)
     pixels = np.concatenate([load_pixels(photo.path, spec) for photo in photos])
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    return CalibrationSet(torch.from_numpy(pixels), digest, f"{len(photos)} photos")
+    labels = tuple(photo.label for photo in photos)
+    return CalibrationSet(torch.from_numpy(pixels), digest, f"{len(photos)} photos", labels)

@@ -43,8 +43,8 @@ def finetune(
         int | None, typer.Option(help="Train at this size; positions are interpolated.")
     ] = None,
     crop_ratio: Annotated[
-        float, typer.Option(help="Evaluation crop / short side, with --weights none.")
-    ] = 0.9,
+        float | None, typer.Option(help="Evaluation crop / short side; default: the checkpoint's.")
+    ] = None,
     distillation: Annotated[str, typer.Option(help="none, soft or hard.")] = "none",
     teacher: Annotated[
         Path | None, typer.Option(help="Teacher: ExportedProgram (.pt2) or TorchScript file.")
@@ -128,19 +128,27 @@ def _labels(data: Path, photos: list[Photo]) -> tuple[str, ...]:
 
 
 def _student(
-    weights: str, model: str | None, image_size: int | None, crop_ratio: float, classes: int
+    weights: str, model: str | None, image_size: int | None, crop_ratio: float | None, classes: int
 ) -> tuple[DeiT, PreprocessSpec]:
+    if crop_ratio is not None and not 0 < crop_ratio <= 1:
+        raise EdgeDeitError(f"--crop-ratio is {crop_ratio}; it must be in (0, 1]")
     if weights != "none":
         start = load_checkpoint(
             weights, model, image_size=image_size, num_classes=classes, allow_new_head=True
         )
-        return start.model, start.preprocess
+        return start.model, _cropped(start.preprocess, crop_ratio)
     if model is None:
         raise EdgeDeitError("--weights none needs --model, e.g. --model deit_tiny_distilled")
     config = replace(variant(model), num_classes=classes)
     if image_size:
         config = replace(config, image_size=image_size)
-    return DeiT(config), default_spec(config.image_size, crop_ratio)
+    return DeiT(config), default_spec(config.image_size, crop_ratio or 0.9)
+
+
+def _cropped(spec: PreprocessSpec, crop_ratio: float | None) -> PreprocessSpec:
+    if crop_ratio is None:
+        return spec
+    return replace(spec, resize_size=round(spec.crop_size / crop_ratio))
 
 
 def _distillation(name: str, student: DeiT) -> Distillation:

@@ -16,7 +16,7 @@ __all__ = ["PRECISIONS", "LayerRanges", "Precision", "Range", "Scheme"]
 Range = tuple[float, float]
 """Least and greatest value that an integer tensor can hold; zero lies between them."""
 
-Precision = Literal["fp32", "fp16", "int8", "int8-dynamic"]
+Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-full"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -36,13 +36,16 @@ class Scheme:
     * `int8`: Linear and convolution with int8 weights (symmetric, per output channel) and int8
       activations (static, per tensor, ranges from calibration photos); everything else float.
     * `int8-dynamic`: the same weights, activation ranges found at run time.
+    * `int8-full`: every operator integer, for processors that take nothing else.
 
     `keep_float` holds shell patterns of deployment-form layer names (`blocks.0.mlp.fc*`) that stay in
-    float although the precision is an integer one.
+    float although the precision is an integer one; `dynamic` holds names of layers that have their ranges
+    found at run time although the precision is `int8`.
     """
 
     precision: Precision
     keep_float: tuple[str, ...] = ()
+    dynamic: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -60,7 +63,19 @@ class Scheme:
     @property
     def needs_calibration(self) -> bool:
         """Whether activation ranges come from calibration photos."""
-        return self.precision == "int8"
+        return self.precision in ("int8", "int8-full")
+
+    def dynamic_layers(self, model: nn.Module) -> list[str]:
+        """Those of `quantised_layers` whose activation ranges are found at run time."""
+        layers = self.quantised_layers(model)
+        if self.precision == "int8-dynamic":
+            return layers
+        return [name for name in layers if name in self.dynamic]
+
+    def static_layers(self, model: nn.Module) -> list[str]:
+        """Those of `quantised_layers` whose activation ranges are fixed in the file."""
+        dynamic = set(self.dynamic_layers(model))
+        return [name for name in self.quantised_layers(model) if name not in dynamic]
 
     def quantised_layers(self, model: nn.Module) -> list[str]:
         """Names of the deployment form's layers that this scheme makes integer.

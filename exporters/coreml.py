@@ -5,7 +5,7 @@ What each precision means here:
 * `fp32`: float32 weights and arithmetic, which the CPU and the GPU execute; iOS 15, macOS 12.
 * `fp16`: float16 weights and arithmetic, which the Neural Engine takes too; iOS 16, macOS 13.
 * `int8`: the scheme's layers have int8 weights, symmetric per output channel, and their inputs pass
-  through uint8, asymmetric per tensor with the calibration photos' min/max; everything else is
+  through uint8, asymmetric per tensor with the request's ranges; everything else is
   float16; iOS 17, macOS 14.
 
 Core ML has no ranges that are found at run time, so there is no `int8-dynamic`. Input and output are
@@ -22,15 +22,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import nn
 
 from edge_deit.errors import EdgeDeitError
 from exporters import mil_reference
+from exporters._pt2e import quantise_graph
 from exporters.target import ExportRequest, Runner, Target
 
 __all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
 
-_LAYER_OPERATORS: Final = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
 _MIN_SCALE: Final = 2.0**-14  # the smallest normal float16; scales are stored as float16
 _PRECISIONS: Final = {  # arithmetic and oldest system, as coremltools names them
     "fp32": ("FLOAT32", "iOS15"),
@@ -52,7 +51,7 @@ def export(request: ExportRequest) -> Path:
     Sources: coremltools.convert of a torch.export program; torchao's PT2E quantisation.
 
     Raises:
-        EdgeDeitError: a precision that Core ML does not have, int8 without calibration photos, or an
+        EdgeDeitError: a precision that Core ML does not have, int8 without ranges, or an
             exported graph that lacks a layer of the scheme.
     """
     import coremltools as ct
@@ -62,9 +61,15 @@ def export(request: ExportRequest) -> Path:
         raise EdgeDeitError(
             f"target coreml has no {precision}; it has: {', '.join(TARGET.precisions)}"
         )
-    if request.scheme.needs_calibration and not request.calibration:
-        raise EdgeDeitError("int8 needs calibration photos: --calibration DIR")
-    model = _quantise(request) if request.scheme.quantised else request.model
+    model = request.model
+    if request.scheme.quantised:  # Core ML computes outputs in float16, so only inputs are integer
+        model = quantise_graph(
+            request,
+            extra=TARGET.extra,
+            unsigned=True,
+            outputs=False,
+            min_scale=_MIN_SCALE,
+        )
     arithmetic, system = _PRECISIONS[precision]
     with torch.no_grad():
         program = torch.export.export(model, (request.example,), strict=True)
@@ -159,95 +164,6 @@ def _describe(converted: Any, request: ExportRequest) -> None:
         "Logits (1, K), float32, in the order of the metadata's `labels`"
         if request.output_name == "logits"
         else "Final normalised tokens (1, N, D), float32"
-    )
-
-
-# Quantisation
-
-
-def _quantise(request: ExportRequest) -> nn.Module:
-    """The model with quantise and dequantise operators at the inputs of the scheme's layers.
-
-    ExecuTorch's own CoreMLQuantizer matches every pattern anew for every layer name, which is slow, and
-    quantises the layers' outputs too.
-    """
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    assert request.calibration is not None
-    layers = request.scheme.quantised_layers(request.model)
-    with torch.no_grad():
-        graph = torch.export.export(request.model, (request.example,), strict=True).module()
-        prepared = prepare_pt2e(graph, _quantiser(layers))
-        for pixels in request.calibration:
-            prepared(pixels)
-        converted: nn.Module = convert_pt2e(prepared)
-    return converted
-
-
-def _quantiser(layers: list[str]) -> Any:
-    """Marks exactly the named layers, and no operator between them."""
-    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer
-    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
-
-    activation, weight = _activation_spec(), _weight_spec()
-    wanted = set(layers)
-
-    class NamedLayers(Quantizer):  # type: ignore[misc]
-        """A layer is known by the name of its weight."""
-
-        def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
-            for node in model.graph.nodes:
-                if node.target not in _LAYER_OPERATORS:
-                    continue
-                if str(node.args[1].target).removesuffix(".weight") in wanted:
-                    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
-                        input_qspec_map={node.args[0]: activation, node.args[1]: weight},
-                        _annotated=True,
-                    )
-            return model
-
-        def validate(self, model: torch.fx.GraphModule) -> None:
-            """Every name must have been found.
-
-            Raises:
-                EdgeDeitError: the exported graph lacks a layer.
-            """
-            marked = sum(Q_ANNOTATION_KEY in node.meta for node in model.graph.nodes)
-            if marked != len(wanted):
-                raise EdgeDeitError(
-                    f"the exported graph has {marked} of the {len(wanted)} layers to quantise; "
-                    "install the tested packages: pip install 'edge-deit[coreml]'"
-                )
-
-    return NamedLayers()
-
-
-def _activation_spec() -> Any:
-    """uint8, asymmetric, one range a tensor: the smallest and largest value of the photos."""
-    from torchao.quantization.pt2e import MinMaxObserver
-    from torchao.quantization.pt2e.quantizer import QuantizationSpec
-
-    return QuantizationSpec(
-        dtype=torch.uint8,
-        quant_min=0,
-        quant_max=255,
-        qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=_MIN_SCALE),
-    )
-
-
-def _weight_spec() -> Any:
-    """Symmetric, -127 to 127, one scale an output channel."""
-    from torchao.quantization.pt2e import PerChannelMinMaxObserver
-    from torchao.quantization.pt2e.quantizer import QuantizationSpec
-
-    return QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=_MIN_SCALE),
     )
 
 

@@ -5,8 +5,8 @@ it). What each precision means here:
 
 * `fp32`: float throughout.
 * `int8`: the scheme's layers compute int8 x int8 -> int8; weights symmetric per output channel, inputs
-  and outputs asymmetric per tensor with the calibration photos' min/max. XNNPACK's static kernels also
-  write int8, so outputs are quantised too. Everything between the layers is float.
+  and outputs asymmetric per tensor with the request's ranges. XNNPACK's static kernels also write
+  int8, so outputs are quantised too. Everything between the layers is float.
 * `int8-dynamic`: the same weights and float outputs; a Linear's input is quantised at run time, one
   range a token. The patch embedding stays float: it has 3 % of the weights at most, and its input range
   would be one for the whole photo.
@@ -27,15 +27,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from edge_deit.dataset import CalibrationSet
 from edge_deit.errors import EdgeDeitError
+from exporters._pt2e import quantise_graph
 from exporters.target import ExportRequest, Runner, Target
 
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
-_LAYER_OPERATORS: Final = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
 _METHOD_PREFIX: Final = "get_"  # get_labels, get_preprocessing: methods that return a text
 _COREML_BACKEND: Final = "CoreMLBackend"  # the delegate's name inside a file
 _MIN_SCALE: Final = 2.0**-20  # a smaller step could leave the range of XNNPACK's requantisation
@@ -47,8 +46,8 @@ def export(request: ExportRequest) -> Path:
     Sources: torch.export; torchao's PT2E quantisation; executorch.exir.to_edge_transform_and_lower.
 
     Raises:
-        EdgeDeitError: int8 without calibration photos, a backend that is not offered, or a precision that
-            the Core ML delegate does not have.
+        EdgeDeitError: int8 without ranges, a backend that is not offered, or a precision that the Core ML
+            delegate does not have.
     """
     from executorch.exir import to_edge_transform_and_lower
 
@@ -61,8 +60,6 @@ def export(request: ExportRequest) -> Path:
         raise EdgeDeitError(
             "Core ML has no dynamic int8; choose --precision int8, or the backend xnnpack"
         )
-    if scheme.needs_calibration and not request.calibration:
-        raise EdgeDeitError("int8 needs calibration photos: --calibration DIR")
     model = _quantise(request) if scheme.quantised else request.model
     with torch.no_grad():
         program = torch.export.export(model, (request.example,))
@@ -269,99 +266,12 @@ def _constant_methods(metadata: Mapping[str, str]) -> dict[str, str]:
 
 def _quantise(request: ExportRequest) -> nn.Module:
     """The model with quantise and dequantise operators around the scheme's layers."""
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    scheme, model = request.scheme, request.model
-    layers = scheme.quantised_layers(model)
-    if not scheme.needs_calibration:
-        layers = [name for name in layers if isinstance(model.get_submodule(name), nn.Linear)]
-    with torch.no_grad():
-        graph = torch.export.export(model, (request.example,)).module()
-        prepared = prepare_pt2e(graph, _quantiser(layers, request))
-        for pixels in _ranges_from(request):
-            prepared(pixels)
-        converted: nn.Module = convert_pt2e(prepared)
-    return converted
-
-
-def _ranges_from(request: ExportRequest) -> CalibrationSet | list[Tensor]:
-    """The photos that are run to find ranges; the dynamic scheme sees one to size its weights."""
-    if request.scheme.needs_calibration and request.calibration is not None:
-        return request.calibration
-    return [request.example]
-
-
-def _quantiser(layers: list[str], request: ExportRequest) -> Any:
-    """Marks exactly the named layers, and no operator between them."""
-    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer
-    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
-
-    dynamic = not request.scheme.needs_calibration
-    activation = _activation_spec(dynamic=dynamic, unsigned=request.backend == "coreml")
-    weight = _weight_spec()
-    output = activation if request.backend == "xnnpack" and not dynamic else None
-    wanted = set(layers)
-
-    class NamedLayers(Quantizer):  # type: ignore[misc]
-        """A layer is known by the name of its weight."""
-
-        def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
-            for node in model.graph.nodes:
-                if node.target not in _LAYER_OPERATORS:
-                    continue
-                if str(node.args[1].target).removesuffix(".weight") not in wanted:
-                    continue
-                node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
-                    input_qspec_map={node.args[0]: activation, node.args[1]: weight},
-                    output_qspec=output,
-                    _annotated=True,
-                )
-            return model
-
-        def validate(self, model: torch.fx.GraphModule) -> None:
-            """Every name must have been found.
-
-            Raises:
-                EdgeDeitError: the exported graph lacks a layer.
-            """
-            marked = sum(Q_ANNOTATION_KEY in node.meta for node in model.graph.nodes)
-            if marked != len(wanted):
-                raise EdgeDeitError(
-                    f"the exported graph has {marked} of the {len(wanted)} layers to quantise; "
-                    "install the tested packages: pip install 'edge-deit[executorch]'"
-                )
-
-    return NamedLayers()
-
-
-def _activation_spec(*, dynamic: bool, unsigned: bool) -> Any:
-    """Asymmetric, per tensor (per token when dynamic); Core ML wants them unsigned."""
-    from torchao.quantization.pt2e import MinMaxObserver, PlaceholderObserver
-    from torchao.quantization.pt2e.quantizer import QuantizationSpec
-
-    observer = PlaceholderObserver if dynamic else MinMaxObserver
-    return QuantizationSpec(
-        dtype=torch.uint8 if unsigned else torch.int8,
-        quant_min=0 if unsigned else -128,
-        quant_max=255 if unsigned else 127,
-        qscheme=torch.per_tensor_affine,
-        is_dynamic=dynamic,
-        observer_or_fake_quant_ctr=observer.with_args(eps=_MIN_SCALE),
-    )
-
-
-def _weight_spec() -> Any:
-    """Symmetric, -127 to 127, one scale an output channel."""
-    from torchao.quantization.pt2e import PerChannelMinMaxObserver
-    from torchao.quantization.pt2e.quantizer import QuantizationSpec
-
-    return QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=_MIN_SCALE),
+    return quantise_graph(
+        request,
+        extra=TARGET.extra,
+        unsigned=request.backend == "coreml",
+        outputs=request.backend == "xnnpack",
+        min_scale=_MIN_SCALE,
     )
 
 
@@ -376,4 +286,5 @@ TARGET: Final = Target(
     load_runner=load_runner,
     runs_on=runs_on,
     unchecked=_unchecked,
+    integer_outputs=True,
 )

@@ -49,6 +49,18 @@ def _conv(a: Arguments) -> Tensor:
     )
 
 
+def _avg_pool(a: Arguments) -> Tensor:
+    _only("avg_pool", "padding", any(a.get("pad") or ()) or a["pad_type"] == "same", False)
+    _only("avg_pool", "ceil_mode", bool(a.get("ceil_mode")), False)
+    return F.avg_pool2d(a["x"], a["kernel_sizes"], a["strides"])
+
+
+def _batch_norm(a: Arguments) -> Tensor:
+    return F.batch_norm(
+        a["x"], a["mean"], a["variance"], a.get("gamma"), a.get("beta"), eps=float(a["epsilon"])
+    )
+
+
 def _linear(a: Arguments) -> Tensor:
     return F.linear(a["x"], a["weight"], a.get("bias"))
 
@@ -164,6 +176,8 @@ OPERATORS: Final[dict[str, Callable[[Arguments], Tensor]]] = {
     "cast": _cast,
     "constexpr_affine_dequantize": _constexpr_affine_dequantize,
     "conv": _conv,
+    "avg_pool": _avg_pool,
+    "batch_norm": _batch_norm,
     "dequantize": _dequantize,
     "gelu": _gelu,
     "linear": _linear,

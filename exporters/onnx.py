@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from edge_deit.dataset import CalibrationSet
 from edge_deit.errors import EdgeDeitError
 from exporters.target import ExportRequest, Runner, Target
 
@@ -33,6 +32,8 @@ _SESSION_CONFIG: Final = {
     "session.intra_op.allow_spinning": "0",  # spinning threads slow whatever runs next
     "session.x64quantprecision": "1",  # no saturation on x86 without VNNI
 }
+_LEAST: Final = -128
+_STEPS: Final = 255
 _ERROR_SEVERITY: Final = 3  # 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 
 
@@ -42,24 +43,25 @@ def export(request: ExportRequest) -> Path:
     Sources: torch.onnx.export; onnxruntime.quantization.
 
     Raises:
-        EdgeDeitError: int8 without calibration photos, or a converted graph whose layers are not those
+        EdgeDeitError: int8 without ranges, or a converted graph whose layers are not those
             of the model.
     """
     import onnx
 
-    scheme = request.scheme
-    if scheme.needs_calibration and not request.calibration:
-        raise EdgeDeitError("int8 needs calibration photos: --calibration DIR")
+    scheme, form = request.scheme, request.model
+    static = scheme.static_layers(form)
+    dynamic = [name for name in scheme.dynamic_layers(form) if not _is_convolution(form, name)]
+    if lost := [name for name in static if name not in request.ranges]:
+        raise EdgeDeitError(f"no ranges for {', '.join(lost[:3])}: give --calibration photos")
     model = _convert(request)
-    if layers := scheme.quantised_layers(request.model):
-        _check_layers(model, layers)
-        if request.calibration is not None and scheme.needs_calibration:
-            _quantise_static(model, request, layers, request.calibration)
-        else:
-            layers = [name for name in layers if not _is_convolution(request.model, name)]
-            _quantise_dynamic(model, request.output, layers)
+    _check_layers(model, static + dynamic)
+    if dynamic:
+        _quantise_dynamic(model, request.output, dynamic)
         model = onnx.load(request.output)
-        _check_quantised(model, len(layers))
+    if static:
+        _quantise_static(model, request, static)
+        model = onnx.load(request.output)
+    _check_quantised(model, len(static + dynamic))
     onnx.helper.set_model_props(model, dict(request.metadata))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, request.output)
@@ -222,20 +224,18 @@ def _check_layers(model: Any, layers: list[str]) -> None:
 # Quantisation
 
 
-def _quantise_static(
-    model: Any, request: ExportRequest, layers: list[str], photos: CalibrationSet
-) -> None:
-    """Q/DQ: weights int8 per output channel, inputs int8 per tensor, ranges from the photos' min/max.
+def _quantise_static(model: Any, request: ExportRequest, layers: list[str]) -> None:
+    """Q/DQ: weights int8 per output channel, inputs int8 per tensor with the request's ranges.
 
     Outputs of matrix products stay float, so the bias is added in float and no second rounding comes in.
     """
     from onnxruntime import quantization
 
-    class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]
-        """The calibration photos, one feed at a time."""
+    class OnePhoto(quantization.CalibrationDataReader):  # type: ignore[misc]
+        """The quantiser wants to see every tensor once, although its range is given."""
 
         def __init__(self) -> None:
-            self._feeds = ({request.input_name: photo.numpy()} for photo in photos)
+            self._feeds = iter([{request.input_name: request.example.numpy()}])
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._feeds, None)
@@ -243,7 +243,7 @@ def _quantise_static(
     quantization.quantize_static(
         model,
         request.output,
-        Photos(),
+        OnePhoto(),
         quant_format=quantization.QuantFormat.QDQ,
         op_types_to_quantize=list(_LAYER_KINDS),
         nodes_to_quantize=layers,
@@ -251,8 +251,31 @@ def _quantise_static(
         activation_type=quantization.QuantType.QInt8,
         weight_type=quantization.QuantType.QInt8,
         calibrate_method=quantization.CalibrationMethod.MinMax,
-        extra_options={"OpTypesToExcludeOutputQuantization": list(_LAYER_KINDS)},
+        extra_options={
+            "OpTypesToExcludeOutputQuantization": list(_LAYER_KINDS),
+            "TensorQuantOverrides": _overrides(model, request, layers),
+        },
     )
+
+
+def _overrides(model: Any, request: ExportRequest, layers: list[str]) -> dict[str, list[Any]]:
+    """Each input tensor's scale and zero point, as onnxruntime's quantiser takes them."""
+    from onnxruntime import quantization
+
+    found: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        if node.name not in layers:
+            continue
+        least, greatest = request.ranges[node.name].input
+        scale = (greatest - least) / _STEPS
+        found[node.input[0]] = [
+            {
+                "quant_type": quantization.QuantType.QInt8,
+                "scale": np.array(scale, np.float32),
+                "zero_point": np.array(_LEAST + round(-least / scale), np.int8),
+            }
+        ]
+    return found
 
 
 def _quantise_dynamic(model: Any, output: Path, layers: list[str]) -> None:

@@ -58,6 +58,7 @@ class Target:
     execute the file, the default first. `runs_on` returns None when the target's real runtime works
     on this machine, otherwise one line that says why not and what stands in. `unchecked` takes a backend
     and returns one line when its files cannot be run here by anything, not even a stand-in.
+    `integer_outputs` says whether a static layer writes integers, so that its output is rounded too.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Target:
     load_runner: Callable[[Path, int], Runner]
     runs_on: Callable[[], str | None]
     unchecked: Callable[[str], str | None] = lambda backend: None
+    integer_outputs: bool = False
 
     def missing(self) -> list[str]:
         """Distributions that this target needs and this environment lacks."""

@@ -376,8 +376,29 @@ def test_convolution_agrees_with_its_definition() -> None:
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_average_pooling_agrees_with_its_definition() -> None:
+    x = normal(1, 3, 8, 8)
+    expected = x.reshape(1, 3, 2, 4, 2, 4).mean(axis=(3, 5))
+    constants = {"x": x, "kernel_sizes": np.array([4, 4], np.int32), "pad": np.zeros(4, np.int32)}
+    constants["strides"] = constants["kernel_sizes"]
+    arguments = {name: mil_reference.decode(value) for name, value in constants.items()}
+    result = mil_reference.OPERATORS["avg_pool"]({**arguments, "pad_type": "custom"})
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_agrees_with_its_definition() -> None:
+    x, mean, gamma, beta = normal(1, 3, 8, 8), normal(3), normal(3) + 2, normal(3)
+    variance, epsilon = np.abs(normal(3)) + 0.5, np.float32(1e-3)
+    scale = (gamma / np.sqrt(variance + epsilon))[:, None, None]
+    expected = (x - mean[:, None, None]) * scale + beta[:, None, None]
+    constants = {"x": x, "mean": mean, "variance": variance, "gamma": gamma, "beta": beta}
+    arguments = {name: mil_reference.decode(value) for name, value in constants.items()}
+    result = mil_reference.OPERATORS["batch_norm"]({**arguments, "epsilon": epsilon})
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_every_operator_is_checked() -> None:
-    assert set(CASES) | {"conv", "cast"} == set(mil_reference.OPERATORS)
+    assert set(CASES) | {"conv", "cast", "avg_pool", "batch_norm"} == set(mil_reference.OPERATORS)
 
 
 @pytest.mark.parametrize(
@@ -386,6 +407,7 @@ def test_every_operator_is_checked() -> None:
         ("gelu", {"x": torch.ones(1), "mode": "SIGMOID_APPROXIMATION"}),
         ("pad", {"x": torch.ones(1), "mode": "reflect", "pad": [0, 0], "constant_val": 0}),
         ("conv", {"pad_type": "same"}),
+        ("avg_pool", {"pad_type": "same"}),
     ],
 )
 def test_unknown_modes_are_refused(operator: str, arguments: dict[str, Any]) -> None:

@@ -39,14 +39,32 @@ ORDER = (
     "edge_deit.deploy",
     "edge_deit.quantize",
     "edge_deit.metrics",
+    "edge_deit.rotate",
+    "edge_deit.reshape",
+    "edge_deit.observe",
+    "edge_deit.ranges",
+    "edge_deit.rounding",
+    "edge_deit.equalise",
+    "edge_deit.fakequant",
+    "edge_deit.condition",
+    "edge_deit.sensitivity",
     "exporters.target",
     "exporters",
     "exporters.parity",
     "exporters.mil_reference",
+    "exporters._pt2e",
+    "exporters._tflite_file",
+    "exporters._tflite_names",
+    "exporters._tflite_quantise",
+    "exporters._tflite_observe",
+    "exporters._tflite_full",
+    "exporters._tflite_integer",
     "exporters.executorch",
     "exporters.coreml",
     "exporters.tflite",
     "exporters.onnx",
+    "edge_deit.produce",
+    "edge_deit.fallback",
     "edge_deit.export",
     "edge_deit.predict",
     "edge_deit.finetune",
@@ -57,7 +75,7 @@ ORDER = (
 """Every module, left to right; one imports only what stands before it."""
 
 CORE = ORDER[: ORDER.index("exporters.target")]
-MAY_IMPORT_EXPORTERS = ("export", "predict", "doctor", "cli")
+MAY_IMPORT_EXPORTERS = ("produce", "fallback", "export", "predict", "doctor", "cli")
 HEAVY = (
     *(
         "executorch",

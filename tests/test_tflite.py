@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edge_deit._quiet import quiet
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import CalibrationSet
-from edge_deit.deploy import deploy, quantizable_layers
+from edge_deit.deploy import DeployDeiT, deploy, quantizable_layers
 from edge_deit.errors import EdgeDeitError
 from edge_deit.metrics import closeness
 from edge_deit.model import DeiT
-from edge_deit.quantize import Precision, Scheme
+from edge_deit.preprocess import PreprocessSpec
+from edge_deit.quantize import LayerRanges, Precision, Scheme
+from edge_deit.reshape import scale_tokens, split_coarse, token_scalable, use_grey_levels
 from exporters import tflite
+from exporters._tflite_file import contents, kind, read, word
+from exporters._tflite_integer import IntegerDeiT, centre_attention, fold_back
+from exporters._tflite_observe import Observed, tight_range, whole_range
 from exporters.target import ExportRequest
 
 if missing := tflite.TARGET.missing():
@@ -30,8 +40,10 @@ CONFIGS = {
     "features": DeiTConfig(depth=2, image_size=64, num_classes=0),
 }
 METADATA = {"labels": "T-shirt\nÄrmel", "preprocessing": '{"crop_size": 64}', "author": ""}
-MIN_COSINE = {"fp32": 0.99999, "int8": 0.95, "int8-dynamic": 0.95}
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic")
+MIN_COSINE = {"fp32": 0.99999, "int8": 0.95, "int8-dynamic": 0.95, "int8-full": 0.95}
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic", "int8-full")
+INTEGER_KERNELS = {"SOFTMAX", "GELU", "RSQRT"}
+"""Operators of `int8-full` that XNNPACK leaves to LiteRT's own kernels."""
 
 
 def fresh_model(kind: str) -> DeiT:
@@ -49,21 +61,54 @@ def images(count: int, seed: int) -> torch.Tensor:
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
 
 
-def export(folder: Path, kind: str, scheme: Scheme) -> Path:
-    """The exported file of one model and scheme."""
-    calibration = CalibrationSet(images(8, seed=1), sha256="", source="test")
-    request = ExportRequest(
-        model=deploy(fresh_model(kind)),
+def ranges_of(model: nn.Module, photos: torch.Tensor) -> dict[str, LayerRanges]:
+    """Least and greatest input and output of each quantisable layer over the photos."""
+    seen: dict[str, list[float]] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
+        def keep(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+            ends = [*inputs[0].aminmax(), *output.aminmax()]
+            old = seen.setdefault(name, [0.0] * 4)
+            pick = (min, max, min, max)
+            seen[name] = [f(o, float(e)) for f, o, e in zip(pick, old, ends, strict=True)]
+
+        return keep
+
+    names = quantizable_layers(model)
+    handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in names]
+    with torch.inference_mode():
+        for photo in photos.split(1):
+            model(photo)
+    for handle in handles:
+        handle.remove()
+    return {name: LayerRanges((v[0], v[1]), (v[2], v[3])) for name, v in seen.items()}
+
+
+def request_for(model: DeployDeiT, scheme: Scheme, output: Path) -> ExportRequest:
+    """What the exporter is told about a model; ranges and photos where the scheme needs them."""
+    photos = images(8, seed=1)
+    return ExportRequest(
+        model=model,
         example=images(1, seed=2),
         scheme=scheme,
-        calibration=calibration if scheme.needs_calibration else None,
-        output=folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.tflite",
+        calibration=CalibrationSet(photos, sha256="", source="test")
+        if scheme.needs_calibration
+        else None,
+        ranges=ranges_of(model, photos) if scheme.needs_calibration else {},
+        output=output,
         backend="xnnpack",
-        output_name="features" if kind == "features" else "logits",
+        output_name="logits" if model.config.num_classes else "features",
         metadata=METADATA,
     )
+
+
+def export(folder: Path, kind: str, scheme: Scheme) -> Path:
+    """The exported file of one model and scheme, made once."""
+    path = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.tflite"
+    if path.exists():
+        return path
     with quiet():
-        return tflite.TARGET.export(request)
+        return tflite.TARGET.export(request_for(deploy(fresh_model(kind)), scheme, path))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +161,11 @@ def test_outputs_are_those_of_the_float_model(
     if precision == "fp32":
         assert result.max_abs <= 1e-4
     with quiet():
-        assert tflite.delegation(path) == (1, [])
+        partitions, outside = tflite.delegation(path)
+    if precision == "int8-full":
+        assert set(outside) == INTEGER_KERNELS
+    else:
+        assert (partitions, outside) == (1, [])
 
 
 def test_names_and_metadata(plain: dict[Precision, Path]) -> None:
@@ -156,34 +205,143 @@ def test_layers_with_equal_weights_are_told_apart(folder: Path) -> None:
     torch.manual_seed(0)
     model = fresh_model("plain")
     model.blocks[1].load_state_dict(model.blocks[0].state_dict())
-    request = ExportRequest(
-        model=deploy(model),
-        example=images(1, seed=2),
-        scheme=Scheme("int8-dynamic"),
-        calibration=None,
-        output=folder / "equal.tflite",
-        backend="xnnpack",
-    )
     with quiet():
-        path = tflite.TARGET.export(request)
+        path = tflite.TARGET.export(
+            request_for(deploy(model), Scheme("int8-dynamic"), folder / "equal.tflite")
+        )
     pixels = images(2, seed=3)
     with torch.inference_mode():
         reference = model(pixels).numpy()
     assert closeness(reference, outputs_of(path, pixels), classes=True).cosine >= 0.95
 
 
-def test_static_int8_without_photos_is_refused(folder: Path) -> None:
-    request = ExportRequest(
-        model=deploy(fresh_model("plain")),
-        example=images(1, seed=2),
-        scheme=Scheme("int8"),
-        calibration=None,
-        output=folder / "none.tflite",
-        backend="xnnpack",
-    )
-    with pytest.raises(EdgeDeitError, match="calibration"):
-        tflite.TARGET.export(request)
+def steps_of(tensor: Any) -> tuple[np.ndarray, int]:
+    """Scale and zero point of a tensor in a file."""
+    return np.asarray(tensor.quantization.scale), int(tensor.quantization.zeroPoint[0])
+
+
+def test_static_int8_has_the_weights_and_ranges_of_the_request(folder: Path) -> None:
+    """Integers and scales follow from the request alone, worked out here a second time."""
+    model = deploy(fresh_model("plain"))
+    request = request_for(model, Scheme("int8"), folder / "exact.tflite")
+    with torch.no_grad():
+        for name in quantizable_layers(model):
+            weight = model.get_submodule(name).get_parameter("weight")
+            step = weight.flatten(1).abs().amax(1).view(-1, *[1] * (weight.ndim - 1)) / 127
+            weight.copy_(torch.round(weight / step) * step)
+    with quiet():
+        file = read(tflite.TARGET.export(request))
+    (graph,) = file.subgraphs
+    by_weight = {
+        word(graph.tensors[op.inputs[1]].name): op
+        for op in graph.operators
+        if len(op.inputs) > 1 and word(graph.tensors[op.inputs[1]].name).endswith(".weight")
+    }
+    for name in quantizable_layers(model):
+        op = by_weight[f"{name}.weight"]
+        source, stored, result = (
+            graph.tensors[i] for i in (op.inputs[0], op.inputs[1], op.outputs[0])
+        )
+        weight = model.get_submodule(name).get_parameter("weight").detach().numpy()
+        step = np.abs(weight).reshape(len(weight), -1).max(1) / 127
+        expected = np.rint(weight / step.reshape(-1, *[1] * (weight.ndim - 1)))
+        if expected.ndim == 4:
+            expected = expected.transpose(0, 2, 3, 1)
+        integers = np.frombuffer(contents(file.buffers[stored.buffer]), np.int8)
+        np.testing.assert_array_equal(integers.reshape(stored.shape), expected.astype(np.int8))
+        np.testing.assert_allclose(steps_of(stored)[0], step, rtol=1e-6)
+        for tensor, (low, high) in (
+            (source, request.ranges[name].input),
+            (result, request.ranges[name].output),
+        ):
+            scale, zero_point = steps_of(tensor)
+            np.testing.assert_allclose(scale, [(high - low) / 255], rtol=1e-6)
+            assert zero_point == round(-128 - low / ((high - low) / 255))
+            assert -128 <= zero_point <= 127
+
+
+def test_static_int8_without_a_range_is_refused(folder: Path) -> None:
+    request = request_for(deploy(fresh_model("plain")), Scheme("int8"), folder / "none.tflite")
+    ranges = {name: value for name, value in request.ranges.items() if name != "blocks.1.mlp.fc2"}
+    with pytest.raises(EdgeDeitError, match=r"blocks\.1\.mlp\.fc2"), quiet():
+        tflite.TARGET.export(replace(request, ranges=ranges))
     assert not request.output.exists()
+
+
+def test_layers_that_read_one_tensor_need_one_range(folder: Path) -> None:
+    request = request_for(deploy(fresh_model("plain")), Scheme("int8"), folder / "two.tflite")
+    changed = {"blocks.0.attn.k": replace(request.ranges["blocks.0.attn.k"], input=(-1.0, 1.0))}
+    with pytest.raises(EdgeDeitError, match="two ranges"), quiet():
+        tflite.TARGET.export(replace(request, ranges={**request.ranges, **changed}))
+
+
+def test_full_integer_has_no_float_between_its_ends(plain: dict[Precision, Path]) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    file = read(plain["int8-full"])
+    (graph,) = file.subgraphs
+    kinds = [kind(file, operator) for operator in graph.operators]
+    assert (kinds[0], kinds[-1]) == ("QUANTIZE", "DEQUANTIZE")
+    assert kinds.count("QUANTIZE") == kinds.count("DEQUANTIZE") == 1
+    ends = {int(graph.inputs[0]), int(graph.outputs[0])}
+    types = {tensor.type for index, tensor in enumerate(graph.tensors) if index not in ends}
+    assert types == {schema.TensorType.INT8, schema.TensorType.INT32}
+    assert {graph.tensors[index].type for index in ends} == {schema.TensorType.FLOAT32}
+    for operator in graph.operators:
+        if kind(file, operator) == "BATCH_MATMUL":
+            assert steps_of(graph.tensors[operator.inputs[1]])[1] == 0
+        if kind(file, operator) == "SOFTMAX":
+            assert steps_of(graph.tensors[operator.outputs[0]]) == (np.float32(1 / 256), -128)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_integer_graph_is_the_same_function(kind: str) -> None:
+    form = deploy(fresh_model(kind))
+    pixels = images(3, seed=3)
+    with torch.inference_mode():
+        reference = torch.cat([form(image) for image in pixels.split(1)])
+        rewritten = IntegerDeiT(form)
+        centre_attention(rewritten, images(4, seed=1).split(1))
+        actual = torch.cat([rewritten(image) for image in pixels.split(1)])
+    torch.testing.assert_close(actual, reference, rtol=0, atol=1e-4 * float(reference.abs().max()))
+
+
+def test_what_conditioning_adds_is_folded_back() -> None:
+    form = deploy(fresh_model("plain"))
+    changed = copy.deepcopy(form)
+    use_grey_levels(changed, PreprocessSpec(resize_size=64, crop_size=64))
+    split_coarse(changed)
+    for name in token_scalable(changed):
+        scale_tokens(changed, name)
+    plain = fold_back(changed)
+    assert changed.coarse_embed is not None
+    assert plain.coarse_embed is plain.grey_levels is plain.blocks[0].mlp.token_scale is None
+    for name, value in form.state_dict().items():
+        torch.testing.assert_close(plain.state_dict()[name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_full_integer_refuses_what_it_cannot_do(folder: Path) -> None:
+    model = deploy(fresh_model("plain"))
+    kept = request_for(model, Scheme("int8-full", ("head",)), folder / "kept.tflite")
+    with pytest.raises(EdgeDeitError, match="--keep-float"):
+        tflite.TARGET.export(kept)
+    request = request_for(model, Scheme("int8-full"), folder / "blind.tflite")
+    with pytest.raises(EdgeDeitError, match="calibration"):
+        tflite.TARGET.export(replace(request, calibration=None))
+
+
+def test_tight_range_weighs_clipping_against_rounding() -> None:
+    """Two far values among many are clipped; evenly spread values are not."""
+    even = np.linspace(-1, 1, 1000, dtype=np.float32)
+    spread, outliers = Observed(), Observed()
+    for _ in range(400):
+        spread.add(even)
+        outliers.add(even)
+    outliers.add(np.array([-2.5, 2.5], np.float32))
+    assert tight_range(spread) == (-1.0, 1.0)
+    assert whole_range(outliers) == (-2.5, 2.5)
+    low, high = tight_range(outliers)
+    assert -1.5 < low <= -1 < 1 <= high < 1.5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.00001, 0.1, 0.5, 0.9, 0.999999])

@@ -1,0 +1,80 @@
+"""Exact changes of the deployment form that narrow what integer tensors have to hold.
+
+* Grey levels: normalised pixels go back to the 256 grey levels from 0 to 1 that photos are made of, so that
+  256 integers hold them without any error.
+* Coarse part: most of a photo's contrast is in its coarse structure. The patch embedding is split in two:
+  what it makes of means over small squares stays float (a few per mille of the work), and the integer
+  convolution, whose weights then sum to zero over every square, is left with the fine structure, which has
+  a fraction of the range.
+* Token scale: `proj` and `fc2` read tokens of very different size, and some tokens are far larger than all
+  others. Each token is divided by its root mean square before the layer and multiplied after it. This
+  costs a few passes over the tokens, so conditioning does it only where it pays.
+
+Shapes: D width, p patch size, C colour channels.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import nn
+
+from edge_deit.deploy import CoarseEmbed, DeployBlock, DeployDeiT, GreyLevels, TokenScale
+from edge_deit.preprocess import PreprocessSpec
+from edge_deit.quantize import Range
+
+__all__ = ["GREY_LEVELS", "scale_tokens", "split_coarse", "token_scalable", "use_grey_levels"]
+
+GREY_LEVELS: Final[Range] = (0.0, 1.0)
+_SQUARE: Final = 4  # pixels
+_SCALABLE: Final = ("attn.proj", "mlp.fc2")
+
+
+def use_grey_levels(form: DeployDeiT, spec: PreprocessSpec) -> None:
+    """Let the patch embedding read grey levels u = x * std + mean, in place."""
+    mean = torch.tensor(spec.mean, dtype=torch.float64).view(1, -1, 1, 1)
+    std = torch.tensor(spec.std, dtype=torch.float64).view(1, -1, 1, 1)
+    layer = form.patch_embed
+    assert layer.bias is not None
+    with torch.no_grad():
+        weight = layer.weight.double() / std
+        layer.bias.copy_(layer.bias.double() - (weight * mean).sum((1, 2, 3)))
+        layer.weight.copy_(weight)
+    form.grey_levels = GreyLevels(std.float(), mean.float())
+
+
+def split_coarse(form: DeployDeiT, square: int = _SQUARE) -> None:
+    """Take the means over `square` x `square` pixels out of the patch embedding, in place."""
+    layer = form.patch_embed
+    weight = layer.weight.double()  # (D, C, p, p)
+    coarse = nn.functional.avg_pool2d(weight, square)  # (D, C, p / square, p / square)
+    spread = coarse.repeat_interleave(square, 2).repeat_interleave(square, 3)
+    embed = CoarseEmbed(form.config, square)
+    with torch.no_grad():
+        layer.weight.copy_(weight - spread)
+        embed.conv.weight.copy_(coarse * square**2)
+    form.coarse_embed = embed
+
+
+def token_scalable(form: DeployDeiT) -> list[str]:
+    """Names of the layers that can get a token scale."""
+    return [f"blocks.{i}.{layer}" for i in range(len(form.blocks)) for layer in _SCALABLE]
+
+
+def scale_tokens(form: DeployDeiT, name: str) -> None:
+    """Give the named layer tokens of one magnitude, in place.
+
+    Raises:
+        KeyError: not one of `token_scalable`.
+    """
+    block = form.get_submodule(name.rsplit(".", 2)[0])
+    assert isinstance(block, DeployBlock)
+    layer = {"proj": block.attn.proj, "fc2": block.mlp.fc2}[name.rsplit(".", 1)[1]]
+    scale = TokenScale(layer.in_features, layer.bias.detach().clone())
+    if layer is block.attn.proj:
+        block.attn.token_scale = scale
+    else:
+        block.mlp.token_scale = scale
+    with torch.no_grad():
+        layer.bias.zero_()

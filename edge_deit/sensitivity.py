@@ -1,0 +1,158 @@
+"""What each layer's quantisation alone does to the model, measured on calibration photos."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edge_deit.condition import Conditioned
+from edge_deit.deploy import DeployDeiT, quantizable_layers
+from edge_deit.errors import EdgeDeitError
+from edge_deit.fakequant import fake_quantise
+
+__all__ = ["Damage", "Drop", "drop_of", "measure_drop", "rank_layers", "write_report"]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One layer integer, all others float: share of noise power in the output, changed decisions."""
+
+    layer: str
+    noise: float
+    flips: int
+    photos: int
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Top-1 points that the integer model loses on labelled photos.
+
+    Without labels `points` is the share of photos whose decision changed, which the drop cannot exceed.
+    """
+
+    points: float
+    photos: int
+    labelled: bool
+
+    def __str__(self) -> str:
+        what = "points of top-1" if self.labelled else "% of decisions changed"
+        return f"{self.points:.1f} {what} on {self.photos} calibration photos"
+
+
+def rank_layers(
+    conditioned: Conditioned,
+    photos: Sequence[Tensor],
+    *,
+    outputs: bool,
+    on_layer: Callable[[], None] = lambda: None,
+) -> list[Damage]:
+    """Every quantisable layer, the most harmful first.
+
+    A layer of block i is measured from the stream in front of that block on, which is computed once a
+    photo, so that half of the work is saved. `outputs`: a layer's output is rounded too.
+    """
+    exact = conditioned.unrounded
+    with torch.inference_mode():
+        streams = [_streams(exact, photo) for photo in photos]
+        reference = torch.cat([exact.read(stream[-1]) for stream in streams]).flatten(1)
+        found = []
+        for name in quantizable_layers(exact):
+            integer = fake_quantise(
+                conditioned.with_layers([name]), [name], conditioned.ranges, outputs=outputs
+            )
+            start = _first_block(name, len(exact.blocks))
+            rows = [
+                _run_from(integer, start, stream, photo)
+                for stream, photo in zip(streams, photos, strict=True)
+            ]
+            actual = torch.cat(rows).flatten(1)
+            noise = (actual - reference).square().sum() / reference.square().sum()
+            flips = int((actual.argmax(1) != reference.argmax(1)).sum())
+            found.append(Damage(name, float(noise), flips, len(photos)))
+            on_layer()
+    return sorted(found, key=lambda damage: -damage.noise)
+
+
+def _streams(form: DeployDeiT, photo: Tensor) -> list[Tensor]:
+    """The residual stream in front of each block and behind the last, (1, N, D) each."""
+    stream = [form.embed(photo)]
+    for block in form.blocks:
+        stream.append(block(stream[-1]))
+    return stream
+
+
+def _first_block(name: str, depth: int) -> int | None:
+    """Index of the block that holds a layer; None for the patch embedding, the depth for the head."""
+    if name == "patch_embed":
+        return None
+    return int(name.split(".")[1]) if name.startswith("blocks.") else depth
+
+
+def _run_from(form: DeployDeiT, start: int | None, stream: list[Tensor], photo: Tensor) -> Tensor:
+    if start is None:
+        whole: Tensor = form(photo)
+        return whole
+    x = stream[start]
+    for block in form.blocks[start:]:
+        x = block(x)
+    return form.read(x)
+
+
+def measure_drop(
+    form: DeployDeiT,
+    photos: Iterable[Tensor],
+    reference: Tensor,
+    labels: Sequence[int | None],
+) -> Drop:
+    """Top-1 points lost by `form` against the float model's outputs (M, K) on the same photos."""
+    with torch.inference_mode():
+        actual = torch.cat([form(photo) for photo in photos]).argmax(1)
+    return drop_of(actual, reference.argmax(1), labels)
+
+
+def drop_of(actual: Tensor, reference: Tensor, labels: Sequence[int | None]) -> Drop:
+    """The same from decisions (M,)."""
+    count = len(actual)
+    known = [label for label in labels if label is not None]
+    if len(known) < count:
+        return Drop(100 * float((actual != reference).float().mean()), count, False)
+    truth = torch.tensor(known)
+    lost = (reference == truth).sum() - (actual == truth).sum()
+    return Drop(100 * int(lost) / count, count, True)
+
+
+def write_report(damages: dict[str, list[Damage]], folder: Path) -> None:
+    """Write `sensitivity.csv` and `sensitivity.png`, the layers in order of damage; one set a key.
+
+    Raises:
+        EdgeDeitError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EdgeDeitError(
+            "--sensitivity-report draws with matplotlib: pip install 'edge-deit[report]'"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "sensitivity.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["kind", *(field.name for field in fields(Damage))])
+        for kind, found in damages.items():
+            writer.writerows([kind, *asdict(damage).values()] for damage in found)
+    rows = max(len(found) for found in damages.values())
+    figure = Figure(figsize=(6 * len(damages), 1 + 0.16 * rows), layout="constrained")
+    axes = figure.subplots(1, len(damages), squeeze=False)[0]
+    for axis, (kind, found) in zip(axes, damages.items(), strict=True):
+        worst_on_top = found[::-1]
+        axis.barh([d.layer for d in worst_on_top], [1000 * d.noise for d in worst_on_top])
+        axis.set_xscale("log")
+        axis.set_xlabel("noise power / signal power, x 1000")
+        axis.set_title(f"{kind}, {found[0].photos} photos")
+        axis.tick_params(axis="y", labelsize=6)
+        axis.margins(y=0.005)
+    figure.savefig(folder / "sensitivity.png", dpi=150)

@@ -1,0 +1,266 @@
+"""The benchmarks' own arithmetic, and the latency harness on two tiny files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, TINY
+from edge_deit.config import VARIANTS
+from edge_deit.errors import EdgeDeitError
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from artefacts import Artefact, counterpart, select
+from grid import Grid, insert, to_markdown
+from latency import SPEED_BARS, macs
+from ratios import SpeedBar, judge, ratio_of_medians
+from scores import ACCURACY_BARS, SIZE_LIMIT, score
+from scores import judge as judge_accuracy
+from stock_recipes import RECIPES, find_recipe
+from table import grids, read_result
+
+from exporters import TARGETS
+
+# Ratios
+
+
+def test_ratio_of_medians_by_hand() -> None:
+    found = ratio_of_medians(np.array([1.0, 9.0, 2.0]), np.array([4.0, 5.0, 3.0]))
+    assert found.value == 0.5
+    assert found.low <= 0.5 <= found.high
+
+
+def test_interval_covers_the_true_ratio_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(1)
+    inside = 0
+    for _ in range(60):
+        a, b = generator.lognormal(0.0, 0.1, (2, 80))
+        found = ratio_of_medians(0.5 * a, b)
+        inside += found.low <= 0.5 <= found.high
+    assert inside >= 51  # 57 are expected of 60
+
+
+def test_rounds_are_drawn_together() -> None:
+    """A disturbance that hits both series of a round leaves their ratio alone."""
+    disturbed = np.linspace(1.0, 100.0, 50)
+    found = ratio_of_medians(0.25 * disturbed, disturbed)
+    assert (found.low, found.high) == pytest.approx((0.25, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [(np.ones(3), np.ones(4)), (np.ones(0), np.ones(0)), (np.zeros(3), np.ones(3))]
+)
+def test_series_that_are_no_times_are_refused(a: np.ndarray, b: np.ndarray) -> None:
+    with pytest.raises(EdgeDeitError):
+        ratio_of_medians(a, b)
+
+
+# Speed bars
+
+
+def times(**medians: float) -> dict[str, np.ndarray]:
+    return {name.replace("__", "/"): np.full((2, 40), value) for name, value in medians.items()}
+
+
+def test_a_bar_holds_fails_or_is_not_measured() -> None:
+    samples = times(ours__a__int8=2.0, stock__a__x=4.0)
+    bar = SpeedBar("a", "ours/a/int8", "stock/a/x", 0.5)
+    assert judge(bar, samples).holds is True
+    assert judge(replace(bar, limit=0.49), samples).holds is False
+    assert judge(replace(bar, below=True), samples).holds is False
+    absent = judge(replace(bar, denominator="stock/b/x"), samples)
+    assert (absent.holds, absent.ratio, absent.denominator) == (None, None, "stock/b/x")
+
+
+def test_the_fastest_of_several_counts() -> None:
+    samples = times(ours__a__int8=3.0, ours__b__int8_full=2.0, ours__a__fp32=5.0, ours__b__fp32=4.0)
+    found = judge(SpeedBar("best", "ours/*/int8*", "ours/*/fp32", 1.0, below=True), samples)
+    assert (found.numerator, found.denominator) == ("ours/b/int8_full", "ours/b/fp32")
+    assert found.ratio is not None
+    assert found.ratio.value == 0.5
+
+
+def test_passes_are_shown_apart_and_doubt_is_said() -> None:
+    slow_first = np.stack([np.full(40, 3.0), np.full(40, 1.0)])
+    samples = {"a": slow_first, "b": np.full((2, 40), 2.0)}
+    found = judge(SpeedBar("x", "a", "b", 1.0), samples)
+    assert (found.forward, found.backward) == (1.5, 0.5)
+    assert found.certain is False
+
+
+def test_every_bar_names_something_that_can_be_made() -> None:
+    made = {f"stock/{recipe.target}/{recipe.recipe}" for recipe in RECIPES} | {"torch/eager/fp32"}
+    for bar in SPEED_BARS:
+        origin, target, what = bar.denominator.split("/")
+        assert bar.denominator in made or (origin, target, what) == ("ours", "*", "fp32"), bar
+        assert bar.numerator.split("/")[1] in {*TARGETS, "*"}, bar
+        assert 0 < bar.limit <= 1, bar
+
+
+def test_macs_of_the_published_variants() -> None:
+    """Touvron et al., arXiv 2012.12877, name 1.3, 4.6 and 17.6 billion FLOPs (here: MACs) at 224."""
+    found = [macs(VARIANTS[name]) / 1e9 for name in ("deit_tiny", "deit_small", "deit_base")]
+    assert found == pytest.approx([1.3, 4.6, 17.6], rel=0.05)
+    by_hand = 16 * 768 * 64 + 2 * (17 * 64 * 4 * 64 + 2 * 17 * 17 * 64 + 2 * 17 * 64 * 128) + 640
+    assert macs(TINY) == by_hand
+
+
+# Accuracy
+
+
+def test_score_by_hand() -> None:
+    reference = np.array([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]])
+    logits = reference.copy()
+    logits[0] = [0.0, 2.0]
+    found = score(reference, logits, np.array([0, 1, 1, 0]))
+    assert found["agreement"] == 0.75
+    assert (found["top1_float"], found["top1"], found["top1_drop"]) == (75.0, 50.0, 25.0)
+    assert found["snr_db"] == pytest.approx(10 * np.log10(16 / 8))
+    low, high = found["top1_drop_ci95"]
+    assert low <= 25.0 <= high
+
+
+def row(name: str, **changed: Any) -> dict[str, Any]:
+    good = {"agreement": 1.0, "snr_db": 40.0, "top1_drop": 0.0, "size_ratio": 0.27}
+    return {"name": name, **good, **changed}
+
+
+def test_accuracy_bars_figure_by_figure() -> None:
+    rows = [row("ours/onnx/int8"), row("ours/tflite/int8", snr_db=21.9, top1_drop=0.71)]
+    verdicts = {(v["artefact"], v["figure"]): v["holds"] for v in judge_accuracy(rows)}
+    assert all(verdicts["ours/onnx/int8", f] for f in ("same argmax", "logit SNR", "top-1 drop"))
+    assert verdicts["ours/tflite/int8", "logit SNR"] is False
+    assert verdicts["ours/tflite/int8", "top-1 drop"] is False
+    assert verdicts["ours/coreml/int8", "logit SNR"] is None
+    assert len(verdicts) == 4 * sum(len(bar.targets) for bar in ACCURACY_BARS)
+    (size,) = [v["limit"] for v in judge_accuracy([row("ours/onnx/int8")]) if v["value"] == 0.27]
+    assert size == SIZE_LIMIT
+
+
+# Artefacts and recipes
+
+
+def artefact(name: str, precision: str) -> Artefact:
+    origin, target, _ = name.split("/")
+    return Artefact(name, origin, target, precision, Path(name), "", "", 1)  # type: ignore[arg-type]
+
+
+def test_counterpart_is_the_stock_file_of_the_same_precision() -> None:
+    stock = [
+        artefact(f"stock/{recipe.target}/{recipe.recipe}", recipe.precision) for recipe in RECIPES
+    ]
+    expected = {
+        ("executorch", "int8"): "static",
+        ("tflite", "int8"): "static_wi8_ai8",
+        ("tflite", "int8-full"): "static_wi8_ai8",
+        ("onnx", "int8"): "quantize_static",
+        ("onnx", "fp32"): "float",
+        ("coreml", "fp16"): "float16",
+    }
+    for (target, precision), recipe in expected.items():
+        found = counterpart(artefact(f"ours/{target}/{precision}", precision), stock)
+        assert found is not None
+        assert found.name == f"stock/{target}/{recipe}"
+    assert counterpart(artefact("ours/onnx/int8-full", "int8-full"), stock) is None
+
+
+def test_only_refuses_what_fits_nothing() -> None:
+    found = [artefact("ours/onnx/int8", "int8"), artefact("ours/onnx/fp32", "fp32")]
+    assert [one.name for one in select(found, ["*/int8"])] == ["ours/onnx/int8"]
+    with pytest.raises(EdgeDeitError, match="ours/onnx/fp32"):
+        select(found, ["*/int4"])
+
+
+def test_recipes_have_names_of_their_own() -> None:
+    assert len({recipe.name for recipe in RECIPES}) == len(RECIPES)
+    assert len({recipe.file_name for recipe in RECIPES}) == len(RECIPES)
+    assert {recipe.target for recipe in RECIPES} == set(TARGETS)
+    with pytest.raises(EdgeDeitError, match=r"onnx\.quantize_static"):
+        find_recipe("onnx.int4")
+
+
+# Markdown
+
+
+def test_markdown_of_a_table() -> None:
+    grid = Grid("T", ("artefact", "ms"), (("a|b", "1.0"), ("c", "2.0")), ("note",))
+    lines = to_markdown([grid]).splitlines()
+    assert lines[2:6] == ["| artefact | ms |", "|---|---:|", "| a\\|b | 1.0 |", "| c | 2.0 |"]
+    assert lines[-1] == "note"
+
+
+def test_insert_needs_its_marks_once() -> None:
+    document = "a\n<!-- latency -->\nold\n<!-- /latency -->\nb\n"
+    once = insert(document, "latency", "| 1 |")
+    assert "old" not in once
+    assert insert(once, "latency", "| 1 |") == once
+    for wrong in ("nothing", document + document):
+        with pytest.raises(EdgeDeitError, match="latency"):
+            insert(wrong, "latency", "x")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"kind": "speed"}'])
+def test_a_file_that_is_no_result_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(EdgeDeitError, match=r"x\.json"):
+        read_result(path)
+
+
+def test_the_document_has_the_marks_that_the_tables_go_between() -> None:
+    document = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for kind in ("accuracy", "latency"):
+        assert "figures" in insert(document, kind, "figures")
+
+
+# The harness
+
+
+def benchmark(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_latency_of_two_tiny_files(tiny_weights: Path, photos: Path, tmp_path: Path) -> None:
+    common = ("--weights", tiny_weights, "--calibration", photos)
+    ours, stock = tmp_path / "ours", tmp_path / "stock"
+    export = ("-m", "edge_deit.export", "--target", "onnx", "--precision", "fp32", *common)
+    subprocess.run(
+        [sys.executable, *map(str, (*export, "--output", ours))],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+    )
+    benchmark("stock.py", *common, "--only", "onnx.float", "--output", stock)
+    written = stock / "stock.float.onnx"
+    before = written.stat().st_mtime_ns
+    benchmark("stock.py", *common, "--only", "onnx.float", "--output", stock)
+    assert written.stat().st_mtime_ns == before, "made again although nothing had changed"
+    folders = ("--ours", ours, "--stock", stock, "--weights", tiny_weights, "--output", tmp_path)
+    benchmark("latency.py", *folders, "--runs", 40, "--pause-ms", 1, "--threads", 1)
+    result = json.loads((tmp_path / "latency.json").read_text(encoding="utf-8"))
+    names = [one["name"] for one in result["artefacts"]]
+    assert names == ["torch/eager/fp32", "ours/onnx/fp32", "stock/onnx/float"]
+    for one in result["artefacts"]:
+        assert np.array(one["samples_ms"]).shape == (2, 40)
+        assert one["p50_ms"] <= one["p90_ms"]
+        assert 0 < one["peak_share"] < 1.5
+    holds = {bar["name"]: bar["holds"] for bar in result["bars"]}
+    assert holds["LiteRT int8"] is None
+    assert holds["ONNX Runtime fp32"] in (True, False)
+    text = to_markdown(grids(result))
+    assert (tmp_path / "latency.md").read_text(encoding="utf-8") == text + "\n"
+    assert "| ours/onnx/fp32 |" in text

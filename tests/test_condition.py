@@ -1,0 +1,235 @@
+"""Conditioning keeps the function, and makes integer models better than plain rounding does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from test_deploy import configs
+from torch import Tensor
+
+from conftest import TINY, random_model
+from edge_deit.condition import Conditioned, condition, condition_without_photos, passes
+from edge_deit.config import DeiTConfig
+from edge_deit.dataset import CalibrationSet
+from edge_deit.deploy import DeployDeiT, deploy, quantizable_layers
+from edge_deit.errors import EdgeDeitError
+from edge_deit.fakequant import fake_quantise, round_activation
+from edge_deit.metrics import closeness
+from edge_deit.observe import Histogram, TensorView
+from edge_deit.preprocess import PreprocessSpec
+from edge_deit.quantize import LayerRanges
+from edge_deit.ranges import choose_range
+from edge_deit.reshape import scale_tokens, split_coarse, token_scalable, use_grey_levels
+from edge_deit.rotate import rotate
+from edge_deit.rounding import GREATEST, int8_scale, round_weights
+
+SPEC = PreprocessSpec(resize_size=72, crop_size=64)
+
+
+def grey_photos(count: int, size: int = 64, seed: int = 0) -> CalibrationSet:
+    """Normalised pixels of random 8-bit images."""
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(0, 256, (count, 3, size, size), generator=generator)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (SPEC.mean, SPEC.std))
+    return CalibrationSet((levels / 255 - mean) / std, "0" * 64, "random")
+
+
+def outliers(config: DeiTConfig = TINY, seed: int = 0) -> DeployDeiT:
+    """A model with two residual channels far beyond the others, as trained transformers have."""
+    model = random_model(config, seed)
+    channels = [7, 11]
+    with torch.no_grad():
+        model.pos_embed[..., channels] *= 15
+        writers = [model.patch_embed.proj]
+        for block in model.blocks:
+            writers += [block.attn.proj, block.mlp.fc2]
+            for norm in (block.norm1, block.norm2):
+                norm.weight[channels] /= 15
+        for writer in writers:
+            writer.weight[channels] *= 15
+    return deploy(model)
+
+
+@pytest.fixture(scope="module")
+def conditioned() -> Conditioned:
+    return condition(outliers(), grey_photos(8), SPEC)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(config=configs())
+def test_rotation_and_reshaping_keep_the_function(config: DeiTConfig) -> None:
+    form = deploy(random_model(config))
+    pixels = torch.randn(1, 3, config.image_size, config.image_size)
+    changed = deploy(random_model(config))
+    use_grey_levels(changed, SPEC)
+    split_coarse(changed)
+    changed = rotate(changed, seed=3)
+    for name in token_scalable(changed):
+        scale_tokens(changed, name)
+    with torch.inference_mode():
+        torch.testing.assert_close(changed(pixels), form(pixels), rtol=1e-3, atol=1e-3)
+
+
+def test_rotation_spreads_outliers() -> None:
+    form = outliers()
+    photo = grey_photos(1).pixels
+
+    def crest(model: DeployDeiT) -> float:
+        seen: list[Tensor] = []
+        handle = model.blocks[1].mlp.fc1.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+        with torch.inference_mode():
+            model(photo)
+        handle.remove()
+        return float(seen[0].abs().max() / seen[0].square().mean().sqrt())
+
+    assert crest(rotate(form)) < 0.75 * crest(form)
+
+
+def test_grey_levels_are_held_exactly() -> None:
+    form = deploy(random_model(TINY))
+    use_grey_levels(form, SPEC)
+    assert form.grey_levels is not None
+    levels = form.grey_levels(grey_photos(1).pixels)
+    rounded = round_activation(levels, (0.0, 1.0))
+    torch.testing.assert_close(rounded, levels, rtol=0, atol=1e-6)
+
+
+def test_fine_part_ignores_what_is_constant_over_squares() -> None:
+    form = deploy(random_model(TINY))
+    split_coarse(form)
+    coarse = torch.randn(1, 3, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert form.patch_embed.bias is not None
+    fine = form.patch_embed(coarse) - form.patch_embed.bias[:, None, None]
+    assert fine.abs().max() < 1e-4
+
+
+def test_conditioned_form_equals_the_float_model(conditioned: Conditioned) -> None:
+    photos = grey_photos(4, seed=1)
+    form = outliers()
+    with torch.inference_mode():
+        for photo in photos:
+            torch.testing.assert_close(
+                conditioned.unrounded(photo), form(photo), rtol=1e-3, atol=1e-3
+            )
+
+
+@pytest.mark.parametrize("outputs", [False, True])
+def test_better_than_plain_rounding_on_other_photos(
+    outputs: bool, conditioned: Conditioned
+) -> None:
+    form, photos = outliers(), grey_photos(8, seed=1)
+    layers = quantizable_layers(form)
+    plain = fake_quantise(form, layers, extremes(form, grey_photos(8)), outputs=outputs)
+    ours = fake_quantise(conditioned.form, layers, conditioned.ranges, outputs=outputs)
+    with torch.inference_mode():
+        results = [torch.cat([model(p) for p in photos]).numpy() for model in (form, plain, ours)]
+    snr = [closeness(results[0], other, classes=True).snr_db for other in results[1:]]
+    assert snr[1] > snr[0] + 6
+
+
+def extremes(form: DeployDeiT, photos: CalibrationSet) -> dict[str, LayerRanges]:
+    """Each layer's least and greatest input and output."""
+    found: dict[str, LayerRanges] = {}
+    for name in quantizable_layers(form):
+        seen: list[Tensor] = []
+        layer = form.get_submodule(name)
+        handle = layer.register_forward_hook(lambda _, x, y, seen=seen: seen.extend((x[0], y)))
+        with torch.inference_mode():
+            for photo in photos:
+                form(photo)
+        handle.remove()
+        ends = [
+            torch.cat([t.flatten() for t in part]).aminmax() for part in (seen[::2], seen[1::2])
+        ]
+        found[name] = LayerRanges(*[(min(0.0, float(e[0])), float(e[1])) for e in ends])
+    return found
+
+
+def test_kept_layers_are_not_rounded(conditioned: Conditioned) -> None:
+    model = conditioned.with_layers(["blocks.0.attn.q"])
+    for name in quantizable_layers(model):
+        same = torch.equal(
+            model.get_submodule(name).get_parameter("weight"),
+            conditioned.unrounded.get_submodule(name).get_parameter("weight"),
+        )
+        assert same == (name != "blocks.0.attn.q")
+
+
+def test_weights_are_on_the_grid_that_backends_find(conditioned: Conditioned) -> None:
+    for name in quantizable_layers(conditioned.form):
+        weight = conditioned.form.get_submodule(name).get_parameter("weight").detach().flatten(1)
+        steps = weight / int8_scale(weight)[:, None]
+        assert (steps - steps.round()).abs().max() < 1e-3
+        assert (steps.abs().amax(1) - GREATEST).abs().max() < 1e-3
+
+
+def test_carried_rounding_beats_nearest_rounding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(48, 48, generator=generator)
+    x = torch.randn(500, 48, generator=generator) @ mix  # correlated channels
+    weight = torch.randn(32, 48, generator=generator)
+    error = [
+        (x @ (round_weights(weight, moments) - weight).T).square().sum()
+        for moments in (None, x.T @ x)
+    ]
+    assert error[1] < 0.5 * error[0]
+
+
+def test_range_cuts_rare_values_only_where_they_do_not_matter() -> None:
+    values = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
+    values[0, 0] = 60.0
+    importance = torch.ones_like(values)
+    importance[0, 0] = 0.0
+
+    def chosen(weights: Tensor) -> tuple[float, float]:
+        view = TensorView.empty(4)
+        view.histogram = Histogram(float(values.min()), float(values.max()))
+        view.add(values, weights, weights)
+        return choose_range(view).range
+
+    assert chosen(importance)[1] < 20
+    importance[0, 0] = 100.0
+    assert chosen(importance)[1] > 55
+
+
+def test_equal_photos_give_equal_results() -> None:
+    first, second = (condition(outliers(), grey_photos(3), SPEC) for _ in range(2))
+    assert first.ranges == second.ranges
+    for name, value in first.form.state_dict().items():
+        assert torch.equal(value, second.form.state_dict()[name])
+
+
+def test_progress_is_counted(conditioned: Conditioned) -> None:
+    for count in (1, 3):
+        calls: list[None] = []
+        condition(
+            outliers(), grey_photos(count), SPEC, on_photo=lambda calls=calls: calls.append(None)
+        )
+        assert len(calls) == passes(count)
+
+
+def test_without_photos_weights_are_on_the_grid_and_tokens_unscaled() -> None:
+    found = condition_without_photos(outliers(), SPEC)
+    assert not found.ranges
+    weight = found.form.get_submodule("blocks.0.mlp.fc1").get_parameter("weight").detach()
+    steps = weight / int8_scale(weight)[:, None]
+    assert (steps - steps.round()).abs().max() < 1e-3
+
+
+def test_features_are_returned_in_their_own_coordinates() -> None:
+    form = outliers(replace(TINY, num_classes=0))
+    found = condition(form, grey_photos(3), SPEC)
+    photo = grey_photos(1, seed=2).pixels
+    with torch.inference_mode():
+        torch.testing.assert_close(found.unrounded(photo), form(photo), rtol=1e-3, atol=1e-3)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    form = outliers()
+    photos = grey_photos(2)
+    photos.pixels[1] = torch.nan
+    with pytest.raises(EdgeDeitError, match="not finite"):
+        condition(form, photos, SPEC)

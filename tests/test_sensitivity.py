@@ -1,0 +1,94 @@
+"""The ranking finds the layer that was made bad; the fallback keeps it finer."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_condition import SPEC, grey_photos, outliers
+
+from conftest import TINY, CommandLine
+from edge_deit.condition import Conditioned, condition
+from edge_deit.dataset import CalibrationSet
+from edge_deit.quantize import LayerRanges
+from edge_deit.sensitivity import drop_of, rank_layers, write_report
+
+BAD = "blocks.1.mlp.fc1"
+
+
+@pytest.fixture(scope="module")
+def spoilt() -> tuple[Conditioned, CalibrationSet]:
+    """A conditioned model in which one layer's input range is far too narrow."""
+    photos = grey_photos(6)
+    found = condition(outliers(), photos, SPEC)
+    narrow = LayerRanges((-0.05, 0.05), found.ranges[BAD].output)
+    return replace(found, ranges={**found.ranges, BAD: narrow}), photos
+
+
+@pytest.mark.parametrize("outputs", [False, True])
+def test_the_worst_layer_comes_first(
+    outputs: bool, spoilt: tuple[Conditioned, CalibrationSet]
+) -> None:
+    found, photos = spoilt
+    calls: list[None] = []
+    ranking = rank_layers(found, list(photos), outputs=outputs, on_layer=lambda: calls.append(None))
+    assert ranking[0].layer == BAD
+    assert len(ranking) == len(calls) == 2 + 6 * TINY.depth
+    assert [d.noise for d in ranking] == sorted((d.noise for d in ranking), reverse=True)
+    assert ranking[0].noise > 3 * ranking[1].noise
+
+
+def test_report_holds_every_layer(
+    spoilt: tuple[Conditioned, CalibrationSet], tmp_path: Path
+) -> None:
+    found, photos = spoilt
+    ranking = rank_layers(found, list(photos)[:2], outputs=False)
+    write_report({"float outputs": ranking}, tmp_path / "report")
+    with (tmp_path / "report" / "sensitivity.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["layer"] for row in rows] == [damage.layer for damage in ranking]
+    picture = (tmp_path / "report" / "sensitivity.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 10_000
+
+
+def test_drop_with_and_without_labels() -> None:
+    reference, actual = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 1, 1])
+    labelled = drop_of(actual, reference, [0, 1, 2, 1])
+    assert (labelled.points, labelled.labelled) == (0.0, True)  # one lost, one won
+    unlabelled = drop_of(actual, reference, [0, 1, 2, None])
+    assert (unlabelled.points, unlabelled.labelled) == (50.0, False)
+
+
+def export(command_line: CommandLine, *options: object) -> tuple[int, str]:
+    result = command_line(
+        "export", "--target", "onnx", "--precision", "int8", "--calibration-images", 6, *options
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_command_line_writes_the_report_and_keeps_the_limit(
+    command_line: CommandLine, tiny_weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    code, text = export(
+        command_line,
+        *("--weights", tiny_weights, "--calibration", photos, "--output", tmp_path / "out"),
+        *("--max-drop", 100, "--sensitivity-report", tmp_path / "report"),
+    )
+    assert code == 0, text
+    assert "0 layers dynamic and 0 float" in text
+    assert (tmp_path / "report" / "sensitivity.png").is_file()
+
+
+def test_limits_that_mean_nothing_are_refused(command_line: CommandLine, tmp_path: Path) -> None:
+    code, text = export(command_line, "--max-drop", -1, "--output", tmp_path)
+    assert code == 2
+    assert "must be 0 or more" in text
+    result = command_line(
+        "export", "--target", "onnx", "--precision", "fp32", "--max-drop", 1, "--output", tmp_path
+    )
+    assert result.returncode == 2
+    assert "static int8" in result.stderr
