@@ -11,7 +11,8 @@ An exact rewrite for batch size 1 and a fixed image size:
 * LayerNorm's scale and shift are folded into the Linear that reads it;
 * prefix tokens are added through the position table: patches are padded with zero rows in front and
   one table that already holds token + position is added, so there is no concatenation;
-* both heads of a distilled model are one Linear over its two tokens.
+* both heads of a distilled model are one Linear over its two tokens;
+* of the last block's output only the tokens that the heads read are computed.
 
 No tensor has a rank above 4. `tests/test_deploy.py` proves the equality over random configurations.
 
@@ -108,12 +109,13 @@ class DeployAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.view(-1, self.num_heads, self.head_dim).transpose(0, 1)  # (h, N, d)
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self._split(self.q(x)), self._split(self.k(x)), self._split(self.v(x))
-        weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, N, N)
-        heads = torch.bmm(weights, v).transpose(0, 1)  # (N, h, d)
-        x = heads.reshape(1, -1, self.num_heads * self.head_dim)  # (1, N, D)
-        return _scaled(self.proj, x, self.token_scale)  # (1, N, D)
+    def forward(self, x: Tensor, readers: Tensor) -> Tensor:
+        """What the tokens `readers` (1, R, D) take from the tokens x (1, N, D): (1, R, D)."""
+        q, k, v = self._split(self.q(readers)), self._split(self.k(x)), self._split(self.v(x))
+        weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, R, N)
+        heads = torch.bmm(weights, v).transpose(0, 1)  # (R, h, d)
+        mixed = heads.reshape(1, -1, self.num_heads * self.head_dim)  # (1, R, D)
+        return _scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
 
 
 def _scaled(layer: nn.Linear, x: Tensor, scale: TokenScale | None) -> Tensor:
@@ -142,18 +144,26 @@ class DeployMlp(nn.Module):
 
 
 class DeployBlock(nn.Module):
-    """Pre-norm block over a residual stream of mean zero."""
+    """Pre-norm block over a residual stream of mean zero.
 
-    def __init__(self, config: DeiTConfig) -> None:
+    With `read_tokens` R it computes only the first R tokens; all N are still attended to.
+    """
+
+    def __init__(self, config: DeiTConfig, read_tokens: int | None = None) -> None:
         super().__init__()
+        self.read_tokens = read_tokens
         self.norm1 = RMSNorm(config.embed_dim, config.layer_norm_eps)
         self.attn = DeployAttention(config)
         self.norm2 = RMSNorm(config.embed_dim, config.layer_norm_eps)
         self.mlp = DeployMlp(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))  # (1, N, D)
-        x = x + self.mlp(self.norm2(x))  # (1, N, D)
+        normed = self.norm1(x)  # (1, N, D)
+        readers = normed
+        if self.read_tokens is not None:
+            x, readers = x[:, : self.read_tokens], normed[:, : self.read_tokens]
+        x = x + self.attn(normed, readers)  # (1, R, D)
+        x = x + self.mlp(self.norm2(x))  # (1, R, D)
         return x
 
 
@@ -188,9 +198,10 @@ class DeployDeiT(nn.Module):
         self.coarse_embed: CoarseEmbed | None = None
         self.grey_levels: GreyLevels | None = None
         self.register_buffer("token_table", torch.zeros(1, config.num_tokens, dim))
-        self.blocks = nn.ModuleList(DeployBlock(config) for _ in range(config.depth))
-        self.norm = RMSNorm(dim, config.layer_norm_eps)
         self.read_tokens = 2 if config.distillation_head else 1
+        self.blocks = nn.ModuleList(DeployBlock(config) for _ in range(config.depth - 1))
+        self.blocks.append(DeployBlock(config, self.read_tokens if config.num_classes else None))
+        self.norm = RMSNorm(dim, config.layer_norm_eps)
         if config.num_classes:
             self.head = nn.Linear(self.read_tokens * dim, config.num_classes)
         else:
@@ -208,12 +219,11 @@ class DeployDeiT(nn.Module):
         return F.pad(patches, (0, 0, self.config.num_prefix_tokens, 0)) + self.token_table
 
     def read(self, x: Tensor) -> Tensor:
-        """Output from the residual stream behind the last block (1, N, D)."""
+        """Output from the residual stream behind the last block, (1, R, D) with classes, else (1, N, D)."""
         if not self.config.num_classes:
             normed: Tensor = self.norm(x)
             return normed * self.scale + self.shift  # (1, N, D)
-        tokens = self.norm(x[:, : self.read_tokens])  # (1, 1 or 2, D)
-        logits: Tensor = self.head(tokens.flatten(1))
+        logits: Tensor = self.head(self.norm(x).flatten(1))
         return logits  # (1, K)
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@
 * In the last block only prefix tokens reach the classes: queries, `proj` and the MLP skip the patches.
 * Keys and values are centred over the calibration photos. softmax does not see a constant added to all
   keys, and a constant added to all values passes through it into `proj`'s bias. Both tensors then need no
-  zero point; with one, LiteRT falls back to a BATCH_MATMUL that is 30 times slower.
+  zero point, and only then does XNNPACK take BATCH_MATMUL; LiteRT's own is far slower.
 * Values are centred over the tokens too, and their mean is added behind the attention: probabilities below
   1/512 round to 0, and what they lose is then no longer a part of the mean value.
 * What conditioning adds for `int8` (grey levels, the coarse part of the patch embedding, token scales)

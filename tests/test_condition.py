@@ -127,7 +127,7 @@ def test_better_than_plain_rounding_on_other_photos(
     with torch.inference_mode():
         results = [torch.cat([model(p) for p in photos]).numpy() for model in (form, plain, ours)]
     snr = [closeness(results[0], other, classes=True).snr_db for other in results[1:]]
-    assert snr[1] > snr[0] + 6
+    assert snr[1] > snr[0] + 3
 
 
 def extremes(form: DeployDeiT, photos: CalibrationSet) -> dict[str, LayerRanges]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import ranges_of
 from edge_deit._quiet import quiet
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import CalibrationSet
@@ -66,11 +67,13 @@ def images(count: int, seed: int) -> torch.Tensor:
 def request_for(folder: Path, kind: str, scheme: Scheme) -> ExportRequest:
     """What the exporter is told for one model and scheme."""
     calibration = CalibrationSet(images(8, seed=1), sha256="", source="test")
+    form = deploy(fresh_model(kind))
     return ExportRequest(
-        model=deploy(fresh_model(kind)),
+        model=form,
         example=images(1, seed=2),
         scheme=scheme,
         calibration=calibration if scheme.needs_calibration else None,
+        ranges=ranges_of(form, calibration.pixels) if scheme.needs_calibration else {},
         output=folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.mlpackage",
         backend="mlprogram",
         output_name="features" if kind == "features" else "logits",

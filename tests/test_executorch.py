@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import ranges_of
 from edge_deit._quiet import quiet
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import CalibrationSet
@@ -57,11 +58,13 @@ def request_for(
 ) -> ExportRequest:
     """What the exporter is told about one model and scheme."""
     calibration = CalibrationSet(images(photos, seed=1), sha256="", source="test")
+    form = deploy(fresh_model(kind))
     return ExportRequest(
-        model=deploy(fresh_model(kind)),
+        model=form,
         example=images(1, seed=2),
         scheme=scheme,
         calibration=calibration if scheme.needs_calibration and photos else None,
+        ranges=ranges_of(form, calibration.pixels) if scheme.needs_calibration and photos else {},
         output=folder / f"{kind}.{backend}.{scheme.precision}.{len(scheme.keep_float)}.pte",
         backend=backend,
         output_name="features" if kind == "features" else "logits",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import ranges_of
 from edge_deit._quiet import quiet
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import CalibrationSet
@@ -52,11 +53,13 @@ def images(count: int, seed: int) -> torch.Tensor:
 def export(folder: Path, kind: str, scheme: Scheme) -> Path:
     """The exported file of one model and scheme."""
     calibration = CalibrationSet(images(8, seed=1), sha256="", source="test")
+    form = deploy(fresh_model(kind))
     request = ExportRequest(
-        model=deploy(fresh_model(kind)),
+        model=form,
         example=images(1, seed=2),
         scheme=scheme,
         calibration=calibration if scheme.needs_calibration else None,
+        ranges=ranges_of(form, calibration.pixels) if scheme.needs_calibration else {},
         output=folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.onnx",
         backend="cpu",
         output_name="features" if kind == "features" else "logits",

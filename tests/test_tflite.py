@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from conftest import ranges_of
 from edge_deit._quiet import quiet
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import CalibrationSet
@@ -21,7 +20,7 @@ from edge_deit.errors import EdgeDeitError
 from edge_deit.metrics import closeness
 from edge_deit.model import DeiT
 from edge_deit.preprocess import PreprocessSpec
-from edge_deit.quantize import LayerRanges, Precision, Scheme
+from edge_deit.quantize import Precision, Scheme
 from edge_deit.reshape import scale_tokens, split_coarse, token_scalable, use_grey_levels
 from exporters import tflite
 from exporters._tflite_file import contents, kind, read, word
@@ -59,29 +58,6 @@ def fresh_model(kind: str) -> DeiT:
 def images(count: int, seed: int) -> torch.Tensor:
     """(count, 3, 64, 64) normally distributed pixels."""
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
-
-
-def ranges_of(model: nn.Module, photos: torch.Tensor) -> dict[str, LayerRanges]:
-    """Least and greatest input and output of each quantisable layer over the photos."""
-    seen: dict[str, list[float]] = {}
-
-    def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
-        def keep(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            ends = [*inputs[0].aminmax(), *output.aminmax()]
-            old = seen.setdefault(name, [0.0] * 4)
-            pick = (min, max, min, max)
-            seen[name] = [f(o, float(e)) for f, o, e in zip(pick, old, ends, strict=True)]
-
-        return keep
-
-    names = quantizable_layers(model)
-    handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in names]
-    with torch.inference_mode():
-        for photo in photos.split(1):
-            model(photo)
-    for handle in handles:
-        handle.remove()
-    return {name: LayerRanges((v[0], v[1]), (v[2], v[3])) for name, v in seen.items()}
 
 
 def request_for(model: DeployDeiT, scheme: Scheme, output: Path) -> ExportRequest:
