@@ -11,6 +11,7 @@ from typing import Annotated, cast, get_args
 
 import torch
 import typer
+from rich import box
 from rich.table import Table
 
 from edge_deit import assets
@@ -199,10 +200,12 @@ def _say(done: Exported) -> None:
 
 def _summary(done: list[Exported], job: Job, seconds: float) -> None:
     float_bytes = 4 * sum(p.numel() for p in job.checkpoint.model.parameters())
-    table = Table(title=f"{job.checkpoint.name}, {len(job.photos)} photos against the float model")
-    names = ("target", "precision", "MB", "of float", "cosine", "SNR dB", "agree", "max diff", "s")
-    for name in names:
-        table.add_column(name, justify="left" if name in ("target", "precision") else "right")
+    title = f"{job.checkpoint.name}, {len(job.photos)} photos against the float model"
+    table = Table(title=title, box=box.SIMPLE)  # without edges it fits into 80 columns
+    for name in ("target", "precision"):
+        table.add_column(name, no_wrap=True, min_width=len("int8-dynamic"))
+    for name in ("MB", "of\nfloat", "cosine", "SNR\ndB", "agree", "max\ndiff", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in done:
         table.add_row(
             one.manifest.target + ("*" if one.stand_in else ""),
