@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -67,7 +68,11 @@ def new_app(help_text: str | None) -> typer.Typer:
 
 
 def run(app: typer.Typer, name: str | None = None) -> NoReturn:
-    """Run a command line and exit: 0 well, 2 bad input (one line on stderr), 130 interrupted."""
+    """Run a command line and exit: 0 well, 2 bad input (one line on stderr), 130 interrupted.
+
+    A termination signal is an interrupt too, so that it leaves nothing half-written either.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False, prog_name=name)
     except EdgeDeitError as error:

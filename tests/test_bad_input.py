@@ -202,7 +202,10 @@ def test_full_disk_keeps_the_former_file(
 
 
 @pytest.mark.slow
-def test_interrupt_leaves_nothing(tmp_path: Path, tiny_weights: Path, photos: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupt_leaves_nothing(
+    name: str, tmp_path: Path, tiny_weights: Path, photos: Path
+) -> None:
     place = Place(tmp_path, tiny_weights, photos)
     code = (
         "import signal, sys\n"
@@ -211,7 +214,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path, tiny_weights: Path, photos: Pa
         "from dataclasses import replace\n"
         "def stop(request):\n"
         "    request.output.write_bytes(b'half')\n"
-        "    signal.raise_signal(signal.SIGINT)\n"
+        f"    signal.raise_signal(signal.{name})\n"
         "onnx.TARGET = replace(onnx.TARGET, export=stop)\n"
         "from edge_deit._console import run\n"
         "run(export.app)\n"
