@@ -60,7 +60,8 @@ def grids(result: dict[str, Any]) -> list[Grid]:
         tables = [_accuracy(result), _accuracy_bars(result)]
     else:
         tables = [_latency(result), _latency_bars(result)]
-    return [*tables, _recipes(result)]
+    recipes = _recipes(result)
+    return [*tables, recipes] if recipes.rows else tables
 
 
 # Cells

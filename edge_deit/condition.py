@@ -27,7 +27,7 @@ from edge_deit.deploy import DeployDeiT, quantizable_layers
 from edge_deit.equalise import equalise
 from edge_deit.errors import EdgeDeitError
 from edge_deit.fakequant import round_activation
-from edge_deit.observe import Histogram, LayerView, importance_pass, rows
+from edge_deit.observe import Histogram, LayerView, importance_pass, rows, watching
 from edge_deit.preprocess import PreprocessSpec
 from edge_deit.quantize import LayerRanges
 from edge_deit.ranges import ChosenRange, choose_range
@@ -130,8 +130,8 @@ def condition(
     scaled = copy.deepcopy(plain)
     for name in token_scalable(scaled):
         scale_tokens(scaled, name)
-    found = _observe(plain, photos, on_photo)
-    with_scale = _observe(scaled, photos, on_photo)
+    found = _observe(plain, photos, quantizable_layers(plain), on_photo)
+    with_scale = _observe(scaled, photos, token_scalable(scaled), on_photo)
     kept = []
     for name in token_scalable(plain):
         if sum(found.noise(name)) - sum(with_scale.noise(name)) > _WORTH_A_TOKEN_SCALE:
@@ -154,42 +154,39 @@ def condition(
     )
 
 
-def _observe(form: DeployDeiT, photos: CalibrationSet, on_photo: Callable[[], None]) -> _Observed:
-    views = _histogram_views(form, photos)
-    power = importance_pass(form, photos, views, moments=True, on_photo=on_photo)
+def _observe(
+    form: DeployDeiT, photos: CalibrationSet, layers: list[str], on_photo: Callable[[], None]
+) -> _Observed:
+    views = _histogram_views(form, photos, layers)
+    power = importance_pass(form, photos, views, layers=layers, moments=True, on_photo=on_photo)
     inputs = {name: choose_range(view.input) for name, view in views.items()}
-    inputs["patch_embed"] = ChosenRange(GREY_LEVELS, "grey levels", 0.0)
+    if "patch_embed" in inputs:
+        inputs["patch_embed"] = ChosenRange(GREY_LEVELS, "grey levels", 0.0)
     outputs = {name: choose_range(view.output) for name, view in views.items()}
     return _Observed(views, inputs, outputs, power)
 
 
-def _histogram_views(form: DeployDeiT, photos: CalibrationSet) -> dict[str, LayerView]:
+def _histogram_views(
+    form: DeployDeiT, photos: CalibrationSet, layers: list[str]
+) -> dict[str, LayerView]:
     """Empty views whose histograms span each tensor's extremes over the photos."""
     spans: dict[str, list[float]] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-        def keep(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            new = [*inputs[0].aminmax(), *output.aminmax()]
-            old = spans.get(name, [0.0, 0.0, 0.0, 0.0])
-            pick = (min, max, min, max)
-            spans[name] = [f(o, float(n)) for f, o, n in zip(pick, old, new, strict=True)]
+    def keep(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        new = [*x.aminmax(), *y.aminmax()]
+        old = spans.get(name, [0.0, 0.0, 0.0, 0.0])
+        pick = (min, max, min, max)
+        spans[name] = [f(o, float(n)) for f, o, n in zip(pick, old, new, strict=True)]
 
-        return keep
-
-    layers = {name: form.get_submodule(name) for name in quantizable_layers(form)}
-    handles = [layer.register_forward_hook(hook(name)) for name, layer in layers.items()]
-    try:
-        with torch.inference_mode():
-            for photo in photos:
-                if not form(photo).isfinite().all():
-                    raise EdgeDeitError(
-                        "the model's output is not finite on a calibration photo; check the weights"
-                    )
-    finally:
-        for handle in handles:
-            handle.remove()
+    wanted = {name: form.get_submodule(name) for name in layers}
+    with watching(wanted, keep), torch.inference_mode():
+        for photo in photos:
+            if not form(photo).isfinite().all():
+                raise EdgeDeitError(
+                    "the model's output is not finite on a calibration photo; check the weights"
+                )
     views = {}
-    for name, layer in layers.items():
+    for name, layer in wanted.items():
         weight = layer.get_parameter("weight").flatten(1)
         view = LayerView.empty(weight.shape[1], weight.shape[0])
         least_in, greatest_in, least_out, greatest_out = spans[name]
@@ -219,25 +216,16 @@ def _correct_biases(
     errors: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-        integer = rounded.get_submodule(name)
+    def compare(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        actual = rounded.get_submodule(name)(round_activation(x, ranges[name].input))
+        error = rows(layer, actual - y, output=True).double()
+        errors[name] = errors.get(name, torch.zeros(error.shape[1])) + error.sum(0)
+        counts[name] = counts.get(name, 0) + len(error)
 
-        def compare(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            actual = integer(round_activation(inputs[0], ranges[name].input))
-            error = rows(layer, actual - output, output=True).double()
-            errors[name] = errors.get(name, torch.zeros(error.shape[1])) + error.sum(0)
-            counts[name] = counts.get(name, 0) + len(error)
-
-        return compare
-
-    handles = [exact.get_submodule(n).register_forward_hook(hook(n)) for n in ranges]
-    try:
-        with torch.inference_mode():
-            for photo in photos:
-                exact(photo)
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers = {name: exact.get_submodule(name) for name in ranges}
+    with watching(layers, compare), torch.inference_mode():
+        for photo in photos:
+            exact(photo)
     with torch.no_grad():
         for name, error in errors.items():
             bias = rounded.get_submodule(name).get_parameter("bias")

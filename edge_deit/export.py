@@ -108,7 +108,8 @@ def export(
         scheme.quantised_layers(form)  # a pattern without a layer is refused before long work
     conditioned = None
     if any(scheme.quantised for _, scheme, _ in plan):
-        measured = photos if static or calibration is not None else None
+        own = static or calibration is not None or weights == "bundled"
+        measured = photos if own else None  # the bundled photos tell nothing about other weights
         conditioned = _condition(form, checkpoint, measured)
     chosen = torch.cat(spread(list(photos), parity_images))
     reference = float_outputs(checkpoint.model, chosen)

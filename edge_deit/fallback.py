@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edge_deit._console import out, progress
 from edge_deit.condition import Conditioned
@@ -107,7 +107,7 @@ def keeps_limit(plan: Plan, job: Job, scheme: Scheme) -> Accept:
             return
         outputs = [runner(photo.numpy()) for photo in job.calibration]
         actual = torch.from_numpy(np.concatenate(outputs)).argmax(1)
-        drop = drop_of(actual, _reference(job).argmax(1), job.calibration.labels)
+        drop = drop_of(actual, job.calibration_outputs.argmax(1), job.calibration.labels)
         if drop.points > plan.max_drop:
             raise EdgeDeitError(
                 f"the exported file loses {drop}, more than --max-drop {plan.max_drop}, although its "
@@ -115,11 +115,6 @@ def keeps_limit(plan: Plan, job: Job, scheme: Scheme) -> Accept:
             )
 
     return accept
-
-
-def _reference(job: Job) -> Tensor:
-    with torch.inference_mode():
-        return torch.cat([job.form(photo) for photo in job.calibration])
 
 
 def _kind(outputs: bool) -> str:
@@ -142,7 +137,7 @@ def _choose(
     max_drop: float,
 ) -> Scheme:
     outputs, dynamic, scheme = key
-    reference = _reference(job)
+    reference = job.calibration_outputs
     best: tuple[Drop, Scheme] | None = None
     candidates = list(_candidates(job, ranking, scheme, dynamic))
     with progress() as bar:

@@ -13,7 +13,8 @@ Shapes: N rows (tokens or patches), C channels, B histogram bins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from edge_deit.deploy import DeployDeiT, quantizable_layers
 
-__all__ = ["Histogram", "LayerView", "TensorView", "importance_pass", "rows"]
+__all__ = ["Histogram", "LayerView", "Look", "TensorView", "importance_pass", "rows", "watching"]
 
 BINS: Final = 4096
 
@@ -127,35 +128,51 @@ def rows(layer: nn.Module, x: Tensor, *, output: bool = False) -> Tensor:
     return patches[0].T
 
 
+Look = Callable[[str, nn.Module, Tensor, Tensor], None]
+"""Gets a module's name, the module, its input and its output."""
+
+
+@contextmanager
+def watching(modules: Mapping[str, nn.Module], look: Look) -> Iterator[None]:
+    """Call `look` after each forward pass of the modules, which take one tensor and return one."""
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        return lambda module, inputs, output: look(name, module, inputs[0], output)
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def importance_pass(
     form: DeployDeiT,
     photos: Iterable[Tensor],
     views: dict[str, LayerView],
     *,
+    layers: Iterable[str] | None = None,
     moments: bool = False,
     on_photo: Callable[[], None] = lambda: None,
 ) -> float:
     """Show every photo (1, 3, H, W) to `views` and return the mean power of the output, a scalar.
 
-    `views` gets an entry for each quantisable layer that it lacks. One random vector a photo is drawn,
-    seeded, so that equal photos give equal results.
+    `views` gets an entry for each of `layers`, by default all quantisable ones, that it lacks. One random
+    vector a photo is drawn, seeded, so that equal photos give equal results.
     """
-    layers = {name: form.get_submodule(name) for name in quantizable_layers(form)}
-    watched = layers | {n: m for n, m in form.named_modules() if isinstance(m, nn.GELU)}
+    wanted = {name: form.get_submodule(name) for name in layers or quantizable_layers(form)}
+    watched = wanted | {n: m for n, m in form.named_modules() if isinstance(m, nn.GELU)}
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-        def keep(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            inputs[0].retain_grad()
-            output.retain_grad()
-            seen[name] = (inputs[0], output)
+    def keep(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
+        x.retain_grad()
+        y.retain_grad()
+        seen[name] = (x, y)
 
-        return keep
-
-    handles = [module.register_forward_hook(hook(name)) for name, module in watched.items()]
     generator = torch.Generator().manual_seed(0)
     power, count = 0.0, 0
-    try:
+    with watching(watched, keep):
         for photo in photos:
             with torch.enable_grad():
                 output = form(photo.clone().requires_grad_())
@@ -163,7 +180,7 @@ def importance_pass(
                 (output * probe).sum().backward()
             with torch.no_grad():
                 power += float(output.square().sum())
-                for name, layer in layers.items():
+                for name, layer in wanted.items():
                     if name not in views:
                         weight = layer.get_parameter("weight").flatten(1)  # (C out, C in)
                         views[name] = LayerView.empty(weight.shape[1], weight.shape[0])
@@ -172,9 +189,6 @@ def importance_pass(
                     _take_in(layer, *seen[name], views[name], cut, moments)
             count += 1
             on_photo()
-    finally:
-        for handle in handles:
-            handle.remove()
     return power / count
 
 

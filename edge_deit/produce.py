@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.progress import Progress
 from torch import Tensor
 
@@ -55,6 +57,12 @@ class Job:
     reference: np.ndarray
     output: Path
     threads: int
+
+    @functools.cached_property
+    def calibration_outputs(self) -> Tensor:
+        """The float model's outputs on all calibration photos (M, ...), computed when first asked for."""
+        with torch.inference_mode():
+            return torch.cat([self.form(photo) for photo in self.calibration])
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_deit.deploy import DeployAttention, DeployBlock, DeployDeiT, DeployMlp, TokenScale
+from edge_deit.observe import watching
 
 __all__ = ["IntegerDeiT", "centre_attention", "fold_back"]
 
@@ -132,30 +133,28 @@ def _fold_token_scale(layer: nn.Linear, scale: TokenScale | None) -> None:
 
 def centre_attention(model: IntegerDeiT, photos: Iterable[Tensor]) -> None:
     """Take the mean key and value over tokens and photos out of the biases of `k` and `v`, in place."""
-    attentions = [block.attn for block in model.blocks if isinstance(block, DeployBlock)]
-    layers = [layer for attn in attentions for layer in (attn.k, attn.v)]
-    sums = [torch.zeros(layer.out_features, dtype=torch.float64) for layer in layers]
-    counts = [0] * len(layers)
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if name.endswith((".attn.k", ".attn.v"))
+    }
+    sums: dict[str, Tensor] = {}
+    count = 0  # rows of any one layer; all have as many
 
-    handles = []
-    for index, layer in enumerate(layers):
+    def add(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        rows = y.reshape(-1, y.shape[-1]).double()
+        sums[name] = sums.get(name, torch.zeros(rows.shape[1])) + rows.sum(0)
 
-        def keep(_: nn.Module, __: tuple[Tensor], output: Tensor, index: int = index) -> None:
-            rows = output.detach().reshape(-1, output.shape[-1])
-            sums[index] += rows.sum(0).double()
-            counts[index] += len(rows)
-
-        handles.append(layer.register_forward_hook(keep))
-    try:
-        with torch.inference_mode():
-            for photo in photos:
-                model(photo)
-    finally:
-        for handle in handles:
-            handle.remove()
-    means = [total / count for total, count in zip(sums, counts, strict=True)]
+    with watching(layers, add), torch.inference_mode():
+        for photo in photos:
+            model(photo)
+            count += model.config.num_tokens
     with torch.no_grad():
-        for attn, key, value in zip(attentions, means[::2], means[1::2], strict=True):
+        for index, block in enumerate(model.blocks):
+            assert isinstance(block, DeployBlock)
+            attn = block.attn
+            key = sums[f"blocks.{index}.attn.k"] / count
+            value = sums[f"blocks.{index}.attn.v"] / count
             attn.k.bias.sub_(key.float())
             attn.v.bias.sub_(value.float())
             attn.proj.bias.add_((attn.proj.weight.double() @ value).float())

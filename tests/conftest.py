@@ -13,14 +13,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from edge_deit.checkpoint import save_checkpoint
 from edge_deit.config import DeiTConfig
-from edge_deit.deploy import quantizable_layers
 from edge_deit.model import DeiT
 from edge_deit.preprocess import PreprocessSpec
-from edge_deit.quantize import LayerRanges
 
 TINY = DeiTConfig(image_size=64, embed_dim=64, depth=2, num_heads=2, mlp_dim=128, num_classes=10)
 ROOT = Path(__file__).parents[1]
@@ -39,29 +36,6 @@ def random_model(config: DeiTConfig, seed: int = 0) -> DeiT:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
-
-
-def ranges_of(model: nn.Module, photos: torch.Tensor) -> dict[str, LayerRanges]:
-    """Least and greatest input and output of each quantisable layer over the photos."""
-    seen: dict[str, list[float]] = {}
-
-    def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
-        def keep(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            ends = [*inputs[0].aminmax(), *output.aminmax()]
-            old = seen.setdefault(name, [0.0] * 4)
-            pick = (min, max, min, max)
-            seen[name] = [f(o, float(e)) for f, o, e in zip(pick, old, ends, strict=True)]
-
-        return keep
-
-    names = quantizable_layers(model)
-    handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in names]
-    with torch.inference_mode():
-        for photo in photos.split(1):
-            model(photo)
-    for handle in handles:
-        handle.remove()
-    return {name: LayerRanges((v[0], v[1]), (v[2], v[3])) for name, v in seen.items()}
 
 
 @pytest.fixture(scope="session")

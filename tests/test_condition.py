@@ -20,11 +20,11 @@ from edge_deit.fakequant import fake_quantise, round_activation
 from edge_deit.metrics import closeness
 from edge_deit.observe import Histogram, TensorView
 from edge_deit.preprocess import PreprocessSpec
-from edge_deit.quantize import LayerRanges
 from edge_deit.ranges import choose_range
 from edge_deit.reshape import scale_tokens, split_coarse, token_scalable, use_grey_levels
 from edge_deit.rotate import rotate
 from edge_deit.rounding import GREATEST, int8_scale, round_weights
+from exporter_models import ranges_of
 
 SPEC = PreprocessSpec(resize_size=72, crop_size=64)
 
@@ -122,30 +122,12 @@ def test_better_than_plain_rounding_on_other_photos(
 ) -> None:
     form, photos = outliers(), grey_photos(8, seed=1)
     layers = quantizable_layers(form)
-    plain = fake_quantise(form, layers, extremes(form, grey_photos(8)), outputs=outputs)
+    plain = fake_quantise(form, layers, ranges_of(form, grey_photos(8).pixels), outputs=outputs)
     ours = fake_quantise(conditioned.form, layers, conditioned.ranges, outputs=outputs)
     with torch.inference_mode():
         results = [torch.cat([model(p) for p in photos]).numpy() for model in (form, plain, ours)]
     snr = [closeness(results[0], other, classes=True).snr_db for other in results[1:]]
     assert snr[1] > snr[0] + 3
-
-
-def extremes(form: DeployDeiT, photos: CalibrationSet) -> dict[str, LayerRanges]:
-    """Each layer's least and greatest input and output."""
-    found: dict[str, LayerRanges] = {}
-    for name in quantizable_layers(form):
-        seen: list[Tensor] = []
-        layer = form.get_submodule(name)
-        handle = layer.register_forward_hook(lambda _, x, y, seen=seen: seen.extend((x[0], y)))
-        with torch.inference_mode():
-            for photo in photos:
-                form(photo)
-        handle.remove()
-        ends = [
-            torch.cat([t.flatten() for t in part]).aminmax() for part in (seen[::2], seen[1::2])
-        ]
-        found[name] = LayerRanges(*[(min(0.0, float(e[0])), float(e[1])) for e in ends])
-    return found
 
 
 def test_kept_layers_are_not_rounded(conditioned: Conditioned) -> None:

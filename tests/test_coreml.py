@@ -13,28 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import ranges_of
 from edge_deit._quiet import quiet
-from edge_deit.config import DeiTConfig
-from edge_deit.dataset import CalibrationSet
 from edge_deit.deploy import deploy, quantizable_layers
 from edge_deit.errors import EdgeDeitError
 from edge_deit.metrics import closeness
-from edge_deit.model import DeiT
 from edge_deit.quantize import Precision, Scheme
+from exporter_models import CONFIGS, fresh_model, images, request_for
 from exporters import coreml, mil_reference
 from exporters.target import ExportRequest
 
 if missing := coreml.TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
 
-CONFIGS = {
-    "plain": DeiTConfig(depth=2, image_size=64, num_classes=10),
-    "distilled": DeiTConfig(
-        depth=2, image_size=64, num_classes=10, distilled=True, distillation_head=True
-    ),
-    "features": DeiTConfig(depth=2, image_size=64, num_classes=0),
-}
 METADATA = {
     "labels": "T-shirt\nÄrmel",
     "preprocessing": '{"crop_size": 64}',
@@ -49,42 +39,17 @@ MODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 
 
-def fresh_model(kind: str) -> DeiT:
-    """A seeded model whose weights are large enough for its outputs to differ between images."""
-    torch.manual_seed(0)
-    model = DeiT(CONFIGS[kind]).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
-
-
-def images(count: int, seed: int) -> torch.Tensor:
-    """(count, 3, 64, 64) normally distributed pixels."""
-    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
-
-
-def request_for(folder: Path, kind: str, scheme: Scheme) -> ExportRequest:
-    """What the exporter is told for one model and scheme."""
-    calibration = CalibrationSet(images(8, seed=1), sha256="", source="test")
+def request_at(folder: Path, kind: str, scheme: Scheme, photos: int = 8) -> ExportRequest:
+    """What the exporter is told for one model and scheme, with a package name of its own."""
+    output = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.mlpackage"
     form = deploy(fresh_model(kind))
-    return ExportRequest(
-        model=form,
-        example=images(1, seed=2),
-        scheme=scheme,
-        calibration=calibration if scheme.needs_calibration else None,
-        ranges=ranges_of(form, calibration.pixels) if scheme.needs_calibration else {},
-        output=folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.mlpackage",
-        backend="mlprogram",
-        output_name="features" if kind == "features" else "logits",
-        metadata=METADATA,
-    )
+    return request_for(coreml.TARGET, form, scheme, output, photos=photos, metadata=METADATA)
 
 
 def export(folder: Path, kind: str, scheme: Scheme) -> Path:
     """The exported package of one model and scheme."""
     with quiet():
-        return coreml.TARGET.export(request_for(folder, kind, scheme))
+        return coreml.TARGET.export(request_at(folder, kind, scheme))
 
 
 @pytest.fixture(scope="module")
@@ -213,15 +178,8 @@ def test_sizes(packages: dict[tuple[str, Precision], Path]) -> None:
 
 def test_what_the_format_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EdgeDeitError, match="has no int8-dynamic"):
-        coreml.export(request_for(tmp_path, "plain", Scheme("int8-dynamic")))
-    without = ExportRequest(
-        model=deploy(fresh_model("plain")),
-        example=images(1, seed=2),
-        scheme=Scheme("int8"),
-        calibration=None,
-        output=tmp_path / "none.mlpackage",
-        backend="mlprogram",
-    )
+        coreml.export(request_at(tmp_path, "plain", Scheme("int8-dynamic")))
+    without = request_at(tmp_path, "plain", Scheme("int8"), photos=0)
     with pytest.raises(EdgeDeitError, match="calibration"):
         coreml.export(without)
     assert not without.output.exists()

@@ -4,69 +4,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from conftest import ranges_of
 from edge_deit._quiet import quiet
-from edge_deit.config import DeiTConfig
-from edge_deit.dataset import CalibrationSet
 from edge_deit.deploy import deploy, quantizable_layers
 from edge_deit.errors import EdgeDeitError
 from edge_deit.metrics import closeness
-from edge_deit.model import DeiT
 from edge_deit.quantize import Precision, Scheme
+from exporter_models import (
+    CONFIGS,
+    METADATA,
+    assert_refused,
+    fresh_model,
+    images,
+    outputs_of,
+    request_for,
+)
 from exporters import onnx as onnx_target
-from exporters.target import ExportRequest
 
-if missing := onnx_target.TARGET.missing():
+TARGET = onnx_target.TARGET
+
+if missing := TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
 
-CONFIGS = {
-    "plain": DeiTConfig(depth=2, image_size=64, num_classes=10),
-    "distilled": DeiTConfig(
-        depth=2, image_size=64, num_classes=10, distilled=True, distillation_head=True
-    ),
-    "features": DeiTConfig(depth=2, image_size=64, num_classes=0),
-}
-METADATA = {"labels": "T-shirt\nÄrmel", "preprocessing": '{"crop_size": 64}', "author": ""}
 MIN_COSINE = {"fp32": 0.99999, "int8": 0.95, "int8-dynamic": 0.95}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic")
 
 
-def fresh_model(kind: str) -> DeiT:
-    """A seeded model whose weights are large enough for its outputs to differ between images."""
-    torch.manual_seed(0)
-    model = DeiT(CONFIGS[kind]).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
-
-
-def images(count: int, seed: int) -> torch.Tensor:
-    """(count, 3, 64, 64) normally distributed pixels."""
-    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
-
-
 def export(folder: Path, kind: str, scheme: Scheme) -> Path:
     """The exported file of one model and scheme."""
-    calibration = CalibrationSet(images(8, seed=1), sha256="", source="test")
-    form = deploy(fresh_model(kind))
-    request = ExportRequest(
-        model=form,
-        example=images(1, seed=2),
-        scheme=scheme,
-        calibration=calibration if scheme.needs_calibration else None,
-        ranges=ranges_of(form, calibration.pixels) if scheme.needs_calibration else {},
-        output=folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.onnx",
-        backend="cpu",
-        output_name="features" if kind == "features" else "logits",
-        metadata=METADATA,
-    )
+    output = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.onnx"
+    request = request_for(TARGET, deploy(fresh_model(kind)), scheme, output)
     with quiet():
-        return onnx_target.TARGET.export(request)
+        return TARGET.export(request)
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(folder: Path) -> dict[Precision, Path]:
     """The plain model's file in each precision."""
     return {precision: export(folder, "plain", Scheme(precision)) for precision in PRECISIONS}
-
-
-def outputs_of(path: Path, pixels: torch.Tensor) -> np.ndarray:
-    """The file's outputs, one image at a time."""
-    with quiet():
-        runner = onnx_target.TARGET.load_runner(path, 1)
-        return np.concatenate([runner(image.numpy()) for image in pixels.split(1)])
 
 
 def integer_matrices(path: Path) -> int:
@@ -110,7 +74,7 @@ def test_outputs_are_those_of_the_float_model(
     pixels = images(4, seed=3)
     with torch.inference_mode():
         reference = fresh_model(kind)(pixels).numpy()
-    result = closeness(reference, outputs_of(path, pixels), classes=kind != "features")
+    result = closeness(reference, outputs_of(TARGET, path, pixels), classes=kind != "features")
     assert result.cosine >= MIN_COSINE[precision]
     if precision == "fp32":
         assert result.max_abs <= 1e-4
@@ -154,33 +118,21 @@ def test_layers_with_equal_weights_are_told_apart(folder: Path) -> None:
     torch.manual_seed(0)
     model = fresh_model("plain")
     model.blocks[1].load_state_dict(model.blocks[0].state_dict())
-    request = ExportRequest(
-        model=deploy(model),
-        example=images(1, seed=2),
-        scheme=Scheme("int8-dynamic"),
-        calibration=None,
-        output=folder / "equal.onnx",
-        backend="cpu",
-    )
+    scheme = Scheme("int8-dynamic")
+    request = request_for(TARGET, deploy(model), scheme, folder / "equal.onnx")
     with quiet():
-        path = onnx_target.TARGET.export(request)
+        path = TARGET.export(request)
     pixels = images(2, seed=3)
     with torch.inference_mode():
         reference = model(pixels).numpy()
-    assert closeness(reference, outputs_of(path, pixels), classes=True).cosine >= 0.95
+    assert closeness(reference, outputs_of(TARGET, path, pixels), classes=True).cosine >= 0.95
 
 
 def test_static_int8_without_photos_is_refused(folder: Path) -> None:
-    request = ExportRequest(
-        model=deploy(fresh_model("plain")),
-        example=images(1, seed=2),
-        scheme=Scheme("int8"),
-        calibration=None,
-        output=folder / "none.onnx",
-        backend="cpu",
-    )
+    form, output = deploy(fresh_model("plain")), folder / "none.onnx"
+    request = request_for(TARGET, form, Scheme("int8"), output, photos=0)
     with pytest.raises(EdgeDeitError, match="calibration"):
-        onnx_target.TARGET.export(request)
+        TARGET.export(request)
     assert not request.output.exists()
 
 
@@ -191,16 +143,13 @@ def test_a_file_cut_short_is_refused(
     content = plain["int8"].read_bytes()
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(EdgeDeitError, match=r"broken\.onnx"):
-        onnx_target.TARGET.load_runner(broken, 1)
-    with pytest.raises(EdgeDeitError, match=r"broken\.onnx"):
-        onnx_target.read_metadata(broken)
+    assert_refused(TARGET, onnx_target.read_metadata, broken, r"broken\.onnx")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "photo.onnx"
     other.write_bytes(b"\x89PNG\r\n\x1a\n" * 100)
     with pytest.raises(EdgeDeitError, match=r"photo\.onnx"):
-        onnx_target.TARGET.load_runner(other, 1)
+        TARGET.load_runner(other, 1)
     with pytest.raises(EdgeDeitError, match="does not exist"):
-        onnx_target.TARGET.load_runner(tmp_path / "absent.onnx", 1)
+        TARGET.load_runner(tmp_path / "absent.onnx", 1)

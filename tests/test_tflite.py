@@ -11,71 +11,36 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import ranges_of
 from edge_deit._quiet import quiet
-from edge_deit.config import DeiTConfig
-from edge_deit.dataset import CalibrationSet
-from edge_deit.deploy import DeployDeiT, deploy, quantizable_layers
+from edge_deit.deploy import deploy, quantizable_layers
 from edge_deit.errors import EdgeDeitError
 from edge_deit.metrics import closeness
-from edge_deit.model import DeiT
 from edge_deit.preprocess import PreprocessSpec
 from edge_deit.quantize import Precision, Scheme
 from edge_deit.reshape import scale_tokens, split_coarse, token_scalable, use_grey_levels
+from exporter_models import (
+    CONFIGS,
+    METADATA,
+    assert_refused,
+    fresh_model,
+    images,
+    outputs_of,
+    request_for,
+)
 from exporters import tflite
 from exporters._tflite_file import contents, kind, read, word
 from exporters._tflite_integer import IntegerDeiT, centre_attention, fold_back
 from exporters._tflite_observe import Observed, tight_range, whole_range
-from exporters.target import ExportRequest
 
-if missing := tflite.TARGET.missing():
+TARGET = tflite.TARGET
+
+if missing := TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
 
-CONFIGS = {
-    "plain": DeiTConfig(depth=2, image_size=64, num_classes=10),
-    "distilled": DeiTConfig(
-        depth=2, image_size=64, num_classes=10, distilled=True, distillation_head=True
-    ),
-    "features": DeiTConfig(depth=2, image_size=64, num_classes=0),
-}
-METADATA = {"labels": "T-shirt\nÄrmel", "preprocessing": '{"crop_size": 64}', "author": ""}
 MIN_COSINE = {"fp32": 0.99999, "int8": 0.95, "int8-dynamic": 0.95, "int8-full": 0.95}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic", "int8-full")
 INTEGER_KERNELS = {"SOFTMAX", "GELU", "RSQRT"}
 """Operators of `int8-full` that XNNPACK leaves to LiteRT's own kernels."""
-
-
-def fresh_model(kind: str) -> DeiT:
-    """A seeded model whose weights are large enough for its outputs to differ between images."""
-    torch.manual_seed(0)
-    model = DeiT(CONFIGS[kind]).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
-
-
-def images(count: int, seed: int) -> torch.Tensor:
-    """(count, 3, 64, 64) normally distributed pixels."""
-    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
-
-
-def request_for(model: DeployDeiT, scheme: Scheme, output: Path) -> ExportRequest:
-    """What the exporter is told about a model; ranges and photos where the scheme needs them."""
-    photos = images(8, seed=1)
-    return ExportRequest(
-        model=model,
-        example=images(1, seed=2),
-        scheme=scheme,
-        calibration=CalibrationSet(photos, sha256="", source="test")
-        if scheme.needs_calibration
-        else None,
-        ranges=ranges_of(model, photos) if scheme.needs_calibration else {},
-        output=output,
-        backend="xnnpack",
-        output_name="logits" if model.config.num_classes else "features",
-        metadata=METADATA,
-    )
 
 
 def export(folder: Path, kind: str, scheme: Scheme) -> Path:
@@ -84,7 +49,7 @@ def export(folder: Path, kind: str, scheme: Scheme) -> Path:
     if path.exists():
         return path
     with quiet():
-        return tflite.TARGET.export(request_for(deploy(fresh_model(kind)), scheme, path))
+        return TARGET.export(request_for(TARGET, deploy(fresh_model(kind)), scheme, path))
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +62,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(folder: Path) -> dict[Precision, Path]:
     """The plain model's file in each precision."""
     return {precision: export(folder, "plain", Scheme(precision)) for precision in PRECISIONS}
-
-
-def outputs_of(path: Path, pixels: torch.Tensor) -> np.ndarray:
-    """The file's outputs, one image at a time."""
-    with quiet():
-        runner = tflite.TARGET.load_runner(path, 1)
-        return np.concatenate([runner(image.numpy()) for image in pixels.split(1)])
 
 
 def operators(path: Path) -> list[tuple[str, int]]:
@@ -132,7 +90,7 @@ def test_outputs_are_those_of_the_float_model(
     pixels = images(4, seed=3)
     with torch.inference_mode():
         reference = fresh_model(kind)(pixels).numpy()
-    result = closeness(reference, outputs_of(path, pixels), classes=kind != "features")
+    result = closeness(reference, outputs_of(TARGET, path, pixels), classes=kind != "features")
     assert result.cosine >= MIN_COSINE[precision]
     if precision == "fp32":
         assert result.max_abs <= 1e-4
@@ -182,13 +140,13 @@ def test_layers_with_equal_weights_are_told_apart(folder: Path) -> None:
     model = fresh_model("plain")
     model.blocks[1].load_state_dict(model.blocks[0].state_dict())
     with quiet():
-        path = tflite.TARGET.export(
-            request_for(deploy(model), Scheme("int8-dynamic"), folder / "equal.tflite")
+        path = TARGET.export(
+            request_for(TARGET, deploy(model), Scheme("int8-dynamic"), folder / "equal.tflite")
         )
     pixels = images(2, seed=3)
     with torch.inference_mode():
         reference = model(pixels).numpy()
-    assert closeness(reference, outputs_of(path, pixels), classes=True).cosine >= 0.95
+    assert closeness(reference, outputs_of(TARGET, path, pixels), classes=True).cosine >= 0.95
 
 
 def steps_of(tensor: Any) -> tuple[np.ndarray, int]:
@@ -199,14 +157,14 @@ def steps_of(tensor: Any) -> tuple[np.ndarray, int]:
 def test_static_int8_has_the_weights_and_ranges_of_the_request(folder: Path) -> None:
     """Integers and scales follow from the request alone, worked out here a second time."""
     model = deploy(fresh_model("plain"))
-    request = request_for(model, Scheme("int8"), folder / "exact.tflite")
+    request = request_for(TARGET, model, Scheme("int8"), folder / "exact.tflite")
     with torch.no_grad():
         for name in quantizable_layers(model):
             weight = model.get_submodule(name).get_parameter("weight")
             step = weight.flatten(1).abs().amax(1).view(-1, *[1] * (weight.ndim - 1)) / 127
             weight.copy_(torch.round(weight / step) * step)
     with quiet():
-        file = read(tflite.TARGET.export(request))
+        file = read(TARGET.export(request))
     (graph,) = file.subgraphs
     by_weight = {
         word(graph.tensors[op.inputs[1]].name): op
@@ -237,18 +195,22 @@ def test_static_int8_has_the_weights_and_ranges_of_the_request(folder: Path) -> 
 
 
 def test_static_int8_without_a_range_is_refused(folder: Path) -> None:
-    request = request_for(deploy(fresh_model("plain")), Scheme("int8"), folder / "none.tflite")
+    request = request_for(
+        TARGET, deploy(fresh_model("plain")), Scheme("int8"), folder / "none.tflite"
+    )
     ranges = {name: value for name, value in request.ranges.items() if name != "blocks.1.mlp.fc2"}
     with pytest.raises(EdgeDeitError, match=r"blocks\.1\.mlp\.fc2"), quiet():
-        tflite.TARGET.export(replace(request, ranges=ranges))
+        TARGET.export(replace(request, ranges=ranges))
     assert not request.output.exists()
 
 
 def test_layers_that_read_one_tensor_need_one_range(folder: Path) -> None:
-    request = request_for(deploy(fresh_model("plain")), Scheme("int8"), folder / "two.tflite")
+    request = request_for(
+        TARGET, deploy(fresh_model("plain")), Scheme("int8"), folder / "two.tflite"
+    )
     changed = {"blocks.0.attn.k": replace(request.ranges["blocks.0.attn.k"], input=(-1.0, 1.0))}
     with pytest.raises(EdgeDeitError, match="two ranges"), quiet():
-        tflite.TARGET.export(replace(request, ranges={**request.ranges, **changed}))
+        TARGET.export(replace(request, ranges={**request.ranges, **changed}))
 
 
 def test_full_integer_has_no_float_between_its_ends(plain: dict[Precision, Path]) -> None:
@@ -298,12 +260,12 @@ def test_what_conditioning_adds_is_folded_back() -> None:
 
 def test_full_integer_refuses_what_it_cannot_do(folder: Path) -> None:
     model = deploy(fresh_model("plain"))
-    kept = request_for(model, Scheme("int8-full", ("head",)), folder / "kept.tflite")
+    kept = request_for(TARGET, model, Scheme("int8-full", ("head",)), folder / "kept.tflite")
     with pytest.raises(EdgeDeitError, match="--keep-float"):
-        tflite.TARGET.export(kept)
-    request = request_for(model, Scheme("int8-full"), folder / "blind.tflite")
+        TARGET.export(kept)
+    request = request_for(TARGET, model, Scheme("int8-full"), folder / "blind.tflite")
     with pytest.raises(EdgeDeitError, match="calibration"):
-        tflite.TARGET.export(replace(request, calibration=None))
+        TARGET.export(replace(request, calibration=None))
 
 
 def test_tight_range_weighs_clipping_against_rounding() -> None:
@@ -327,16 +289,13 @@ def test_a_file_cut_short_is_refused(
     content = plain["int8"].read_bytes()
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(EdgeDeitError, match=r"broken\.tflite"):
-        tflite.TARGET.load_runner(broken, 1)
-    with pytest.raises(EdgeDeitError, match=r"broken\.tflite"):
-        tflite.read_metadata(broken)
+    assert_refused(TARGET, tflite.read_metadata, broken, r"broken\.tflite")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "photo.tflite"
     other.write_bytes(b"\x89PNG\r\n\x1a\n" * 100)
     with pytest.raises(EdgeDeitError, match=r"not a \.tflite"):
-        tflite.TARGET.load_runner(other, 1)
+        TARGET.load_runner(other, 1)
     with pytest.raises(EdgeDeitError, match="does not exist"):
-        tflite.TARGET.load_runner(tmp_path / "absent.tflite", 1)
+        TARGET.load_runner(tmp_path / "absent.tflite", 1)
