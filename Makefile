@@ -25,10 +25,11 @@ types: $(STAMP)
 check: lint types test
 
 $(STAMP): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock 2>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
-	$(BIN)/python -m pip install --quiet --no-deps --editable . 2>>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned packages into $(VENV): a few minutes, once"
+	@$(BIN)/python -m pip install --quiet --requirement requirements.lock 2>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
+	@$(BIN)/python -m pip install --quiet --no-deps --editable . 2>>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) out build *.egg-info
