@@ -26,7 +26,6 @@ import numpy as np
 import typer
 from artefacts import Artefact, find_ours, find_stock, select, torch_artefact
 from grid import show
-from host import describe_host
 from processes import run_logits
 from scores import judge, score
 from stock_recipes import RECIPES, Recipe
@@ -36,6 +35,7 @@ from edge_deit._console import new_app, progress, run, status_console
 from edge_deit.checkpoint import Checkpoint, load_checkpoint
 from edge_deit.dataset import list_photos, spread
 from edge_deit.errors import EdgeDeitError
+from edge_deit.host import describe_host
 from edge_deit.manifest import hash_path, tool_versions
 from edge_deit.preprocess import load_pixels
 from edge_deit.quantize import PRECISIONS

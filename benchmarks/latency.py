@@ -30,7 +30,6 @@ from artefacts import (
     torch_artefact,
 )
 from grid import show
-from host import describe_host
 from processes import Served, measure_peak
 from ratios import SpeedBar, judge, ratio_of_medians
 from table import grids, write_result
@@ -39,6 +38,7 @@ from edge_deit._console import new_app, progress, run, status_console
 from edge_deit.checkpoint import load_checkpoint
 from edge_deit.config import DeiTConfig
 from edge_deit.errors import EdgeDeitError
+from edge_deit.host import describe_host
 
 __all__ = ["SPEED_BARS", "macs"]
 

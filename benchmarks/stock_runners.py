@@ -1,8 +1,7 @@
 """Runs stock files as their user would: the runtime's defaults, but for the number of threads.
 
-Two things differ from `exporters`' runners. ONNX Runtime gets its default session (only the spinning of
-its threads is off, as for ours, since it slows whatever runs next), because `session.x64quantprecision`
-is a choice of this project. A LiteRT file whose ends are int8 gets its input quantised and its output
+Two things differ from `exporters`' runners. ONNX Runtime gets its default session, except that its threads
+stop to spin when a call ends, as for ours, since that slows whatever runs next. A LiteRT file whose ends are int8 gets its input quantised and its output
 dequantised here; the interpreter's own figures are taken for that.
 """
 
@@ -45,7 +44,7 @@ def _load_onnx(path: Path, threads: int) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return _OnnxRunner(session, session.get_inputs()[0].name)
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Final
 
 import typer
 from grid import Grid, insert, to_markdown
-from host import ARM_NOTE, host_line
 
 from edge_deit._console import new_app, out, run
 from edge_deit.errors import EdgeDeitError
+from edge_deit.host import ARM_NOTE, host_line
 
 __all__ = ["grids", "read_result", "write_result"]
 

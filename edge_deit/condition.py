@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from edge_deit.dataset import CalibrationSet
-from edge_deit.deploy import DeployDeiT, quantizable_layers
 from edge_deit.equalise import equalise
 from edge_deit.errors import EdgeDeitError
 from edge_deit.fakequant import round_activation
+from edge_deit.form import DeployDeiT, quantizable_layers
 from edge_deit.observe import Histogram, LayerView, importance_pass, rows, watching
 from edge_deit.preprocess import PreprocessSpec
 from edge_deit.quantize import LayerRanges

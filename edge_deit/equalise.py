@@ -23,7 +23,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from edge_deit.deploy import DeployBlock, DeployDeiT
+from edge_deit.form import DeployBlock, DeployDeiT
 from edge_deit.observe import LayerView, TensorView
 from edge_deit.ranges import STEPS
 from edge_deit.rounding import GREATEST

@@ -20,9 +20,10 @@ from edge_deit.checkpoint import Checkpoint, load_checkpoint
 from edge_deit.condition import Conditioned, condition, condition_without_photos, passes
 from edge_deit.config import Task
 from edge_deit.dataset import CalibrationSet, calibration_set, spread
-from edge_deit.deploy import DeployDeiT, deploy
+from edge_deit.deploy import deploy
 from edge_deit.errors import EdgeDeitError
 from edge_deit.fallback import Plan, choose_fallback, keeps_limit
+from edge_deit.form import DeployDeiT
 from edge_deit.metrics import Closeness
 from edge_deit.produce import Exported, Job, export_one
 from edge_deit.quantize import PRECISIONS, Precision, Scheme

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from edge_deit.deploy import DeployDeiT
+from edge_deit.form import DeployDeiT
 from edge_deit.quantize import LayerRanges, Range
 from edge_deit.ranges import STEPS
 from edge_deit.rounding import round_weights

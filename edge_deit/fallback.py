@@ -14,9 +14,9 @@ from torch import nn
 from edge_deit._console import out, progress
 from edge_deit.condition import Conditioned
 from edge_deit.dataset import spread
-from edge_deit.deploy import DeployDeiT
 from edge_deit.errors import EdgeDeitError
 from edge_deit.fakequant import fake_quantise
+from edge_deit.form import DeployDeiT
 from edge_deit.produce import Accept, Job
 from edge_deit.quantize import Scheme
 from edge_deit.sensitivity import (

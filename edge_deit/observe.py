@@ -21,7 +21,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from edge_deit.deploy import DeployDeiT, quantizable_layers
+from edge_deit.form import DeployDeiT, quantizable_layers
 
 __all__ = ["Histogram", "LayerView", "Look", "TensorView", "importance_pass", "rows", "watching"]
 

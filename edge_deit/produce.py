@@ -23,7 +23,7 @@ from edge_deit._quiet import quiet
 from edge_deit.checkpoint import Checkpoint
 from edge_deit.condition import Conditioned
 from edge_deit.dataset import CalibrationSet
-from edge_deit.deploy import DeployDeiT
+from edge_deit.form import DeployDeiT
 from edge_deit.manifest import (
     SCHEMA,
     Manifest,

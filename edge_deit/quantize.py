@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from edge_deit.deploy import quantizable_layers
 from edge_deit.errors import EdgeDeitError
+from edge_deit.form import quantizable_layers
 
 __all__ = ["PRECISIONS", "LayerRanges", "Precision", "Range", "Scheme"]
 

@@ -20,7 +20,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from edge_deit.deploy import CoarseEmbed, DeployBlock, DeployDeiT, GreyLevels, TokenScale
+from edge_deit.form import CoarseEmbed, DeployBlock, DeployDeiT, GreyLevels, TokenScale
 from edge_deit.preprocess import PreprocessSpec
 from edge_deit.quantize import Range
 

@@ -18,7 +18,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from edge_deit.deploy import DeployAttention, DeployBlock, DeployDeiT
+from edge_deit.form import DeployAttention, DeployBlock, DeployDeiT
 
 __all__ = ["random_rotation", "rotate"]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from edge_deit.condition import Conditioned
-from edge_deit.deploy import DeployDeiT, quantizable_layers
 from edge_deit.errors import EdgeDeitError
 from edge_deit.fakequant import fake_quantise
+from edge_deit.form import DeployDeiT, quantizable_layers
 
 __all__ = ["Damage", "Drop", "drop_of", "measure_drop", "rank_layers", "write_report"]
 

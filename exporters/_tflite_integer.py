@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_deit.deploy import DeployAttention, DeployBlock, DeployDeiT, DeployMlp, TokenScale
+from edge_deit.form import DeployAttention, DeployBlock, DeployDeiT, DeployMlp, TokenScale
 from edge_deit.observe import watching
 
 __all__ = ["IntegerDeiT", "centre_attention", "fold_back"]

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from edge_deit.deploy import quantizable_layers
 from edge_deit.errors import EdgeDeitError
+from edge_deit.form import quantizable_layers
 from exporters._tflite_file import contents, kind, word
 
 __all__ = ["SIGNATURE", "layer_operators", "name_ends", "name_layers"]

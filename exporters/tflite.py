@@ -19,8 +19,8 @@ from typing import Any, Final
 import numpy as np
 from torch import nn
 
-from edge_deit.deploy import DeployDeiT
 from edge_deit.errors import EdgeDeitError
+from edge_deit.form import DeployDeiT
 from exporters._tflite_file import embed, pack, read, texts, unpack, verify
 from exporters._tflite_full import quantise_fully
 from exporters._tflite_integer import IntegerDeiT, centre_attention

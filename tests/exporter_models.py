@@ -13,8 +13,8 @@ from torch import nn
 from edge_deit._quiet import quiet
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import CalibrationSet
-from edge_deit.deploy import DeployDeiT, quantizable_layers
 from edge_deit.errors import EdgeDeitError
+from edge_deit.form import DeployDeiT, quantizable_layers
 from edge_deit.model import DeiT
 from edge_deit.quantize import LayerRanges, Scheme
 from exporters.target import ExportRequest, Target

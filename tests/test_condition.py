@@ -14,9 +14,10 @@ from conftest import TINY, random_model
 from edge_deit.condition import Conditioned, condition, condition_without_photos, passes
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import CalibrationSet
-from edge_deit.deploy import DeployDeiT, deploy, quantizable_layers
+from edge_deit.deploy import deploy
 from edge_deit.errors import EdgeDeitError
 from edge_deit.fakequant import fake_quantise, round_activation
+from edge_deit.form import DeployDeiT, quantizable_layers
 from edge_deit.metrics import closeness
 from edge_deit.observe import Histogram, TensorView
 from edge_deit.preprocess import PreprocessSpec

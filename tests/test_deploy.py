@@ -14,7 +14,8 @@ from conftest import TINY, random_model
 from edge_deit.checkpoint import load_checkpoint
 from edge_deit.config import DeiTConfig
 from edge_deit.dataset import list_photos
-from edge_deit.deploy import deploy, quantizable_layers
+from edge_deit.deploy import deploy
+from edge_deit.form import quantizable_layers
 from edge_deit.preprocess import load_pixels
 
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from edge_deit._quiet import quiet
-from edge_deit.deploy import deploy, quantizable_layers
+from edge_deit.deploy import deploy
 from edge_deit.errors import EdgeDeitError
+from edge_deit.form import quantizable_layers
 from edge_deit.metrics import closeness
 from edge_deit.preprocess import PreprocessSpec
 from edge_deit.quantize import Precision, Scheme
