@@ -10,7 +10,6 @@ backwards, so that what the order does can be seen. It writes latency.json and l
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -30,11 +29,12 @@ from artefacts import (
     torch_artefact,
 )
 from grid import show
-from processes import Served, measure_peak
-from ratios import SpeedBar, judge, ratio_of_medians
+from processes import measure_peak, serve
+from ratios import SpeedBar, judge
 from table import grids, write_result
 
 from edge_deit._console import new_app, progress, run, status_console
+from edge_deit.bench import Rounds, interleave, ratio_of_medians
 from edge_deit.checkpoint import load_checkpoint
 from edge_deit.config import DeiTConfig
 from edge_deit.errors import EdgeDeitError
@@ -103,7 +103,8 @@ def latency(
     artefacts = [torch_artefact(weights), *select(found, only or [])]
     peak = measure_peak(threads)
     side = checkpoint.config.image_size
-    samples = _measure(artefacts, (threads, side), (runs, warmup, rewarm), pause_ms / 1e3, seed)
+    rounds = Rounds(runs, warmup, rewarm, pause_ms, seed)
+    samples = _measure(artefacts, (threads, side), rounds)
     again = measure_peak(threads)
     best = max(peak, key=lambda side: max(peak[side], again[side]))
     gflops = max(peak[best], again[best])
@@ -157,35 +158,23 @@ def _runnable(found: Sequence[Artefact]) -> tuple[list[Artefact], list[str]]:
 
 
 def _measure(
-    artefacts: Sequence[Artefact],
-    place: tuple[int, int],
-    counts: tuple[int, int, int],
-    pause_s: float,
-    seed: int,
+    artefacts: Sequence[Artefact], place: tuple[int, int], rounds: Rounds
 ) -> dict[str, np.ndarray]:
     """(2, R) milliseconds by name: the forward pass and the reversed one."""
-    runs, warmup, rewarm = counts
-    samples = {one.name: np.zeros((2, runs)) for one in artefacts}
-    generator = np.random.default_rng(seed)
-    orders = [generator.permutation(len(artefacts)).tolist() for _ in range(runs)]
     with ExitStack() as stack, progress() as bar:
         task = bar.add_task("load", total=len(artefacts))
         served = {}
         for one in artefacts:
-            served[one.name] = stack.enter_context(Served(one, *place))
+            served[one.name] = stack.enter_context(serve(one, *place))
             served[one.name].wait_until_ready()
-            served[one.name].run(warmup, 0)
+            served[one.name].run(rounds.warmup, 0)
             bar.advance(task)
-        task = bar.add_task("rounds", total=2 * runs)
-        for number, backwards in enumerate((False, True)):
-            for index in range(runs):
-                order = orders[-1 - index][::-1] if backwards else orders[index]
-                for place_in_list in order:
-                    time.sleep(pause_s)
-                    name = artefacts[place_in_list].name
-                    (samples[name][number, index],) = served[name].run(rewarm, 1)
-                bar.advance(task)
-    return samples
+        task = bar.add_task("rounds", total=2 * rounds.runs)
+        passes = [
+            interleave(served, rounds, reverse=reverse, on_round=lambda: bar.advance(task))
+            for reverse in (False, True)
+        ]
+    return {one.name: np.stack([times[one.name] for times in passes]) for one in artefacts}
 
 
 def _row(

@@ -1,35 +1,16 @@
-"""Ratios of medians with bootstrap intervals, and whether a bar of the speed table holds.
-
-Shapes: R rounds; in each round every artefact ran once, so rounds are what is drawn again.
-
-Source: Efron, "Bootstrap methods: another look at the jackknife", 1979 (percentile interval).
-"""
+"""Whether a bar of the speed table holds. Shapes: R rounds; in each round every artefact ran once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Final
 
 import numpy as np
 
-from edge_deit.errors import EdgeDeitError
+from edge_deit.bench import Ratio, ratio_of_medians
 
-__all__ = ["Ratio", "SpeedBar", "Verdict", "judge", "ratio_of_medians"]
-
-_RESAMPLES: Final = 10_000
-_PERCENTILES: Final = (2.5, 97.5)
-_SEED: Final = 0
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of two medians and its bootstrap 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+__all__ = ["SpeedBar", "Verdict", "judge"]
 
 
 @dataclass(frozen=True)
@@ -64,26 +45,6 @@ class Verdict:
     backward: float | None
     holds: bool | None
     certain: bool | None
-
-
-def ratio_of_medians(numerator: np.ndarray, denominator: np.ndarray) -> Ratio:
-    """Ratio of the medians of two series (R,) measured in the same rounds.
-
-    Raises:
-        EdgeDeitError: series of different or no length, or a time that is not positive.
-
-    >>> ratio_of_medians(np.full(9, 1.0), np.full(9, 2.0))
-    Ratio(value=0.5, low=0.5, high=0.5)
-    """
-    if numerator.shape != denominator.shape or numerator.ndim != 1 or not len(numerator):
-        raise EdgeDeitError(f"series of {numerator.shape} and {denominator.shape} rounds")
-    if not (numerator > 0).all() or not (denominator > 0).all():
-        raise EdgeDeitError("a measured time is not positive")
-    rounds = len(numerator)
-    drawn = np.random.default_rng(_SEED).integers(0, rounds, (_RESAMPLES, rounds))
-    ratios = np.median(numerator[drawn], axis=1) / np.median(denominator[drawn], axis=1)
-    low, high = np.percentile(ratios, _PERCENTILES)
-    return Ratio(float(np.median(numerator) / np.median(denominator)), float(low), float(high))
 
 
 def judge(bar: SpeedBar, samples: Mapping[str, np.ndarray]) -> Verdict:

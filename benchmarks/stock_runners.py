@@ -1,8 +1,9 @@
 """Runs stock files as their user would: the runtime's defaults, but for the number of threads.
 
 Two things differ from `exporters`' runners. ONNX Runtime gets its default session, except that its threads
-stop to spin when a call ends, as for ours, since that slows whatever runs next. A LiteRT file whose ends are int8 gets its input quantised and its output
-dequantised here; the interpreter's own figures are taken for that.
+stop to spin when a call ends, as for ours, since that slows whatever runs next. A LiteRT file whose ends
+are int8 gets its input quantised and its output dequantised here; the interpreter's own figures are taken
+for that.
 """
 
 from __future__ import annotations

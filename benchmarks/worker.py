@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from artefacts import load
 
+from edge_deit._worker import serve as answer_requests
 from edge_deit.errors import EdgeDeitError
 
 _PEAK_SIDES: Final = (256, 512, 768, 1024, 1536, 2048)
 _PEAK_SECONDS: Final = 1.0  # spent on each size
-_NS_PER_MS: Final = 1e6
 
 
 def logits(say: TextIO, origin: str, target: str, path: str, threads: str, *files: str) -> None:
@@ -50,16 +50,7 @@ def serve(say: TextIO, origin: str, target: str, path: str, threads: str, side: 
     pixels = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     runner(pixels)
     print(json.dumps("ready"), file=say, flush=True)
-    for line in sys.stdin:
-        untimed, timed = map(int, line.split())
-        for _ in range(untimed):
-            runner(pixels)
-        answer = []
-        for _ in range(timed):
-            started = time.perf_counter_ns()
-            runner(pixels)
-            answer.append((time.perf_counter_ns() - started) / _NS_PER_MS)
-        print(json.dumps(answer), file=say, flush=True)
+    answer_requests(say, runner, pixels)
 
 
 def peak(say: TextIO, threads: str) -> None:

@@ -14,7 +14,7 @@ Steps 1 to 4 do not change the function. Every target gets the same conditioned 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -66,11 +66,18 @@ class Conditioned:
     methods: dict[str, tuple[str, str]] = field(default_factory=dict)
     noise: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def with_layers(self, layers: Iterable[str]) -> DeployDeiT:
-        """The form whose named layers are on the int8 grid and whose others are as they were."""
+    def with_layers(self, layers: Iterable[str], dynamic: Collection[str] = ()) -> DeployDeiT:
+        """The form whose named layers are on the int8 grid and whose others are as they were.
+
+        Biases make up for what fixed ranges cut off; those of layers in `dynamic` have nothing to make up
+        for.
+        """
         model = copy.deepcopy(self.unrounded)
         for name in layers:
-            model.get_submodule(name).load_state_dict(self.form.get_submodule(name).state_dict())
+            state = self.form.get_submodule(name).state_dict()
+            if name in dynamic:
+                state["bias"] = self.unrounded.get_submodule(name).get_parameter("bias")
+            model.get_submodule(name).load_state_dict(state)
         return model
 
 

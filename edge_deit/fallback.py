@@ -191,11 +191,12 @@ def _kept(job: Job, scheme: Scheme, dynamic: list[str], floats: list[str]) -> Sc
 
 
 def _fake(job: Job, conditioned: Conditioned, scheme: Scheme, outputs: bool) -> DeployDeiT:
-    model = conditioned.with_layers(scheme.quantised_layers(job.form))
+    dynamic = scheme.dynamic_layers(job.form)
+    model = conditioned.with_layers(scheme.quantised_layers(job.form), dynamic)
     return fake_quantise(
         model,
         scheme.static_layers(job.form),
         conditioned.ranges,
         outputs=outputs,
-        dynamic=scheme.dynamic_layers(job.form),
+        dynamic=dynamic,
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from edge_deit._atomic import write_text
 from edge_deit.errors import EdgeDeitError
 from edge_deit.preprocess import PreprocessSpec
 
@@ -119,11 +119,9 @@ def _version(distribution: str) -> str:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write it as JSON, beside and then renamed."""
-    partial = path.with_name(path.name + ".part")
+    """Write it as JSON, whole or not at all."""
     text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, text + "\n")
 
 
 def read_manifest(artefact: Path) -> Manifest:

@@ -16,8 +16,8 @@ from edge_deit.errors import EdgeDeitError
 from edge_deit.manifest import Manifest, read_manifest
 from edge_deit.metrics import softmax, top_k
 from edge_deit.preprocess import load_pixels
+from edge_deit.runners import open_runner, stand_in
 from exporters import Runner
-from exporters import target as find_target
 
 __all__ = ["predict"]
 
@@ -38,11 +38,9 @@ def predict(
     if manifest.task != "classification":
         raise EdgeDeitError(f"{artefact} returns {manifest.task}, not classes; nothing to rank")
     pixels = [load_pixels(image, manifest.preprocess_spec) for image in images]
-    target = find_target(manifest.target)
-    target.check(manifest.precision)
+    reason = stand_in(manifest)
     with quiet():
-        reason = target.runs_on()
-        runner = target.load_runner(artefact, threads)
+        runner = open_runner(artefact, threads)
         ranked = [rank(runner, photo, manifest, top) for photo in pixels]
     if as_json:
         report = [{"image": str(i), "top": r} for i, r in zip(images, ranked, strict=True)]

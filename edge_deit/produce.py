@@ -166,7 +166,8 @@ def _request(job: Job, scheme: Scheme, backend: str, path: Path) -> ExportReques
     checkpoint, model = job.checkpoint, job.form
     if scheme.quantised:
         assert job.conditioned is not None
-        model = job.conditioned.with_layers(scheme.quantised_layers(job.form))
+        layers, dynamic = scheme.quantised_layers(job.form), scheme.dynamic_layers(job.form)
+        model = job.conditioned.with_layers(layers, dynamic)
     return ExportRequest(
         model=model,
         example=job.photos[:1],

@@ -21,47 +21,13 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from artefacts import Artefact, counterpart, select
 from grid import Grid, insert, to_markdown
 from latency import SPEED_BARS, macs
-from ratios import SpeedBar, judge, ratio_of_medians
+from ratios import SpeedBar, judge
 from scores import ACCURACY_BARS, SIZE_LIMIT, score
 from scores import judge as judge_accuracy
 from stock_recipes import RECIPES, find_recipe
 from table import grids, read_result
 
 from exporters import TARGETS
-
-# Ratios
-
-
-def test_ratio_of_medians_by_hand() -> None:
-    found = ratio_of_medians(np.array([1.0, 9.0, 2.0]), np.array([4.0, 5.0, 3.0]))
-    assert found.value == 0.5
-    assert found.low <= 0.5 <= found.high
-
-
-def test_interval_covers_the_true_ratio_about_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(1)
-    inside = 0
-    for _ in range(60):
-        a, b = generator.lognormal(0.0, 0.1, (2, 80))
-        found = ratio_of_medians(0.5 * a, b)
-        inside += found.low <= 0.5 <= found.high
-    assert inside >= 51  # 57 are expected of 60
-
-
-def test_rounds_are_drawn_together() -> None:
-    """A disturbance that hits both series of a round leaves their ratio alone."""
-    disturbed = np.linspace(1.0, 100.0, 50)
-    found = ratio_of_medians(0.25 * disturbed, disturbed)
-    assert (found.low, found.high) == pytest.approx((0.25, 0.25))
-
-
-@pytest.mark.parametrize(
-    ("a", "b"), [(np.ones(3), np.ones(4)), (np.ones(0), np.ones(0)), (np.zeros(3), np.ones(3))]
-)
-def test_series_that_are_no_times_are_refused(a: np.ndarray, b: np.ndarray) -> None:
-    with pytest.raises(EdgeDeitError):
-        ratio_of_medians(a, b)
-
 
 # Speed bars
 

@@ -1,0 +1,179 @@
+"""Device reports: the contract's example is read, every fault is refused with its place."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_deit._device_report import App, Device, DeviceReport, read_device_report
+from edge_deit.errors import EdgeDeitError
+
+REPORT: dict[str, Any] = {
+    "schema": 1,
+    "kind": "edge-deit-device-report",
+    "created": "2026-01-31T12:00:00Z",
+    "app": {"name": "edge-deit-android", "version": "0.1.0"},
+    "device": {
+        "manufacturer": "Müller",
+        "model": "One",
+        "os": "Android",
+        "os_version": "16",
+        "soc": None,
+        "cores": 8,
+    },
+    "artefacts": [
+        {
+            "path": "deit_tiny.int8.tflite",
+            "sha256": "0123456789abcdef" * 4,
+            "target": "tflite",
+            "precision": "int8",
+            "model": "deit_tiny",
+            "runner": "LiteRT 2.3.0, CPU, 4 threads",
+            "threads": 4,
+            "runs": 50,
+            "latency_ms_p50": 12.5,
+            "latency_ms_p90": 13,
+            "load_ms": 80.25,
+            "preprocess_ms_p50": 6.5,
+            "peak_rss_bytes": None,
+            "notes": {"peak_rss_bytes": "the system does not tell"},
+        }
+    ],
+}
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def written(folder: Path, data: object) -> Path:
+    path = folder / "report.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+def changed(change: Change) -> dict[str, Any]:
+    data = copy.deepcopy(REPORT)
+    change(data)
+    return data
+
+
+def with_figure(name: str, value: object) -> Change:
+    return lambda report: report["artefacts"][0].update({name: value})
+
+
+def test_everything_is_read(tmp_path: Path) -> None:
+    report = read_device_report(written(tmp_path, REPORT))
+    assert report.created == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert report.app == App("edge-deit-android", "0.1.0")
+    assert report.device == Device("Müller", "One", "Android", "16", None, 8)
+    (one,) = report.artefacts
+    expected = REPORT["artefacts"][0]
+    assert {name: getattr(one, name) for name in expected} == expected
+
+
+def test_a_phone_of_the_other_kind(tmp_path: Path) -> None:
+    def as_iphone(report: dict[str, Any]) -> None:
+        report["app"]["name"] = "edge-deit-ios"
+        report["device"] |= {"os": "iOS", "soc": "A17"}
+        one = report["artefacts"][0]
+        one |= {"threads": None, "peak_rss_bytes": 123456789, "notes": {}}
+        report["artefacts"].append(one | {"runner": "Core ML, cpuOnly"})
+
+    report = read_device_report(written(tmp_path, changed(as_iphone)))
+    assert isinstance(report, DeviceReport)
+    assert report.device.soc == "A17"
+    assert [(one.threads, one.peak_rss_bytes) for one in report.artefacts] == [
+        (None, 123456789.0),
+        (None, 123456789.0),
+    ]
+
+
+def test_an_artefact_that_did_not_run_there(tmp_path: Path) -> None:
+    figures = ("latency_ms_p50", "latency_ms_p90", "load_ms", "preprocess_ms_p50", "peak_rss_bytes")
+    absent = dict.fromkeys(figures) | {"runs": 0, "notes": dict.fromkeys(figures, "did not load")}
+    data = changed(lambda report: report["artefacts"][0].update(absent))
+    (one,) = read_device_report(written(tmp_path, data)).artefacts
+    assert (one.runs, one.latency_ms_p50, one.notes["load_ms"]) == (0, None, "did not load")
+
+
+FAULTS: dict[str, tuple[Change, str]] = {
+    "schema": (lambda r: r.update(schema=2), "schema is 2, this version reads 1"),
+    "schema true": (lambda r: r.update(schema=True), "schema is True"),
+    "no schema": (lambda r: r.pop("schema"), "schema is None"),
+    "kind": (lambda r: r.update(kind="x"), 'kind is "x"; it must be edge-deit-device-report'),
+    "unknown entry": (lambda r: r.update(more=1), "lacks or adds more"),
+    "missing entry": (lambda r: r["device"].pop("cores"), "device lacks or adds cores"),
+    "missing figure": (lambda r: r["artefacts"][0].pop("load_ms"), "artefact 1 lacks or adds load"),
+    "time": (lambda r: r.update(created="yesterday"), "created is .*2026-01-31T12:00:00Z"),
+    "time zone": (lambda r: r.update(created="2026-01-31T12:00:00+02:00"), "a time in UTC"),
+    "no time zone": (lambda r: r.update(created="2026-01-31T12:00:00"), "a time in UTC"),
+    "time as number": (lambda r: r.update(created=1), "created is 1; it must be a text"),
+    "app": (lambda r: r["app"].update(name="other"), "edge-deit-android or edge-deit-ios"),
+    "app as list": (lambda r: r["app"].update(name=[]), r"name is \[\]"),
+    "wrong system": (lambda r: r["device"].update(os="iOS"), 'os is "iOS"; it must be Android'),
+    "device as text": (lambda r: r.update(device="phone"), "device is .*an object"),
+    "no model": (lambda r: r["device"].update(model=" "), "model is .*not empty"),
+    "soc": (lambda r: r["device"].update(soc=7), "soc is 7"),
+    "cores": (lambda r: r["device"].update(cores=0), "cores is 0; it must be a whole number, 1 up"),
+    "cores true": (lambda r: r["device"].update(cores=True), "cores is true"),
+    "nothing measured": (lambda r: r.update(artefacts=[]), r"artefacts is \[\]"),
+    "artefacts as object": (lambda r: r.update(artefacts={}), r"artefacts is \{\}"),
+    "artefact as text": (lambda r: r.update(artefacts=["a"]), "artefact 1 is .*an object"),
+    "twice": (
+        lambda r: r["artefacts"].append(r["artefacts"][0]),
+        "was measured twice with 'LiteRT",
+    ),
+    "path": (with_figure("path", "../a.tflite"), "without folders"),
+    "backslash": (with_figure("path", "..\\a.tflite"), "without folders"),
+    "sha256": (with_figure("sha256", "ABC"), "sha256 is .*64 hexadecimal"),
+    "runner": (with_figure("runner", None), "runner is null"),
+    "threads": (with_figure("threads", 2.5), "threads is 2.5"),
+    "runs": (with_figure("runs", 0), "runs is 0"),
+    "negative": (with_figure("load_ms", -1.0), "load_ms is -1.0; it must be a finite number above"),
+    "zero": (with_figure("latency_ms_p50", 0), "latency_ms_p50 is 0"),
+    "figure as text": (with_figure("load_ms", "80"), "load_ms is .*finite number"),
+    "figure as truth": (with_figure("load_ms", True), "load_ms is true"),
+    "null without note": (with_figure("load_ms", None), "load_ms is null and notes have no reason"),
+    "memory without note": (with_figure("notes", {}), "peak_rss_bytes is null and notes"),
+    "empty note": (with_figure("notes", {"peak_rss_bytes": ""}), "note on peak_rss_bytes is"),
+    "notes as list": (with_figure("notes", []), r"notes is \[\]"),
+    "percentiles": (with_figure("latency_ms_p90", 12), "no less than latency_ms_p50, 12.5"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_refused(name: str, tmp_path: Path) -> None:
+    change, message = FAULTS[name]
+    path = written(tmp_path, changed(change))
+    with pytest.raises(EdgeDeitError, match=message) as caught:
+        read_device_report(path)
+    assert str(caught.value).startswith(f"device report {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_number_is_refused(number: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(REPORT).replace("80.25", number), encoding="utf-8")
+    with pytest.raises(EdgeDeitError, match=r"Infinity|NaN"):
+        read_device_report(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"[]"])
+def test_what_is_no_report_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(content)
+    with pytest.raises(EdgeDeitError, match=r"report\.json"):
+        read_device_report(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(EdgeDeitError, match="does not exist"):
+        read_device_report(tmp_path / "none.json")
+    with pytest.raises(EdgeDeitError, match="cannot be read"):
+        read_device_report(tmp_path)
