@@ -1,0 +1,290 @@
+"""What `thresholds.toml` may say: limits for artefacts, and limits on the loss since a baseline.
+
+`LIMITS` and `BASELINE` are the tables of all limits, one row each; the reader, the gate and the messages
+follow from them.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from edge_deit.errors import EdgeDeitError
+from edge_deit.report import ArtefactResult
+
+__all__ = [
+    "ARM64",
+    "BASELINE",
+    "LIMITS",
+    "About",
+    "Change",
+    "Limit",
+    "Rule",
+    "Thresholds",
+    "read_thresholds",
+]
+
+Figure = Callable[[ArtefactResult], float | None]
+Interval = Callable[[ArtefactResult], tuple[float, float] | None]
+About = Literal["accuracy", "float model", "speed", "memory", "size", "photos"]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit that a rule may set.
+
+    `figure` takes what is limited from a result, None where there is none, and `interval` its 95 %
+    interval; `notes` are the keys under which a result may say why there is none. The figure must be
+    `at_most` the bound, or at least. The bound lies between `low` and `high`, in `unit`. `about` chooses
+    the advice.
+    """
+
+    figure: Figure
+    at_most: bool
+    about: About
+    unit: str
+    low: float = 0.0
+    high: float = math.inf
+    whole: bool = False
+    interval: Interval | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One limit on how much worse than the baseline's a figure may be.
+
+    `now` and `then` take the figure from the new result and from the baseline's. It is worse when it is
+    higher (`higher_is_worse`) or lower; a `relative` bound is a share of the baseline's figure, other ones
+    are in the figure's own unit, at most `high`.
+    """
+
+    now: Figure
+    then: Figure
+    higher_is_worse: bool
+    about: About
+    unit: str
+    relative: bool = False
+    high: float = math.inf
+    notes: tuple[str, ...] = ()
+
+
+def _size_ratio(result: ArtefactResult) -> float | None:
+    return result.size_bytes / result.size_float_bytes if result.size_float_bytes else None
+
+
+def _lower(interval: Interval) -> Figure:
+    return lambda result: None if (ends := interval(result)) is None else ends[0]
+
+
+def _upper(interval: Interval) -> Figure:
+    return lambda result: None if (ends := interval(result)) is None else ends[1]
+
+
+def _drop_ci95(result: ArtefactResult) -> tuple[float, float] | None:
+    return result.top1_drop_ci95
+
+
+def _latency_ci95(result: ArtefactResult) -> tuple[float, float] | None:
+    return result.latency_ratio_ci95
+
+
+def _drop(figure: Figure) -> Limit:
+    notes = ("top1_drop_ci95", "top1_drop", "top1")
+    return Limit(figure, True, "accuracy", "points", high=100, interval=_drop_ci95, notes=notes)
+
+
+def _field(name: str) -> Figure:
+    return attrgetter(name)
+
+
+_LATENCY_NOTES: Final = ("latency_ratio_ci95", "latency_ratio", "latency_ms_p50")
+
+LIMITS: Final[Mapping[str, Limit]] = {
+    "max_top1_drop": _drop(_field("top1_drop")),
+    "max_top1_drop_certain": _drop(_lower(_drop_ci95)),
+    "max_top1_drop_possible": _drop(_upper(_drop_ci95)),
+    "min_top1": Limit(_field("top1"), False, "accuracy", "%", 1, 100, notes=("top1",)),
+    "min_top1_float": Limit(
+        _field("top1_float"), False, "float model", "%", 1, 100, notes=("top1_float", "top1")
+    ),
+    "min_agreement": Limit(_field("agreement"), False, "accuracy", "", high=1),
+    "min_snr_db": Limit(_field("snr_db"), False, "accuracy", "dB", high=200),
+    "min_cosine_worst": Limit(_field("cosine_worst"), False, "accuracy", "", high=1),
+    "max_latency_ratio": Limit(
+        _lower(_latency_ci95), True, "speed", "", interval=_latency_ci95, notes=_LATENCY_NOTES
+    ),
+    "max_size_ratio": Limit(_size_ratio, True, "size", "", notes=("size_float_bytes",)),
+    "max_size_bytes": Limit(_field("size_bytes"), True, "size", "bytes"),
+    "max_peak_rss_bytes": Limit(
+        _field("peak_rss_bytes"), True, "memory", "bytes", notes=("peak_rss_bytes",)
+    ),
+    "max_load_ms": Limit(_field("load_ms"), True, "speed", "ms", notes=("load_ms",)),
+    "min_images": Limit(_field("images"), False, "photos", "photos", low=1, whole=True),
+    "min_labelled": Limit(
+        _field("labelled"), False, "photos", "labelled photos", low=1, whole=True
+    ),
+}
+"""Name in `[[rule]]` -> the limit. `max_arm64_instruction_ratio` has one bound a core and stands apart."""
+
+ARM64: Final = "max_arm64_instruction_ratio"
+
+
+def _same(name: str, higher_is_worse: bool, about: About, unit: str, **rest: Any) -> Change:
+    return Change(_field(name), _field(name), higher_is_worse, about, unit, notes=(name,), **rest)
+
+
+BASELINE: Final[Mapping[str, Change]] = {
+    "max_top1_drop_increase": _same("top1_drop", True, "accuracy", "points", high=100),
+    "max_agreement_decrease": _same("agreement", False, "accuracy", "", high=1),
+    "max_snr_db_decrease": _same("snr_db", False, "accuracy", "dB"),
+    "max_cosine_worst_decrease": _same("cosine_worst", False, "accuracy", "", high=2),
+    "max_latency_ratio_increase": Change(
+        *(_lower(_latency_ci95), _upper(_latency_ci95), True, "speed", ""),
+        relative=True,
+        notes=_LATENCY_NOTES,
+    ),
+    "max_size_bytes_increase": _same("size_bytes", True, "size", "bytes", relative=True),
+    "max_peak_rss_bytes_increase": _same("peak_rss_bytes", True, "memory", "bytes", relative=True),
+    "max_load_ms_increase": _same("load_ms", True, "speed", "ms", relative=True),
+}
+"""Name in `[baseline]` -> the limit."""
+
+
+_PATTERNS: Final = ("artefact", "target", "precision", "weights")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Limits on the artefacts that match four patterns (`*`, `?`, `[...]`).
+
+    `artefact` is matched with the file name, `weights` with the sha256 of the float model's weights.
+    `limits` is keyed as `LIMITS`; `arm64` maps an emulated core to its largest ratio of instructions to the
+    float file's. An `optional` rule may match nothing.
+    """
+
+    artefact: str = "*"
+    target: str = "*"
+    precision: str = "*"
+    weights: str = "*"
+    limits: Mapping[str, float] = field(default_factory=dict)
+    arm64: Mapping[str, float] = field(default_factory=dict)
+    optional: bool = False
+
+    def matches(self, result: ArtefactResult) -> bool:
+        """Whether all patterns match, upper and lower case being different."""
+        return (
+            fnmatchcase(result.name, self.artefact)
+            and fnmatchcase(result.target, self.target)
+            and fnmatchcase(result.precision, self.precision)
+            and fnmatchcase(result.weights_sha256, self.weights)
+        )
+
+    def __str__(self) -> str:
+        patterns = {name: getattr(self, name) for name in _PATTERNS}
+        narrow = [f"{name} {pattern!r}" for name, pattern in patterns.items() if pattern != "*"]
+        return ", ".join(narrow) or "every artefact"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """A whole file; `baseline` is keyed as `BASELINE`.
+
+    Every artefact needs a rule, unless `ignore_unmatched`.
+    """
+
+    rules: tuple[Rule, ...]
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    ignore_unmatched: bool = False
+
+
+def read_thresholds(path: Path) -> Thresholds:
+    """Read a `thresholds.toml`.
+
+    Raises:
+        EdgeDeitError: missing, not TOML, no rule, an unknown key, or a value of a wrong type or range.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EdgeDeitError(
+            f"thresholds {path} do not exist; name yours with --thresholds, or start from the "
+            "thresholds.toml of Edge DeiT's repository"
+        ) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise EdgeDeitError(f"{path} is not TOML: {error}") from error
+    _refuse_unknown(data, ("unmatched", "rule", "baseline"), f"{path}")
+    unmatched = data.get("unmatched", "error")
+    if unmatched not in ("error", "ignore"):
+        raise EdgeDeitError(f"{path}: unmatched is {unmatched!r}; write 'error' or 'ignore'")
+    rules, baseline = data.get("rule"), data.get("baseline", {})
+    if not isinstance(rules, list) or not rules:
+        raise EdgeDeitError(f"{path} has no [[rule]] table; a gate without limits judges nothing")
+    if not isinstance(baseline, dict):
+        raise EdgeDeitError(f"{path}: baseline is {baseline!r}; write it as a table, [baseline]")
+    where = f"{path}, [baseline]"
+    _refuse_unknown(baseline, BASELINE, where)
+    return Thresholds(
+        rules=tuple(_rule(rule, f"{path}, rule {n}") for n, rule in enumerate(rules, start=1)),
+        baseline={
+            name: _number(name, value, where, 0.0, BASELINE[name].high)
+            for name, value in baseline.items()
+        },
+        ignore_unmatched=unmatched == "ignore",
+    )
+
+
+def _rule(data: Any, where: str) -> Rule:
+    if not isinstance(data, dict):
+        raise EdgeDeitError(f"{where} is {data!r}; write it as a table, [[rule]]")
+    _refuse_unknown(data, (*_PATTERNS, "optional", *LIMITS, ARM64), where)
+    for name in _PATTERNS:
+        if not isinstance(data.get(name, "*"), str) or not data.get(name, "*"):
+            raise EdgeDeitError(f"{where}: {name} is {data[name]!r}; write a pattern such as '*'")
+    optional = data.get("optional", False)
+    if not isinstance(optional, bool):
+        raise EdgeDeitError(f"{where}: optional is {optional!r}; write true or false")
+    limits = {
+        name: _number(name, data[name], where, limit.low, limit.high, limit.whole)
+        for name, limit in LIMITS.items()
+        if name in data
+    }
+    cores = data.get(ARM64, {})
+    if not isinstance(cores, dict):
+        raise EdgeDeitError(f"{where}: {ARM64} is {cores!r}; write {{ CORE = RATIO, ... }}")
+    arm64 = {core: _number(f"{ARM64}.{core}", value, where) for core, value in cores.items()}
+    if not limits and not arm64:
+        known = ", ".join((*LIMITS, ARM64))
+        raise EdgeDeitError(f"{where} sets no limit; there are: {known}")
+    patterns = {name: data[name] for name in _PATTERNS if name in data}
+    return Rule(**patterns, limits=limits, arm64=arm64, optional=optional)
+
+
+def _number(
+    name: str,
+    value: Any,
+    where: str,
+    low: float = 0.0,
+    high: float = math.inf,
+    whole: bool = False,
+) -> float:
+    """A bound as a float, within its range; TOML's `nan` and `inf` are refused too."""
+    wanted = (int,) if whole else (int, float)  # not bool, which is an int to Python
+    if type(value) in wanted and low <= value <= min(high, sys.float_info.max):
+        return float(value)
+    kind = "a whole number" if whole else "a number"
+    span = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    hint = {1.0: ", not percent", 100.0: ", in percent or points"}.get(high, "")
+    raise EdgeDeitError(f"{where}: {name} is {value!r}; it must be {kind} {span}{hint}")
+
+
+def _refuse_unknown(data: Mapping[str, Any], known: Any, where: str) -> None:
+    if unknown := [key for key in data if key not in known]:
+        raise EdgeDeitError(f"{where}: unknown key {unknown[0]!r}; known are: {', '.join(known)}")
