@@ -35,7 +35,7 @@ class _FusedNorm(nn.Module):
 
     def __init__(self, norm: RMSNorm) -> None:
         super().__init__()
-        self.eps = float(norm.mean_square.bias)
+        self.eps = float(norm.mean_square.bias.detach())
         self.register_buffer("ones", torch.ones(norm.mean_square.in_features))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,10 +25,11 @@ import torch
 
 from edge_deit.errors import EdgeDeitError
 from exporters import mil_reference
+from exporters._mil_layers import layer_reader
 from exporters._pt2e import quantise_graph
 from exporters.target import ExportRequest, Runner, Target
 
-__all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
+__all__ = ["TARGET", "export", "load_on", "load_runner", "read_metadata", "runs_on"]
 
 _MIN_SCALE: Final = 2.0**-14  # the smallest normal float16; scales are stored as float16
 _PRECISIONS: Final = {  # arithmetic and oldest system, as coremltools names them
@@ -43,6 +44,12 @@ _FIELDS: Final = {  # field of the specification's metadata, attribute of coreml
     "version": ("versionString", "version"),
 }
 _DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"  # ties operators to PyTorch nodes
+_UNITS: Final = {  # as the command line has them -> members of coremltools.ComputeUnit
+    "all": "ALL",
+    "cpu-only": "CPU_ONLY",
+    "cpu-and-gpu": "CPU_AND_GPU",
+    "cpu-and-ne": "CPU_AND_NE",
+}
 
 
 def export(request: ExportRequest) -> Path:
@@ -104,18 +111,31 @@ def read_metadata(path: Path) -> dict[str, str]:
 def load_runner(path: Path, threads: int) -> Runner:
     """Load a package into Core ML on macOS, elsewhere into the reference interpreter.
 
-    Core ML chooses its own threads.
+    Core ML chooses its own threads, and among all processors.
 
     Raises:
         EdgeDeitError: the package is missing, incomplete or damaged, or holds an unknown operator.
     """
+    return load_on(path, threads, next(iter(_UNITS)))
+
+
+def load_on(path: Path, threads: int, units: str) -> Runner:
+    """`load_runner` on some of the processors only: `all`, `cpu-only`, `cpu-and-gpu`, or `cpu-and-ne`.
+
+    The reference interpreter, elsewhere than on macOS, knows no processors.
+
+    Raises:
+        EdgeDeitError: as `load_runner`, or there are no such processors.
+    """
+    if units not in _UNITS:
+        raise EdgeDeitError(f"no compute units {units!r}; choose one of: {', '.join(_UNITS)}")
     if runs_on() is not None:
         return mil_reference.load(path, threads)
     import coremltools as ct
 
     specification = mil_reference.read_specification(path)
     try:
-        model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit.ALL)
+        model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[_UNITS[units]])
     except RuntimeError as error:
         raise EdgeDeitError(f"Core ML cannot load {path}: {error}; export it again") from error
     description = specification.description
@@ -177,4 +197,7 @@ TARGET: Final = Target(
     export=export,
     load_runner=load_runner,
     runs_on=runs_on,
+    layer_reader=layer_reader,
+    units=tuple(_UNITS),
+    load_on=load_on,
 )

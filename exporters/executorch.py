@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 from edge_deit.errors import EdgeDeitError
+from exporters._executorch_layers import layer_reader
 from exporters._pt2e import quantise_graph
 from exporters.target import ExportRequest, Runner, Target
 
@@ -285,6 +286,7 @@ TARGET: Final = Target(
     export=export,
     load_runner=load_runner,
     runs_on=runs_on,
+    layer_reader=layer_reader,
     unchecked=_unchecked,
     integer_outputs=True,
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge_deit.errors import EdgeDeitError
-from exporters.target import Runner
 
-__all__ = ["OPERATORS", "decode", "load", "read_specification"]
+__all__ = ["OPERATORS", "Reference", "decode", "load", "read_specification"]
 
 Arguments = Mapping[str, Any]
 """Parameter name -> tensor; constants that are int32, bool or text are Python values."""
@@ -223,6 +222,11 @@ class _Step:
     dtype: str
     unused: tuple[str, ...] = ()
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the values among its inputs."""
+        return tuple(value.name for value in self.inputs.values() if isinstance(value, _Value))
+
     def run(self, values: Mapping[str, Tensor]) -> Tensor:
         """The result, rounded to its declared type.
 
@@ -248,8 +252,8 @@ class _Step:
 
 
 @dataclass(frozen=True)
-class _Reference:
-    """The steps of a program, its constants decoded."""
+class Reference:
+    """A program that is ready to run: its steps, its constants decoded."""
 
     steps: tuple[_Step, ...]
     input_name: str
@@ -258,29 +262,45 @@ class _Reference:
     threads: int
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) -> the output."""
+        return self.values(pixels, (self.output_name,))[self.output_name]
+
+    def values(self, pixels: np.ndarray, names: Collection[str]) -> dict[str, np.ndarray]:
+        """What the program computes under the given names, for pixels (1, 3, H, W).
+
+        Raises:
+            EdgeDeitError: pixels of another shape, or a step that cannot be computed.
+        """
         if pixels.shape != self.input_shape:
             raise EdgeDeitError(f"pixels are {pixels.shape}, the package takes {self.input_shape}")
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
             with torch.inference_mode():
-                return self._run(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
+                return self._run(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)), names)
         finally:
             torch.set_num_threads(before)
 
-    def _run(self, pixels: Tensor) -> np.ndarray:
-        values = {self.input_name: pixels}
+    def _run(self, pixels: Tensor, names: Collection[str]) -> dict[str, np.ndarray]:
+        values, found = {self.input_name: pixels}, dict[str, np.ndarray]()
         for step in self.steps:
             values[step.output] = step.run(values)
+            if step.output in names:
+                found[step.output] = np.asarray(values[step.output].numpy(), dtype=np.float32)
             for name in step.unused:
                 del values[name]
-        return np.asarray(values[self.output_name].numpy(), dtype=np.float32)
+        return found
+
+    def edges(self) -> Iterator[tuple[str, tuple[str, ...], str]]:
+        """Operator, names that it reads and name that it writes, of each step in order."""
+        for step in self.steps:
+            yield step.operator, step.reads, step.output
 
 
 # Loading
 
 
-def load(path: Path, threads: int) -> Runner:
+def load(path: Path, threads: int) -> Reference:
     """Read a package and prepare it: constants are decoded once.
 
     Raises:
@@ -310,7 +330,7 @@ def load(path: Path, threads: int) -> Runner:
     ) as error:
         raise _broken(path, error) from error
     steps = _prepare(function.operations, result.name)
-    return _Reference(steps, name, tuple(source.shape), result.name, threads)
+    return Reference(steps, name, tuple(source.shape), result.name, threads)
 
 
 def read_specification(path: Path) -> Any:
@@ -451,7 +471,7 @@ def _free_unused(steps: list[_Step], result: str) -> tuple[_Step, ...]:
     seen = {result}
     done = []
     for step in reversed(steps):
-        names = {value.name for value in step.inputs.values() if isinstance(value, _Value)}
+        names = set(step.reads)
         unused = tuple(sorted(names - seen))
         seen |= names
         done.append(_Step(step.operator, step.inputs, step.output, step.shape, step.dtype, unused))

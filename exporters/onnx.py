@@ -21,6 +21,7 @@ from torch import nn
 from edge_deit.errors import EdgeDeitError
 from edge_deit.host import describe_host
 from exporters._onnx_convert import convert
+from exporters._onnx_layers import layer_reader
 from exporters._onnx_quantise import check_quantised, quantise_dynamic, quantise_static
 from exporters.target import ExportRequest, Runner, Target
 
@@ -174,4 +175,5 @@ TARGET: Final = Target(
     export=export,
     load_runner=load_runner,
     runs_on=runs_on,
+    layer_reader=layer_reader,
 )

@@ -11,8 +11,10 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from edge_deit.config import DeiTConfig
 from edge_deit.dataset import CalibrationSet
 from edge_deit.errors import EdgeDeitError
+from edge_deit.layers import LayerReader
 from edge_deit.quantize import LayerRanges, Precision, Scheme
 
 __all__ = ["ExportRequest", "Runner", "Target"]
@@ -59,6 +61,10 @@ class Target:
     on this machine, otherwise one line that says why not and what stands in. `unchecked` takes a backend
     and returns one line when its files cannot be run here by anything, not even a stand-in.
     `integer_outputs` says whether a static layer writes integers, so that its output is rounded too.
+    `layer_reader` opens a file that `load_runner` accepts so that its inside can be compared with the
+    float model's, None where the format's runtime shows nothing; it raises EdgeDeitError for a file whose
+    inside cannot be shown.
+    `units` names the processors that a runner may be told to use, the default first; `load_on` takes one.
     """
 
     name: str
@@ -72,6 +78,9 @@ class Target:
     runs_on: Callable[[], str | None]
     unchecked: Callable[[str], str | None] = lambda backend: None
     integer_outputs: bool = False
+    units: tuple[str, ...] = ()
+    load_on: Callable[[Path, int, str], Runner] | None = None
+    layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
 
     def missing(self) -> list[str]:
         """Distributions that this target needs and this environment lacks."""

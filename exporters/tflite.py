@@ -24,6 +24,7 @@ from edge_deit.form import DeployDeiT
 from exporters._tflite_file import embed, pack, read, texts, unpack, verify
 from exporters._tflite_full import quantise_fully
 from exporters._tflite_integer import IntegerDeiT, centre_attention
+from exporters._tflite_layers import layer_reader
 from exporters._tflite_names import name_ends, name_layers
 from exporters._tflite_quantise import quantise_layers
 from exporters.target import ExportRequest, Runner, Target
@@ -187,5 +188,6 @@ TARGET: Final = Target(
     export=export,
     load_runner=load_runner,
     runs_on=runs_on,
+    layer_reader=layer_reader,
     integer_outputs=True,
 )

@@ -1,0 +1,348 @@
+"""Where an artefact leaves the float model: values inside both, compared point by point.
+
+Points that exist in every form of a DeiT, in the order of the graph:
+
+* `embedding`: the residual stream in front of the first block, (N, D);
+* `blocks.I.attention`: the attention's probabilities, (h, N, N);
+* `blocks.I.attn`: the residual stream behind the attention, (N, D);
+* `blocks.I.mlp`: the residual stream behind the block, (N, D);
+* `logits` (K,), or `features` (N, D) of a model without classes: the output.
+
+The last block of a model with classes computes only the R tokens that the heads read; there N rows become
+R. Probabilities and outputs are the same in every form. The stream is not: the deployment form takes the
+mean over D out of every token (`edge_deit.deploy`), and conditioning multiplies all tokens by one
+orthogonal matrix, the same for all artefacts (`edge_deit.rotate`). The float model's stream gets the same
+mean removal, and the same rotation where the artefact's embedding shows one. Whatever else conditioning
+changes (grey levels, coarse part, scales, token scales) it undoes before the stream is reached.
+
+Shapes: N tokens, R tokens that are read, D width, h heads, d = D / h, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge_deit.config import DeiTConfig
+from edge_deit.errors import EdgeDeitError
+from edge_deit.model import DeiT
+from edge_deit.observe import watching
+from edge_deit.report import Layers
+from edge_deit.rotate import random_rotation
+
+__all__ = [
+    "DROP_DB",
+    "LayerReader",
+    "Points",
+    "Step",
+    "compare_layers",
+    "find_points",
+    "first_drop",
+    "float_points",
+    "point_names",
+    "shaped",
+    "unknown_graph",
+]
+
+DROP_DB: Final = 6.0
+"""Noise of twice the amplitude: what counts as a drop from one point to the next."""
+
+_HEADROOM_DB: Final = 10.0
+_EQUAL_DB: Final = 200.0
+_SAME_LENGTHS_DB: Final = 20.0
+_FRONT: Final = "in front of "
+
+Points = dict[str, np.ndarray]
+"""Point -> its values for one photo, shaped as the module's text says."""
+
+
+@dataclass(frozen=True)
+class LayerReader:
+    """An artefact that shows what is inside it.
+
+    `read` takes pixels (1, 3, H, W), float32, normalised, and returns the values at all points; `method` is
+    one line that says how they were had.
+    """
+
+    method: str
+    read: Callable[[np.ndarray], Points]
+
+
+def point_names(config: DeiTConfig) -> tuple[str, ...]:
+    """All points of a model, in the order of the graph.
+
+    >>> point_names(DeiTConfig(depth=1))
+    ('embedding', 'blocks.0.attention', 'blocks.0.attn', 'blocks.0.mlp', 'logits')
+    """
+    kinds = ("attention", "attn", "mlp")
+    blocks = (f"blocks.{index}.{kind}" for index in range(config.depth) for kind in kinds)
+    return "embedding", *blocks, "logits" if config.num_classes else "features"
+
+
+def shaped(tensors: Mapping[str, np.ndarray], config: DeiTConfig) -> Points:
+    """Points in this module's order and shapes.
+
+    Tensors may have leading dimensions of 1, and all tokens where only those that are read are compared.
+    """
+    points = {}
+    for name in point_names(config):
+        values = tensors[name]
+        if name == "logits":
+            points[name] = values.reshape(-1)
+            continue
+        if name.endswith(".attention"):
+            values = values.reshape(values.shape[-3:])
+        else:
+            values = values.reshape(-1, config.embed_dim)
+        if config.num_classes and name.startswith(f"blocks.{config.depth - 1}."):
+            values = values[..., : _read_tokens(config), :]
+        points[name] = values
+    return points
+
+
+def _read_tokens(config: DeiTConfig) -> int:
+    return 2 if config.distillation_head else 1  # R
+
+
+# The float model
+
+
+def float_points(model: DeiT, pixels: Tensor) -> Points:
+    """The float model's values at all points for one photo (1, 3, H, W); the stream has mean zero."""
+    heads, values = model.config.num_heads, dict[str, np.ndarray]()
+
+    def keep(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        if name.endswith(".attention"):
+            value = _probabilities(y[0], heads)
+        else:
+            value = _centred(y[0] if name.endswith(".mlp") else x[0])
+        values[name] = value.double().numpy()
+
+    with watching(_modules(model), keep), torch.inference_mode():
+        values[point_names(model.config)[-1]] = model(pixels).double().numpy()
+    return shaped(values, model.config)
+
+
+def _modules(model: DeiT) -> dict[str, nn.Module]:
+    """Point -> the module at it: `mlp` is what a block returns, other streams are what a norm reads."""
+    found = {"embedding": model.get_submodule("blocks.0.norm1")}
+    for block in (f"blocks.{index}" for index in range(model.config.depth)):
+        found[f"{block}.attention"] = model.get_submodule(f"{block}.attn.qkv")
+        found[f"{block}.attn"] = model.get_submodule(f"{block}.norm2")
+        found[f"{block}.mlp"] = model.get_submodule(block)
+    return found
+
+
+def _centred(stream: Tensor) -> Tensor:
+    return stream - stream.mean(dim=-1, keepdim=True)  # (N, D)
+
+
+def _probabilities(qkv: Tensor, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d)): (N, 3 D) -> (h, N, N)."""
+    q, k, _ = qkv.view(len(qkv), 3, heads, -1).permute(1, 2, 0, 3)  # (h, N, d) each
+    scores: Tensor = q @ k.mT / math.sqrt(q.shape[-1])  # (h, N, N)
+    return scores.softmax(dim=-1)
+
+
+# Comparison
+
+
+@dataclass
+class _Sums:
+    """Signal and noise power of each point over the photos so far."""
+
+    signal: dict[str, float] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
+
+    def add(self, reference: Points, actual: Points) -> None:
+        """Take in one photo.
+
+        Raises:
+            EdgeDeitError: a point of another shape, or with values that are not finite.
+        """
+        for name, wanted in reference.items():
+            found = actual[name].astype(np.float64)
+            if found.shape != wanted.shape:
+                raise EdgeDeitError(
+                    f"{name} has shape {found.shape} in the artefact and {wanted.shape} in the float "
+                    "model; give the weights that it was made from"
+                )
+            if not np.isfinite(found).all():
+                raise EdgeDeitError(f"the artefact's {name} holds values that are NaN or infinite")
+            self.signal[name] = self.signal.get(name, 0.0) + float((wanted**2).sum())
+            self.noise[name] = self.noise.get(name, 0.0) + float(((wanted - found) ** 2).sum())
+
+    def snr_db(self, name: str) -> float:
+        """10 log10(signal / noise), at most 200."""
+        signal, noise = max(self.signal[name], 1e-300), self.noise[name]
+        equal = noise <= signal * 10 ** (-_EQUAL_DB / 10)
+        return _EQUAL_DB if equal else 10 * math.log10(signal / noise)
+
+
+def compare_layers(
+    model: DeiT,
+    reader: LayerReader,
+    photos: Iterable[Tensor],
+    *,
+    drop_db: float = DROP_DB,
+    on_photo: Callable[[], None] = lambda: None,
+) -> Layers:
+    """Compare an artefact with its float model at all points, on photos (1, 3, H, W), one at a time.
+
+    Raises:
+        EdgeDeitError: no photos, values that are not finite or not of the model's shape, or a stream in
+            unknown coordinates.
+    """
+    names, sums, count = point_names(model.config), _Sums(), 0
+    rotation: np.ndarray | None = None
+    for count, pixels in enumerate(photos, start=1):
+        reference, actual = float_points(model, pixels), reader.read(pixels.numpy())
+        if count == 1:
+            rotation = _rotation(reference["embedding"], actual["embedding"])
+        if rotation is not None:
+            reference = _rotated(reference, rotation)
+        sums.add(reference, actual)
+        sums.add(_fronts(reference, model.config), _fronts(actual, model.config))
+        on_photo()
+    if not count:
+        raise EdgeDeitError("there are no photos to compare layers on: give --data DIR")
+    snr_db = {name: sums.snr_db(name) for name in sums.signal}
+    drop = first_drop(names, snr_db, drop_db)
+    return Layers(reader.method, count, names, tuple(snr_db[n] for n in names), drop, drop_db)
+
+
+def _fronts(points: Points, config: DeiTConfig) -> Points:
+    """What the last block of a classifier is compared with: of the points in front, the R rows it reads."""
+    if not config.num_classes or config.depth == 1:
+        return {}
+    before, last = f"blocks.{config.depth - 2}", f"blocks.{config.depth - 1}"
+    rows = _read_tokens(config)
+    return {
+        _FRONT + f"{last}.attention": points[f"{before}.attention"][:, :rows],
+        _FRONT + f"{last}.attn": points[f"{before}.mlp"][:rows],
+    }
+
+
+def _rotation(reference: np.ndarray, actual: np.ndarray) -> np.ndarray | None:
+    """The rotation Q (D, D) of an artefact's stream, or None: whichever fits its embedding (N, D).
+
+    Raises:
+        EdgeDeitError: neither fits although all tokens have their right length, so another Q was used.
+    """
+    generator = torch.Generator().manual_seed(0)  # `rotate` draws the stream's Q first
+    rotation: np.ndarray = random_rotation(reference.shape[-1], generator).numpy()
+    lengths = [np.linalg.norm(values, axis=-1) for values in (reference, actual)]
+    plain, turned = _snr_db(reference, actual), _snr_db(reference @ rotation, actual)
+    if max(plain, turned) < 0 and _snr_db(*lengths) > _SAME_LENGTHS_DB:
+        raise EdgeDeitError(
+            "the artefact's residual stream is rotated in a way that this version does not know; "
+            "export it again"
+        )
+    return rotation if turned > plain else None
+
+
+def _snr_db(reference: np.ndarray, actual: np.ndarray) -> float:
+    sums = _Sums()
+    sums.add({"embedding": reference}, {"embedding": actual})
+    return sums.snr_db("embedding")
+
+
+def _rotated(points: Points, rotation: np.ndarray) -> Points:
+    """The same points, the stream in rotated coordinates."""
+    stream = ("embedding", "attn", "mlp")
+    return {
+        name: values @ rotation if name.rpartition(".")[2] in stream else values
+        for name, values in points.items()
+    }
+
+
+def first_drop(names: Sequence[str], snr_db: Mapping[str, float], drop_db: float) -> str | None:
+    """The first point at least `drop_db` below the one in front of it, None without one.
+
+    `snr_db` may hold another value for what stands in front of a point, as "in front of NAME".
+
+    Stream and output are followed. Probabilities have levels of their own, as a sharp attention shows more
+    noise than a flat one; where the stream drops behind an attention that lies as far below the block in
+    front, the attention is named. What stands in front counts at most 10 dB above the median: every
+    integer artefact falls from an almost exact embedding to the noise of its first layers, and that is
+    not what limits it.
+
+    >>> names = ["embedding", "blocks.0.attn", "blocks.0.mlp", "logits"]
+    >>> first_drop(names, dict(zip(names, [32, 30, 29, 9])), 6)
+    'logits'
+    """
+    most = statistics.median(snr_db[name] for name in names) + _HEADROOM_DB
+    front: dict[bool, float] = {}
+    suspect = None
+    for name in names:
+        attention = name.endswith(".attention")
+        before = snr_db.get(_FRONT + name, front.get(attention, -math.inf))
+        fallen = min(before, most) - snr_db[name] >= drop_db
+        front[attention] = snr_db[name]
+        if attention:
+            suspect = name if fallen else None
+        elif fallen:
+            return suspect if suspect and name.endswith(".attn") else name
+    return None
+
+
+# Finding the points in a graph
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Step(Generic[Name]):
+    """One operator of a graph: `kind` is "add", "softmax" or anything else."""
+
+    kind: str
+    inputs: tuple[Name, ...]
+    outputs: tuple[Name, ...]
+
+
+def find_points(
+    steps: Iterable[Step[Name]], source: Name, result: Name, config: DeiTConfig
+) -> dict[str, Name]:
+    """Point -> tensor, in the graph of a deployment form with the input `source` and the output `result`.
+
+    `steps` are in the order of execution. A softmax is an attention. Behind the first one, an addition of
+    two tensors that both depend on the input ends a residual branch, and nothing else is one. The
+    embedding is what the first of these adds that depends on no softmax.
+
+    Raises:
+        EdgeDeitError: the graph has other operators than a deployment form of `config`.
+    """
+    first, *inner, last = point_names(config)
+    active, mixed = {source}, set[Name]()  # depend on the input, on a softmax
+    points, waiting = {last: result}, iter(inner)
+    for step in steps:
+        inputs = [tensor for tensor in step.inputs if tensor in active]
+        softmax = step.kind == "softmax"
+        if softmax or (step.kind == "add" and mixed and len(inputs) == 2):
+            name = next(waiting, "")
+            if not name or name.endswith(".attention") != softmax:
+                raise unknown_graph()
+            points[name] = step.outputs[0]
+            if name == "blocks.0.attn":
+                points[first] = next(tensor for tensor in inputs if tensor not in mixed)
+        if inputs:
+            active.update(step.outputs)
+        if softmax or not mixed.isdisjoint(inputs):
+            mixed.update(step.outputs)
+    if len(points) != len(inner) + 2:
+        raise unknown_graph()
+    return points
+
+
+def unknown_graph() -> EdgeDeitError:
+    """The error for a graph whose points cannot be told."""
+    return EdgeDeitError(
+        "the graph is not one of this model's deployment form; export the artefact again"
+    )

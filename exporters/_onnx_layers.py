@@ -1,0 +1,74 @@
+"""Values inside an `.onnx` file: a copy of its graph in memory shows them as further outputs.
+
+ONNX Runtime fuses operators whose results nobody asks for. A further output ends a fusion, so the last bits
+may differ from those of the file as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edge_deit.config import DeiTConfig
+from edge_deit.host import describe_host
+from edge_deit.layers import LayerReader, Points, Step, find_points, shaped
+
+__all__ = ["layer_reader"]
+
+_METHOD: Final = "ONNX Runtime, with the points as further outputs of the graph"
+_KINDS: Final = {"Add": "add", "Softmax": "softmax"}
+_ERROR_SEVERITY: Final = 3  # 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+
+
+def layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
+    """Prepare a file, which is not changed, to show its points.
+
+    Raises:
+        EdgeDeitError: the graph is not one that this version exports.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    (source,), (result,) = graph.input, graph.output
+    steps = (
+        Step(_KINDS.get(node.op_type, ""), tuple(node.input), tuple(node.output))
+        for node in graph.node
+    )
+    tensors: dict[str, str] = find_points(steps, source.name, result.name, config)
+    graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in tensors.values() if name != result.name
+    )
+    session = _session(model.SerializeToString())
+    return LayerReader(_METHOD, _Session(session, source.name, tensors, config).read)
+
+
+def _session(content: bytes) -> Any:
+    """A session on one thread, with the products that `exporters.onnx` chooses on this host."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = _ERROR_SEVERITY
+    if describe_host()["vnni"] is False:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A session whose outputs include the points."""
+
+    session: Any
+    input_name: str
+    tensors: dict[str, str]
+    config: DeiTConfig
+
+    def read(self, pixels: np.ndarray) -> Points:
+        """(1, 3, H, W) -> values at all points."""
+        feed = {self.input_name: np.ascontiguousarray(pixels, np.float32)}
+        values = self.session.run(list(self.tensors.values()), feed)
+        return shaped(dict(zip(self.tensors, values, strict=True)), self.config)
