@@ -9,13 +9,13 @@ A figure that could not be had is None, and `notes` says why under the figure's 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from edge_deit._atomic import write_text
+from edge_deit._decode import decode
 from edge_deit.errors import EdgeDeitError
 
 __all__ = [
@@ -85,11 +85,11 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Layers:
-    """How far each layer's output is from the float model's, in the order of the graph.
+    """How far the values inside an artefact are from the float model's, in the order of the graph.
 
     `names` and `snr_db` (at most 200, which stands for equal) belong together; `first_drop` is the first
-    layer whose signal-to-noise ratio lies at least `drop_db` below that of the layer in front of it;
-    `method` says how the outputs were had.
+    point where the signal-to-noise ratio falls off by `drop_db` or more, as `edge_deit.layers` judges it;
+    `method` says how the values were had.
     """
 
     method: str
@@ -205,58 +205,25 @@ def read_report(path: Path) -> Report:
             f"{path} has schema {found}, this version reads {SCHEMA}; run edge_deit.validate again"
         )
     try:
-        return _report(data)
-    except (KeyError, TypeError, ValueError) as error:
+        report = decode(Report, data, "the report")
+        _check(report)
+    except ValueError as error:
         raise EdgeDeitError(
             f"{path} is not a whole report ({error}); run edge_deit.validate again"
         ) from error
+    return report
 
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"it holds {name}")
 
 
-def _report(data: Mapping[str, Any]) -> Report:
-    described = dict(data["data"])
-    described["broken"] = tuple(BrokenImage(**entry) for entry in described["broken"])
-    return Report(
-        created=data["created"],
-        environment=data["environment"],
-        data=DataResult(**described),
-        artefacts=tuple(_artefact(entry) for entry in data["artefacts"]),
-        schema=data["schema"],
-    )
-
-
-_NUMBERS: Final = {"float", "float | None", "int", "int | None"}
-
-
-def _artefact(data: Mapping[str, Any]) -> ArtefactResult:
-    """An artefact's entry, its figures checked for their type."""
-    for one in fields(ArtefactResult):
-        if str(one.type) in _NUMBERS and not _is_number(data[one.name], str(one.type)):
-            raise ValueError(f"{one.name} is {data[one.name]!r}")
-    values = dict(data)
-    for name in ("top1_drop_ci95", "latency_ratio_ci95"):
-        values[name] = None if data[name] is None else _interval(name, data[name])
-    values["classes"] = tuple(ClassResult(**entry) for entry in data["classes"])
-    values["flips"] = tuple(Flip(**entry) for entry in data["flips"])
-    values["scatter"] = tuple((float(x), float(y)) for x, y in data["scatter"])
-    values["device"] = tuple(data["device"])
-    if (layers := data["layers"]) is not None:
-        names, snr_db = tuple(layers["names"]), tuple(layers["snr_db"])
-        values["layers"] = Layers(**{**layers, "names": names, "snr_db": snr_db})
-    return ArtefactResult(**values)
-
-
-def _is_number(value: Any, kind: str) -> bool:
-    if value is None:
-        return kind.endswith("None")
-    wanted = (int,) if kind.startswith("int") else (int, float)
-    return type(value) in wanted and math.isfinite(value)
-
-
-def _interval(name: str, ends: Sequence[Any]) -> tuple[float, float]:
-    if len(ends) != 2 or not all(_is_number(end, "float") for end in ends) or ends[0] > ends[1]:
-        raise ValueError(f"{name} is {ends!r}")
-    return float(ends[0]), float(ends[1])
+def _check(report: Report) -> None:
+    """What types alone do not say."""
+    for one in report.artefacts:
+        for name in ("top1_drop_ci95", "latency_ratio_ci95"):
+            ends = getattr(one, name)
+            if ends is not None and ends[0] > ends[1]:
+                raise ValueError(f"{name} of {one.name} is {ends}")
+        if one.layers is not None and len(one.layers.names) != len(one.layers.snr_db):
+            raise ValueError(f"layers of {one.name} have more names than figures, or fewer")

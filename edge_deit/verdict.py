@@ -15,8 +15,9 @@ Status = Literal["passed", "failed", "error"]
 class Check:
     """One limit on one artefact's figure.
 
-    `limit` is the limit's name as in `thresholds.toml`, `bound` its value, `value` the measured figure (None
-    where there is none); `message` is one line that says what was compared and, unless it passed, what to try.
+    `limit` is the limit's name as in `thresholds.toml`, `bound` its value, `value` the measured figure
+    (None where there is none); `message` is one line that says what was compared and, unless it passed,
+    what to try.
     """
 
     artefact: str

@@ -1,0 +1,544 @@
+"""report.json and its schema, and the report in words: sentences, Markdown, JUnit."""
+
+from __future__ import annotations
+
+import html
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_deit import report as report_module
+from edge_deit._report_text import (
+    FIGURES,
+    cells,
+    display_names,
+    headline,
+    junit,
+    markdown,
+    summary_sentence,
+    write_step_summary,
+)
+from edge_deit.errors import EdgeDeitError
+from edge_deit.host import ARM_NOTE
+from edge_deit.report import (
+    ArtefactResult,
+    BrokenImage,
+    ClassResult,
+    DataResult,
+    Flip,
+    Layers,
+    Report,
+    read_report,
+    write_report,
+)
+from edge_deit.verdict import Check, Verdict
+
+SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "report.schema.json"
+STAND_IN = "reference numerics (torch), not Core ML"
+NASTY = '<b>&"it\'s" | `x` $a$ \U0001f600 ' + "very_long" * 12
+
+PHONE: Mapping[str, Any] = {
+    "path": "deit_tiny.int8.tflite",
+    "sha256": "a" * 64,
+    "target": "tflite",
+    "precision": "int8",
+    "model": "deit_tiny",
+    "runner": "LiteRT 2.3.0, CPU, 4 threads",
+    "threads": 4,
+    "runs": 50,
+    "latency_ms_p50": 12.3,
+    "latency_ms_p90": 14.0,
+    "load_ms": 31.5,
+    "preprocess_ms_p50": 4.5,
+    "peak_rss_bytes": None,
+    "notes": {"peak_rss_bytes": "this phone does not tell"},
+    "device": {
+        "manufacturer": "Maker",
+        "model": "Phone 9",
+        "os": "Android",
+        "os_version": "16",
+        "soc": None,
+        "cores": 8,
+    },
+}
+
+ARM64: Mapping[str, Any] = {
+    "runtime": "LiteRT 2.3.0, aarch64",
+    "note": "counted under emulation",
+    "cpus": {
+        "cortex-a76": {
+            "instructions": 184_000_000,
+            "ratio_to_fp32": 0.41,
+            "classes": {"loads": 40_000_000, "integer dot products": 60_000_000},
+            "repeat_spread": 0.001,
+            "images": 4,
+            "max_abs_to_x86": 0.02,
+            "snr_db_to_float": 24.1,
+            "same_argmax_as_x86": 1.0,
+        }
+    },
+}
+
+
+def artefact(**changes: Any) -> ArtefactResult:
+    """An artefact with every figure, with these changes."""
+    result = ArtefactResult(
+        path="out/deit_tiny.int8.tflite",
+        sha256="a" * 64,
+        target="tflite",
+        backend="xnnpack",
+        precision="int8",
+        model="deit_tiny",
+        weights_sha256="b" * 64,
+        runner="LiteRT 2.3.0",
+        images=300,
+        labelled=300,
+        top1=75.9,
+        top5=92.5,
+        top1_float=76.2,
+        top5_float=92.7,
+        top1_drop=0.3333,
+        top1_drop_ci95=(-0.7, 1.7),
+        lost=3,
+        won=2,
+        mcnemar_p=1.0,
+        agreement=0.9833,
+        snr_db=24.6,
+        snr_db_worst=11.2,
+        cosine=0.9981,
+        cosine_worst=0.97,
+        worst_image="cat/3.png",
+        latency_ms_p50=15.2,
+        latency_ms_p90=17.0,
+        latency_float_ms_p50=24.1,
+        latency_ratio=0.63,
+        latency_ratio_ci95=(0.6, 0.66),
+        latency_runs=60,
+        threads=1,
+        load_ms=11.5,
+        peak_rss_bytes=98_000_000,
+        size_bytes=6_400_000,
+        size_float_bytes=23_700_000,
+        classes=(ClassResult("cat", 150, 120, 117), ClassResult("dog", 150, 109, 111)),
+        flips=(
+            Flip("cat/0.png", "cat", "cat", 0.61, "dog", 0.55, "lost"),
+            Flip("dog/1.png", "dog", "cat", 0.5, "dog", 0.52, "won"),
+        ),
+        flips_total=5,
+        scatter=tuple((x / 4, x / 4 + (-1) ** x / 10) for x in range(-20, 30)),
+        layers=Layers(
+            "the integer model in float arithmetic",
+            8,
+            ("patch_embed", "blocks.0", "blocks.1", "head"),
+            (52.0, 45.5, 31.0, 30.2),
+            "blocks.1",
+            6.0,
+        ),
+    )
+    return replace(result, **changes)
+
+
+def without_labels(**changes: Any) -> ArtefactResult:
+    """Photos without labels: no top-1 and what follows from it."""
+    names = ("top1", "top5", "top1_float", "top5_float", "top1_drop", "top1_drop_ci95")
+    gone = dict.fromkeys((*names, "lost", "won", "mcnemar_p"))
+    notes = dict.fromkeys(gone, "the photos have no labels") | {"classes": "no labels"}
+    unlabelled = {"labelled": 0, "classes": (), "notes": notes}
+    return artefact(**(gone | unlabelled | changes))
+
+
+def without_latency(**changes: Any) -> ArtefactResult:
+    """No runtime on this machine: reference numerics instead, and no latency."""
+    names = ("latency_ms_p50", "latency_ms_p90", "latency_float_ms_p50", "latency_ratio")
+    gone = dict.fromkeys((*names, "latency_ratio_ci95", "latency_runs", "load_ms"))
+    gone |= {"peak_rss_bytes": None}
+    notes = dict.fromkeys(gone, "reference numerics have no speed of their own")
+    ran = {"path": "out/deit_tiny.fp16.mlpackage", "runner": STAND_IN, "notes": notes}
+    return artefact(**(gone | ran | changes))
+
+
+def report(*artefacts: ArtefactResult, **changes: Any) -> Report:
+    """A report with these artefacts."""
+    found = Report(
+        created="2026-01-31T12:00:00Z",
+        environment={
+            "cpu": "A processor",
+            "cores": 2,
+            "machine": "x86_64",
+            "instructions": ["avx2"],
+            "vnni": False,
+            "load_average": [0.1, 0.2, 0.3],
+            "versions": {"numpy": "2.4"},
+        },
+        data=DataResult("photos", "validation", 300, 300, 2, "c" * 64, ()),
+        artefacts=artefacts,
+    )
+    return replace(found, **changes)
+
+
+EXAMPLES: Mapping[str, Callable[[], Report]] = {
+    "one": lambda: report(artefact()),
+    "twelve": lambda: report(*(artefact(path=f"out/{i}.tflite") for i in range(12))),
+    "no labels": lambda: report(without_labels(flips=(), layers=None, scatter=())),
+    "no latency": lambda: report(artefact(), without_latency()),
+    "phones and emulated cores": lambda: report(artefact(device=(PHONE,), arm64=ARM64)),
+    "nothing": lambda: report(),
+    "nasty names": lambda: report(
+        artefact(
+            path=f"out/{NASTY.replace('/', '')}.x",
+            runner=NASTY,
+            worst_image=NASTY,
+            classes=(ClassResult(NASTY, 3, 3, 0),),
+            flips=(Flip(NASTY, NASTY, NASTY, 0.9, NASTY, 0.8, "lost"),),
+            notes={NASTY: NASTY},
+        ),
+        data=DataResult(NASTY, None, 1, 1, 1, "d" * 64, (BrokenImage(NASTY, NASTY),)),
+    ),
+}
+
+
+# report.json
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_round_trip(name: str, tmp_path: Path) -> None:
+    written = EXAMPLES[name]()
+    write_report(written, tmp_path / "report.json")
+    assert read_report(tmp_path / "report.json") == written
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def damaged(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A report's file after `change` of its data."""
+    path = tmp_path / "report.json"
+    write_report(report(artefact()), path)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: data["artefacts"][0].update(snr_db=float("nan")), "NaN"),
+        (lambda data: data["artefacts"][0].update(snr_db=float("inf")), "Infinity"),
+        (lambda data: data["artefacts"][0].pop("agreement"), "agreement"),
+        (lambda data: data["artefacts"][0].pop("runner"), "runner"),
+        (lambda data: data["artefacts"][0].update(speed=1), "speed"),
+        (lambda data: data["artefacts"][0].update(agreement="1"), "agreement is '1'"),
+        (lambda data: data["artefacts"][0].update(agreement=None), "agreement is None"),
+        (lambda data: data["artefacts"][0].update(images=True), "images is True"),
+        (lambda data: data["artefacts"][0].update(images=1.5), "images is 1.5"),
+        (lambda data: data["artefacts"][0].update(top1_drop_ci95=[1, 0]), "top1_drop_ci95"),
+        (lambda data: data["artefacts"][0]["flips"][0].pop("changed"), "changed"),
+        (lambda data: data["artefacts"][0]["layers"].pop("method"), "method"),
+        (lambda data: data["data"].pop("sha256"), "sha256"),
+        (lambda data: data.pop("data"), "data"),
+        (lambda data: data.update(schema=2), "schema 2"),
+        (lambda data: data.pop("schema"), "schema None"),
+    ],
+)
+def test_refused(change: Callable[[dict[str, Any]], object], said: str, tmp_path: Path) -> None:
+    path = damaged(tmp_path, change)
+    with pytest.raises(EdgeDeitError, match=r"run edge_deit\.validate again") as caught:
+        read_report(path)
+    assert said in str(caught.value)
+    assert path.name in str(caught.value)
+
+
+def test_no_report_and_no_json(tmp_path: Path) -> None:
+    with pytest.raises(EdgeDeitError, match="does not exist"):
+        read_report(tmp_path / "none.json")
+    (tmp_path / "half.json").write_text('{"schema": 1,', encoding="utf-8")
+    with pytest.raises(EdgeDeitError, match="is not a report"):
+        read_report(tmp_path / "half.json")
+
+
+def test_a_figure_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_report(report(artefact(snr_db=float("inf"))), tmp_path / "report.json")
+    assert not (tmp_path / "report.json").exists()
+
+
+# docs/report.schema.json
+
+
+def schema() -> dict[str, Any]:
+    found = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def plain(value: object) -> Any:
+    """As it is in the file."""
+    return json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_are_what_the_schema_says(name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    jsonschema.Draft202012Validator.check_schema(schema())
+    validator = jsonschema.Draft202012Validator(schema())
+    assert [error.message for error in validator.iter_errors(plain(asdict(EXAMPLES[name]())))] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"snr_db": None},
+        {"snr_db": 201},
+        {"agreement": 1.01},
+        {"images": 1.5},
+        {"top1": 101},
+        {"top1_drop_ci95": [0.0]},
+        {"sha256": "a"},
+        {"size_bytes": 0},
+        {"speed": 1},
+        {"notes": {"top1": 1}},
+        {"flips": [{"file": "x"}]},
+        {"device": [{"path": "x"}]},
+        {"arm64": {"cpus": {"cortex-a76": {}}, "runtime": "", "note": ""}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_schema_refuses(change: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    data = plain(asdict(EXAMPLES["phones and emulated cores"]()))
+    data["artefacts"][0].update(change)
+    assert not jsonschema.Draft202012Validator(schema()).is_valid(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        (Report, None),
+        (DataResult, "data"),
+        (BrokenImage, "brokenImage"),
+        (ArtefactResult, "artefact"),
+        (ClassResult, "class"),
+        (Flip, "flip"),
+        (Layers, "layers"),
+    ],
+)
+def test_the_schema_has_the_fields_of_the_data(kind: type, where: str | None) -> None:
+    found = schema()
+    described = found if where is None else found["$defs"][where]
+    names = [one.name for one in fields(kind)]
+    assert sorted(described["properties"]) == sorted(names)
+    assert sorted(described["required"]) == sorted(names)
+    assert described["additionalProperties"] is False
+
+
+def test_the_schema_is_of_this_version() -> None:
+    found = schema()
+    assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert found["properties"]["schema"]["const"] == report_module.SCHEMA
+
+
+def test_every_property_is_described() -> None:
+    def undescribed(node: Any, path: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        missing = [
+            f"{path}.{name}"
+            for name, one in node.get("properties", {}).items()
+            if "description" not in one and "$ref" not in one
+        ]
+        return missing + [
+            bad for key, one in node.items() for bad in undescribed(one, f"{path}.{key}")
+        ]
+
+    assert undescribed(schema(), "") == []
+
+
+# Sentences and figures
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        (
+            artefact(),
+            "deit_tiny.int8.tflite loses 0.3 points of top-1 (95 %: -0.7 to 1.7), same answer on "
+            "98.3 %, 0.27 of the float size, 0.63 of its latency here",
+        ),
+        (
+            artefact(top1_drop=-0.5, top1_drop_ci95=(-1.5, 0.25)),
+            "deit_tiny.int8.tflite gains 0.5 points of top-1 (95 %: -0.2 to 1.5), same answer on "
+            "98.3 %, 0.27 of the float size, 0.63 of its latency here",
+        ),
+        (
+            artefact(top1_drop=0.0, top1_drop_ci95=(-1.0, 1.0), latency_ratio=1.5),
+            "deit_tiny.int8.tflite neither loses nor gains top-1 (95 %: -1.0 to 1.0 points), same "
+            "answer on 98.3 %, 0.27 of the float size, 1.50 of its latency here",
+        ),
+        (
+            without_labels(),
+            "deit_tiny.int8.tflite gives the same answer on 98.3 % of 300 photos, 0.27 of the float "
+            "size, 0.63 of its latency here",
+        ),
+        (
+            without_latency(),
+            "deit_tiny.fp16.mlpackage loses 0.3 points of top-1 (95 %: -0.7 to 1.7), same answer on "
+            f"98.3 %, 0.27 of the float size, latency not measured here ({STAND_IN})",
+        ),
+    ],
+)
+def test_summary_sentence(result: ArtefactResult, sentence: str) -> None:
+    assert summary_sentence(result) == sentence
+
+
+def test_figures_are_fields() -> None:
+    assert set(FIGURES) <= {one.name for one in fields(ArtefactResult)}
+
+
+def test_a_null_figure_has_its_reason() -> None:
+    found = {cell.label: cell for cell in cells(without_labels())}
+    assert found["top-1"].text == "\N{EN DASH}"
+    assert found["top-1"].detail == ""
+    assert found["top-1"].reasons == ("the photos have no labels",)
+    assert found["same answer"].reasons == ()
+    (cell,) = [one for one in cells(artefact(load_ms=None)) if one.label == "load"]
+    assert cell.reasons == ("load_ms: the report gives no reason",)
+
+
+def test_a_null_detail_has_its_reason() -> None:
+    result = artefact(latency_ratio_ci95=None, notes={"latency_ratio_ci95": "too few rounds"})
+    (cell,) = [one for one in cells(result) if one.label == "latency p50"]
+    assert cell.text == "15.2 ms"
+    assert cell.reasons == ("too few rounds",)
+
+
+def test_equal_outputs_are_called_equal() -> None:
+    (cell,) = [one for one in cells(artefact(snr_db=200.0)) if one.label == "logit SNR"]
+    assert cell.text == "equal"
+
+
+def test_artefacts_of_the_same_name_are_told_apart() -> None:
+    both = report(artefact(path="a/x.onnx"), artefact(path="b/x.onnx"), artefact(path="c/y.onnx"))
+    assert display_names(both) == ("a/x.onnx", "b/x.onnx", "y.onnx")
+
+
+# Verdicts
+
+
+def check(status: Any, artefact: str = "deit_tiny.int8.tflite", limit: str = "min_snr_db") -> Check:
+    return Check(artefact, limit, 12.0, 20.0, status, f"it {status}")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (None, "1 artefact compared with the float model"),
+        (Verdict((check("passed"),)), "Passed: the one limit holds"),
+        (Verdict((check("passed"), check("passed"))), "Passed: all 2 limits hold"),
+        (Verdict((check("passed"), check("failed"))), "Failed: 1 of 2 limits does not hold"),
+        (Verdict((check("failed"), check("failed"))), "Failed: 2 of 2 limits do not hold"),
+        (Verdict((check("error"),)), "Could not judge: 1 problem"),
+        (
+            Verdict((check("failed"),), ("no baseline",)),
+            "Could not judge: 1 problem, and 1 of 1 limits does not hold",
+        ),
+        (Verdict(()), "Could not judge: no limit was checked"),
+    ],
+)
+def test_headline(verdict: Verdict | None, words: str) -> None:
+    assert headline(report(artefact()), verdict) == words
+
+
+# Markdown
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return [line[1:-1].split("|") for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_markdown_tables_are_even(name: str) -> None:
+    rows = rows_of(markdown(EXAMPLES[name]()))
+    assert len({len(row) for row in rows}) <= 1
+    assert len(rows) == (len(EXAMPLES[name]().artefacts) + 2 if rows else 0)
+
+
+def test_markdown_says_what_matters() -> None:
+    verdict = Verdict((check("passed"), check("failed")), ("baseline b.json is stale",))
+    text = markdown(report(artefact(), without_latency()), verdict)
+    assert text.startswith("### Edge DeiT\n\n**Could not judge: 1 problem, and 1 of 2 limits")
+    assert "- **error** baseline b.json is stale" in text
+    assert (
+        "- **failed** <code>deit&#95;tiny.int8.tflite</code> min&#95;snr&#95;db: it failed" in text
+    )
+    assert "it passed" not in text
+    assert "<sup>1</sup> reference numerics have no speed of their own" in text
+    assert "reference numerics &#40;torch&#41;, not Core ML" in text
+    assert "5 of 300 answers changed" in text
+    assert ARM_NOTE in text
+    assert text.count("no speed of their own") == 2, "below the table, and once in the details"
+    assert "- 3 lost, 2 won, 0 neither" in text
+    assert text.count("<details>") == text.count("</details>") == 2
+
+
+def test_markdown_escapes() -> None:
+    text = markdown(EXAMPLES["nasty names"]())
+    for bad in ("<b>", "`x`", "very_long", "x` $"):
+        assert bad not in text
+    assert html.unescape(text).count(NASTY) >= 4
+
+
+def test_step_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    write_step_summary("not written")
+    path = tmp_path / "summary.md"
+    path.write_text("before\n", encoding="utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    write_step_summary("é")
+    assert path.read_text(encoding="utf-8") == "before\né\n"
+    assert [found.name for found in tmp_path.iterdir()] == ["summary.md"]
+
+
+# JUnit
+
+
+def test_junit() -> None:
+    other = check("error", artefact="other.onnx", limit="max_latency_ratio")
+    verdict = Verdict((check("passed"), check("failed", limit="min_top1"), other), ("stale",))
+    root = ET.fromstring(junit(report(artefact()), verdict))  # noqa: S314 (our own text)
+    assert {key: root.get(key) for key in ("tests", "failures", "errors")} == {
+        "tests": "4",
+        "failures": "1",
+        "errors": "2",
+    }
+    first, second, gate = root.findall("testsuite")
+    assert (first.get("name"), first.get("tests"), first.get("failures")) == (
+        "deit_tiny.int8.tflite",
+        "2",
+        "1",
+    )
+    properties = {one.get("name"): one.get("value") for one in first.iter("property")}
+    assert properties["sha256"] == "a" * 64
+    passed, failed = first.findall("testcase")
+    assert list(passed) == []
+    assert failed.get("name") == "min_top1"
+    assert failed.findtext("failure") == "it failed"
+    assert second.find("properties") is None
+    assert second.findtext("testcase/error") == "it error"
+    assert gate.findtext("testcase/error") == "stale"
+
+
+def test_junit_of_nothing_is_no_success() -> None:
+    root = ET.fromstring(junit(report(), Verdict(())))  # noqa: S314 (our own text)
+    assert root.get("errors") == "1"
+
+
+def test_junit_holds_valid_characters_only() -> None:
+    wrong = Check("a\x00<\x1b", "min", None, 0.0, "failed", "x\x08 \ud800 \U0001f600 ]]>")
+    root = ET.fromstring(junit(report(), Verdict((wrong,))))  # noqa: S314 (our own text)
+    (failure,) = root.iter("failure")
+    assert failure.text == "x\ufffd \ufffd \U0001f600 ]]>"
+    assert root[0].get("name") == "a\ufffd<\ufffd"
