@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from edge_deit._console import new_app, run
+from edge_deit.bundle import bundle
 from edge_deit.doctor import doctor
 from edge_deit.export import export
 from edge_deit.finetune import finetune
+from edge_deit.gate import gate_command
+from edge_deit.golden import golden
 from edge_deit.predict import predict
+from edge_deit.validate import validate
 
 __all__ = ["app", "main"]
 
 app = new_app("Turn a trained DeiT into the files a phone runs, and check them.")
-for command in (export, predict, finetune, doctor):
+for command in (export, validate, predict, bundle, golden, finetune, doctor):
     app.command()(command)
+app.command(name="gate")(gate_command)
 
 
 def main() -> None:

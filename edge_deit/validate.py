@@ -1,0 +1,202 @@
+"""Measure exported files against their float model: `python -m edge_deit.validate`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from edge_deit._atomic import write_text
+from edge_deit._console import new_app, out, run
+from edge_deit._device_report import DeviceReport, read_device_report
+from edge_deit._report_html import write_html
+from edge_deit._report_text import markdown, write_step_summary
+from edge_deit.baseline import find_baselines, read_artefacts
+from edge_deit.bench import Rounds
+from edge_deit.errors import EdgeDeitError
+from edge_deit.host import ARM_NOTE, describe_host
+from edge_deit.measure import Plan, measure, open_photos
+from edge_deit.outcome import data_result
+from edge_deit.report import ArtefactResult, DataResult, Report, write_report
+
+__all__ = ["validate"]
+
+app = new_app(__doc__)
+
+
+def validate(
+    artefacts: Annotated[
+        list[Path], typer.Argument(help="Exported files; each one's manifest lies beside it.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Class folders, labels.csv, or loose photos; default: the bundled ones."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of a labels.csv that has splits.")] = "validation",
+    images: Annotated[
+        int | None, typer.Option(help="At most so many photos, evenly spread; default: all.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="The float model, if it is not where it was at the export.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 2,
+    workers: Annotated[int, typer.Option(help="Threads that decode photos ahead.")] = 2,
+    units: Annotated[
+        str | None,
+        typer.Option(help="Core ML on macOS: all, cpu-only, cpu-and-gpu or cpu-and-ne."),
+    ] = None,
+    latency: Annotated[
+        bool, typer.Option(help="Measure latency, load time and memory too.")
+    ] = True,
+    runs: Annotated[int, typer.Option(help="Timed inferences of each model.")] = 40,
+    layers: Annotated[
+        bool, typer.Option(help="Compare the layers' outputs with the float model's.")
+    ] = False,
+    layer_images: Annotated[int, typer.Option(help="Photos for --layers.")] = 8,
+    device_report: Annotated[
+        list[Path] | None, typer.Option(help="What the phone app shared; may be repeated.")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="A broken photo is an error.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder for report.json, .html and .md.")] = Path(
+        "report"
+    ),
+) -> None:
+    """Accuracy, speed and size of artefacts, beside the float model on the same photos.
+
+    Example: python -m edge_deit.validate out/deit_tiny.int8.tflite --data photos/
+
+    An interrupted run goes on where it stopped when it is started again with the same files and photos.
+    Latency is measured side by side with the float model, each in a process of its own; only the ratio is
+    worth quoting. A file whose real runtime is not here gets none.
+    """
+    started = time.monotonic()
+    if min(threads, workers, runs, layer_images, 1 if images is None else images) < 1:
+        raise EdgeDeitError(
+            "--threads, --workers, --runs, --images and --layer-images must be at least 1"
+        )
+    environment = describe_host()
+    found = read_artefacts(artefacts)
+    phones = [read_device_report(path) for path in device_report or []]
+    baselines = find_baselines(found, weights)
+    with open_photos(data, split, images, baselines) as (root, photos, names):
+        output.mkdir(parents=True, exist_ok=True)
+        plan = Plan(
+            root=root,
+            photos=photos,
+            names=names,
+            threads=threads,
+            workers=workers,
+            strict=strict,
+            units=units,
+            rounds=Rounds(runs) if latency else None,
+            layer_images=layer_images if layers else 0,
+        )
+        results: list[ArtefactResult] = []
+        journals = []
+        described: DataResult | None = None
+        for number, baseline in enumerate(baselines):
+            journal = output / f".validate-{number}.jsonl"
+            seen, measured = measure(plan, baseline, journal)
+            journals.append(journal)
+            described = data_result(seen, str(data or "bundled"), split)
+            results += measured
+        assert described is not None
+        results = [replace(one, device=_on_phones(one, phones)) for one in results]
+        report = Report(_now(), environment, described, _as_given(results, artefacts))
+        _write(report, output, root)
+        for journal in journals:
+            journal.unlink()
+    _summary(report, output, time.monotonic() - started)
+
+
+# Output
+
+
+def _on_phones(one: ArtefactResult, phones: Sequence[DeviceReport]) -> tuple[dict[str, Any], ...]:
+    """What phones measured of the same file, each with its device."""
+    return tuple(
+        {**asdict(entry), "device": asdict(phone.device), "created": phone.created.isoformat()}
+        for phone in phones
+        for entry in phone.artefacts
+        if entry.sha256 == one.sha256
+    )
+
+
+def _as_given(
+    results: Sequence[ArtefactResult], artefacts: Sequence[Path]
+) -> tuple[ArtefactResult, ...]:
+    """The results in the order of the command line."""
+    order = [str(path) for path in artefacts]
+    return tuple(sorted(results, key=lambda one: order.index(one.path)))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(report: Report, output: Path, root: Path) -> None:
+    text = markdown(report, None)
+    write_html(report, output / "report.html", data_root=root)
+    write_text(output / "report.md", text)
+    write_report(report, output / "report.json")
+    write_step_summary(text)
+
+
+def _summary(report: Report, output: Path, seconds: float) -> None:
+    data = report.data
+    title = f"{data.images} photos against the float model"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table.add_column("artefact", overflow="fold")
+    for name in ("top-1", "drop [95 %]", "agree", "SNR dB", "latency", "size"):
+        table.add_column(name, justify="right")
+    for one in report.artefacts:
+        table.add_row(*_row(one))
+    out().print(table)
+    out().print("latency: p50 / float's; size: share of float32", markup=False)
+    for reason in sorted({text for one in report.artefacts for text in one.notes.values()}):
+        out().print(f"- {reason}", markup=False)
+    if data.broken:
+        names = ", ".join(one.file for one in data.broken[:3])
+        more = f" and {len(data.broken) - 3} more" if len(data.broken) > 3 else ""
+        out().print(f"{len(data.broken)} broken photos left out: {names}{more}", markup=False)
+    if report.environment["vnni"] is not None and any(o.latency_ratio for o in report.artefacts):
+        out().print(ARM_NOTE, markup=False)
+    out().print(
+        f"{output / 'report.html'}, .json and .md; {seconds:.0f} s, peak {_peak_gb():.1f} GB"
+    )
+
+
+def _row(one: ArtefactResult) -> list[str]:
+    drop = "-"
+    if one.top1_drop is not None and one.top1_drop_ci95 is not None:
+        low, high = one.top1_drop_ci95
+        drop = f"{one.top1_drop:.2f} [{low:.1f}, {high:.1f}]"
+    return [
+        one.name,
+        "-" if one.top1 is None else f"{one.top1:.1f} / {one.top1_float:.1f}",
+        drop,
+        f"{100 * one.agreement:.1f} %",
+        f"{one.snr_db:.1f}",
+        "-" if one.latency_ratio is None else f"{one.latency_ratio:.2f}",
+        f"{one.size_bytes / one.size_float_bytes:.2f}",
+    ]
+
+
+def _peak_gb() -> float:
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+app.command()(validate)
+
+if __name__ == "__main__":
+    run(app, "python -m edge_deit.validate")
