@@ -1,0 +1,45 @@
+package org.edgedeit.demo.engine
+
+import org.edgedeit.core.EdgeDeitException
+import org.edgedeit.demo.BuildConfig
+import org.pytorch.executorch.EValue
+import org.pytorch.executorch.ExecutorchRuntimeException
+import org.pytorch.executorch.Module
+import org.pytorch.executorch.Tensor
+import java.io.File
+
+/**
+ * A .pte on ExecuTorch with the XNNPACK backend.
+ *
+ * @param shape of the input, (1, 3, H, W).
+ * @throws EdgeDeitException where ExecuTorch refuses the file or a run.
+ */
+class ExecuTorchEngine(
+    file: File,
+    shape: IntArray,
+    threads: Int,
+) : Engine {
+    override val runner = "ExecuTorch ${BuildConfig.EXECUTORCH_VERSION}, XNNPACK, $threads threads"
+
+    private val shape = LongArray(shape.size) { shape[it].toLong() }
+    private val module =
+        guarded {
+            // the method is loaded here, so that the first run is not slower than the others
+            Module.load(file.path, Module.LOAD_MODE_MMAP, threads).also { it.loadMethod("forward") }
+        }
+
+    override fun run(pixels: FloatArray): FloatArray =
+        guarded {
+            val input = EValue.from(Tensor.fromBlob(pixels, shape))
+            module.forward(input)[0].toTensor().dataAsFloatArray
+        }
+
+    override fun close() = module.destroy()
+
+    private fun <T> guarded(call: () -> T): T =
+        try {
+            call()
+        } catch (error: ExecutorchRuntimeException) {
+            throw EdgeDeitException("ExecuTorch: ${error.message}", error)
+        }
+}

@@ -1,0 +1,49 @@
+package org.edgedeit.demo.engine
+
+import android.content.res.AssetManager
+import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.LiteRtException
+import org.edgedeit.core.EdgeDeitException
+import org.edgedeit.demo.BuildConfig
+
+/**
+ * A .tflite on LiteRT's CPU path (XNNPACK), mapped straight from the APK's assets.
+ *
+ * @throws EdgeDeitException where LiteRT refuses the file or a run.
+ */
+class LiteRtEngine(
+    assets: AssetManager,
+    path: String,
+    threads: Int,
+) : Engine {
+    override val runner = "LiteRT ${BuildConfig.LITERT_VERSION}, CPU, $threads threads"
+
+    private val model =
+        guarded {
+            val options = CompiledModel.Options(Accelerator.CPU)
+            options.cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
+            CompiledModel.create(assets, path, options)
+        }
+    private val inputs = guarded { model.createInputBuffers() }
+    private val outputs = guarded { model.createOutputBuffers() }
+
+    override fun run(pixels: FloatArray): FloatArray =
+        guarded {
+            inputs[0].writeFloat(pixels)
+            model.run(inputs, outputs)
+            outputs[0].readFloat()
+        }
+
+    override fun close() {
+        for (buffer in inputs + outputs) buffer.close()
+        model.close()
+    }
+
+    private fun <T> guarded(call: () -> T): T =
+        try {
+            call()
+        } catch (error: LiteRtException) {
+            throw EdgeDeitException("LiteRT: ${error.message}", error)
+        }
+}

@@ -1,0 +1,123 @@
+package org.edgedeit.core.cli
+
+import org.edgedeit.core.Bundle
+import org.edgedeit.core.EdgeDeitException
+import org.edgedeit.core.GoldenCases
+import org.edgedeit.core.GoldenSpec
+import org.edgedeit.core.Json
+import org.edgedeit.core.Manifest
+import org.edgedeit.core.RgbImage
+import org.edgedeit.core.floats
+import org.edgedeit.core.littleEndian
+import org.edgedeit.core.preprocess
+import org.edgedeit.core.rank
+import org.edgedeit.core.selfTest
+import org.edgedeit.core.sha256
+import java.io.File
+import java.io.IOException
+import kotlin.system.exitProcess
+
+private const val TOP = 5
+private const val FAILED = 1
+private const val BAD_INPUT = 2
+private const val USAGE = """
+preprocess MANIFEST.json RAW.rgb WIDTH HEIGHT ORIENTATION OUT.f32
+rank MANIFEST.json LOGITS.f32
+golden SPEC.json CASES.json
+bundle FOLDER"""
+
+/** The core from a command line, for tests on a computer: 0 done, 1 a case failed, 2 bad input. */
+fun main(arguments: Array<String>) {
+    val code =
+        try {
+            command(arguments.toList())
+        } catch (error: EdgeDeitException) {
+            complain(error)
+        } catch (error: IOException) {
+            complain(error)
+        }
+    exitProcess(code)
+}
+
+private fun complain(error: Exception): Int {
+    System.err.println("error: ${error.message}")
+    return BAD_INPUT
+}
+
+private fun command(arguments: List<String>): Int {
+    val files = arguments.drop(1)
+    return when (Pair(arguments.firstOrNull(), files.size)) {
+        Pair("preprocess", 6) -> preprocessFile(files)
+        Pair("rank", 2) -> rankFile(files[0], files[1])
+        Pair("golden", 2) -> golden(files[0], files[1])
+        Pair("bundle", 1) -> bundle(File(files[0]))
+        else -> throw EdgeDeitException("not a command; these are:$USAGE")
+    }
+}
+
+private fun manifest(path: String) = Manifest.parse(File(path).readText(), path)
+
+private fun preprocessFile(files: List<String>): Int {
+    val (width, height, orientation) =
+        files.subList(2, 5).map {
+            it.toIntOrNull() ?: throw EdgeDeitException("$it is no whole number")
+        }
+    val raw = File(files[1]).readBytes()
+    val image = RgbImage.upright(width, height, orientation, raw)
+    val tensor = preprocess(image, manifest(files[0]).preprocessing)
+    File(files[5]).writeBytes(littleEndian(tensor))
+    return 0
+}
+
+private fun rankFile(
+    manifest: String,
+    logits: String,
+): Int {
+    val labels = manifest(manifest).labels
+    val values = floats(File(logits).readBytes())
+    val ranked = rank(DoubleArray(values.size) { values[it].toDouble() }, labels, TOP)
+    val rows =
+        ranked.map {
+            linkedMapOf(
+                "index" to it.index,
+                "label" to it.label,
+                "probability" to it.probability,
+                "logit" to it.logit,
+            )
+        }
+    println(Json.write(rows))
+    return 0
+}
+
+private fun golden(
+    spec: String,
+    cases: String,
+): Int {
+    var passed = 0
+    var failed = 0
+    selfTest(
+        GoldenSpec.parse(File(spec).readText(), spec),
+        GoldenCases.parse(File(cases).readText(), cases),
+    ) { result ->
+        if (result.failure == null) {
+            passed++
+        } else {
+            failed++
+            println("${result.kind} ${result.name}: ${result.failure}")
+        }
+        true
+    }
+    println("$passed passed, $failed failed")
+    return if (failed == 0) 0 else FAILED
+}
+
+/** Reads a bundle as the app does, and checks the files' sha256. */
+private fun bundle(folder: File): Int {
+    for (artefact in Bundle.parse { File(folder, it).readText() }.artefacts) {
+        val manifest = artefact.manifest
+        val found = File(folder, artefact.file).inputStream().use { sha256(it) }
+        if (found != manifest.sha256) throw EdgeDeitException("${artefact.file} is damaged")
+        println("${artefact.file}: ${manifest.model}, ${manifest.target}, ${manifest.precision}")
+    }
+    return 0
+}
