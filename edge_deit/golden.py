@@ -54,6 +54,7 @@ __all__ = [
 app = new_app(__doc__)
 
 _SCHEMA: Final = 1
+_VERTICAL_FIRST_IF: Final = "rows lost > max(0, 2 * columns lost)"
 _TOP: Final = 5
 _SAMPLES: Final = 8
 _PHOTOS: Final = 4
@@ -364,7 +365,8 @@ def golden_spec(manifest: Manifest) -> dict[str, Any]:
             "implementation": "Pillow",
             "precision_bits": 22,  # of the fixed-point coefficients, Pillow's Resample.c
             "bicubic_a": -0.5,
-            "passes": ["horizontal", "vertical"],  # the other way round for tall photos, see above
+            "passes": ["horizontal", "vertical"],
+            "vertical_first_if": _VERTICAL_FIRST_IF,
         },
         "labels": labels,
         "labels_sha256": hashlib.sha256("\n".join(labels).encode()).hexdigest(),

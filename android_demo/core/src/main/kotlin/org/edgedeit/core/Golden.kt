@@ -42,6 +42,9 @@ class GoldenSpec private constructor(
             if (passes != listOf("horizontal", "vertical")) {
                 rule["passes"].wrong("horizontal, then vertical")
             }
+            if (rule["vertical_first_if"].string() != VERTICAL_FIRST_IF) {
+                rule["vertical_first_if"].wrong(VERTICAL_FIRST_IF)
+            }
         }
     }
 }

@@ -34,6 +34,9 @@ internal fun resize(
     return vertical(narrow, down.fromLow(), 0 until narrow.width)
 }
 
+/** [verticalFirst] in the words of a golden spec. */
+const val VERTICAL_FIRST_IF = "rows lost > max(0, 2 * columns lost)"
+
 /**
  * Whether Pillow's vertical pass comes first: since version 13, where the image loses more than
  * twice as many rows as columns. As both passes round, the order shows in the last bit.

@@ -18,7 +18,8 @@ internal object Texts {
 
     fun spec(resize: String = """"precision_bits": 22, "bicubic_a": -0.5""") =
         """{"schema": 1, "artefact": "tiny.fp32.onnx", "preprocessing": $PREPROCESSING,
-        "resize": {"implementation": "Pillow", $resize, "passes": ["horizontal", "vertical"]},
+        "resize": {"implementation": "Pillow", $resize, "passes": ["horizontal", "vertical"],
+          "vertical_first_if": "rows lost > max(0, 2 * columns lost)"},
         "labels": ["cat", "dog"], "labels_sha256": "${sha256("cat\ndog".toByteArray())}",
         "top_k": 5, "ties": "lower index first"}"""
 

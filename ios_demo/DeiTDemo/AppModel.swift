@@ -1,0 +1,133 @@
+import EdgeCore
+import Foundation
+import Observation
+import UIKit
+
+/// What the screens show; lives on the main actor and leaves the work to `Worker`.
+@MainActor @Observable
+final class AppModel {
+    enum Content {
+        case loading
+        case nothingBundled
+        case broken(String)
+        case ready(Library)
+    }
+
+    static let runChoices = [1, 5, 20]
+
+    private(set) var content = Content.loading
+    private(set) var photo: UIImage?
+    private(set) var result: Classification?
+    private(set) var failure: String?
+    private(set) var isBusy = false
+
+    var artefactID = UserDefaults.standard.string(forKey: "artefact") ?? "" {
+        didSet { choiceChanged(artefactID, "artefact") }
+    }
+    var units = ComputeUnits(rawValue: UserDefaults.standard.string(forKey: "units") ?? "") ?? .all {
+        didSet { choiceChanged(units.rawValue, "units") }
+    }
+    var runs = max(1, UserDefaults.standard.integer(forKey: "runs")) {
+        didSet { choiceChanged(runs, "runs") }
+    }
+
+    let worker = Worker()
+    let benchmark: BenchmarkModel
+    let selfTest: SelfTestModel
+    private var decoded: DecodedPhoto?
+    private var task: Task<Void, Never>?
+
+    init() {
+        benchmark = BenchmarkModel(worker: worker)
+        selfTest = SelfTestModel(worker: worker)
+    }
+
+    var library: Library? {
+        if case let .ready(library) = content { return library }
+        return nil
+    }
+
+    var artefact: BundledArtefact? {
+        library?.artefacts.first { $0.id == artefactID }
+    }
+
+    /// Reads what is bundled, once.
+    func start() async {
+        guard case .loading = content else { return }
+        do {
+            guard let folder = Bundle.main.resourceURL, let library = try await worker.readLibrary(folder) else {
+                content = .nothingBundled
+                return
+            }
+            content = .ready(library)
+            if artefact == nil { artefactID = library.artefacts[0].id }
+        } catch {
+            content = .broken(error.localizedDescription)
+        }
+    }
+
+    /// A photo from the library: its bytes, so that orientation and colours are still as they were taken.
+    func use(_ load: @escaping () async throws -> Data?) {
+        perform { [worker] in
+            guard let data = try await load(), let image = UIImage(data: data) else {
+                throw EdgeError(String(localized: "This file is not a photo that iOS can read."))
+            }
+            let decoded = try await worker.decode(data)
+            return (image, decoded)
+        }
+    }
+
+    /// A photo from the camera.
+    func use(_ image: UIImage) {
+        guard let pixels = image.cgImage else {
+            failure = String(localized: "This file is not a photo that iOS can read.")
+            return
+        }
+        let orientation = image.exifOrientation
+        perform { [worker] in
+            (image, try await worker.decode(pixels, orientation: orientation))
+        }
+    }
+
+    private func perform(_ prepare: @escaping () async throws -> (UIImage, DecodedPhoto)) {
+        run {
+            let (image, decoded) = try await prepare()
+            try Task.checkCancellation()
+            self.photo = image
+            self.decoded = decoded
+            try await self.classify()
+        }
+    }
+
+    private func choiceChanged(_ value: Any, _ key: String) {
+        UserDefaults.standard.set(value, forKey: key)
+        if decoded != nil { run { try await self.classify() } }
+    }
+
+    private func classify() async throws {
+        guard let decoded, let artefact else { return }
+        result = nil
+        let found = try await worker.classify(decoded, with: artefact, units: units, runs: runs)
+        try Task.checkCancellation()
+        result = found
+    }
+
+    /// Starts work in place of what was running; only the newest one changes what is shown.
+    private func run(_ work: @escaping @MainActor () async throws -> Void) {
+        task?.cancel()
+        failure = nil
+        isBusy = true
+        task = Task {
+            do {
+                try await work()
+            } catch is CancellationError {
+                return
+            } catch {
+                guard !Task.isCancelled else { return }
+                result = nil
+                failure = error.localizedDescription
+            }
+            isBusy = false
+        }
+    }
+}

@@ -1,0 +1,89 @@
+import EdgeCore
+import Foundation
+import Observation
+import UIKit
+
+/// State of the benchmark screen.
+@MainActor @Observable
+final class BenchmarkModel {
+    static let runs = 30
+
+    private(set) var rows: [ArtefactReport] = []
+    private(set) var failures: [Failure] = []
+    private(set) var done = 0
+    private(set) var total = 0
+    /// The finished report as a file, to share.
+    private(set) var file: URL?
+
+    private let worker: Worker
+    private var task: Task<Void, Never>?
+
+    init(worker: Worker) {
+        self.worker = worker
+    }
+
+    var isRunning: Bool { task != nil }
+
+    func start(_ library: Library) {
+        guard task == nil else { return }
+        (rows, failures, file) = ([], [], nil)
+        let plan = library.artefacts.flatMap { artefact in choices(for: artefact).map { (artefact, $0) } }
+        (done, total) = (0, plan.count)
+        UIApplication.shared.isIdleTimerDisabled = true  // a dimmed phone clocks down
+        task = Task {
+            for (artefact, units) in plan where !Task.isCancelled {
+                await measure(artefact, units)
+                done += 1
+            }
+            if !rows.isEmpty { writeReport() }
+            UIApplication.shared.isIdleTimerDisabled = false
+            task = nil
+        }
+    }
+
+    func stop() {
+        task?.cancel()
+    }
+
+    private func measure(_ artefact: BundledArtefact, _ units: ComputeUnits) async {
+        do {
+            rows.append(try await worker.benchmark(artefact, units: units, runs: Self.runs))
+        } catch is CancellationError {
+            return
+        } catch {
+            failures.append(Failure(name: "\(artefact.id), \(units.rawValue)", reason: error.localizedDescription))
+        }
+    }
+
+    private func writeReport() {
+        let report = DeviceReport(created: .now, app: .thisApp, device: .current, artefacts: rows)
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("device-report.json")
+        do {
+            try report.json().write(to: url, options: .atomic)
+            file = url
+        } catch {
+            failures.append(Failure(name: url.lastPathComponent, reason: error.localizedDescription))
+        }
+    }
+}
+
+extension DeviceReport.App {
+    static var thisApp: Self {
+        let version = Bundle.main.object(forInfoDictionaryKey: "CFBundleShortVersionString") as? String
+        return Self(name: "edge-deit-ios", version: version ?? "unknown")
+    }
+}
+
+extension DeviceReport.Device {
+    @MainActor static var current: Self {
+        var system = utsname()
+        uname(&system)
+        let machine = withUnsafeBytes(of: system.machine) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)  // "iPhone16,1"
+        }
+        return Self(
+            manufacturer: "Apple", model: machine, os: "iOS", osVersion: UIDevice.current.systemVersion,
+            soc: nil, cores: ProcessInfo.processInfo.processorCount  // iOS does not name its chip
+        )
+    }
+}

@@ -1,0 +1,56 @@
+import EdgeCore
+import SwiftUI
+
+/// Every bundled artefact on every kind of compute unit, and the report to share.
+struct BenchmarkView: View {
+    let model: BenchmarkModel
+    let library: Library
+
+    var body: some View {
+        NavigationStack {
+            List {
+                Section { controls }
+                if !model.rows.isEmpty {
+                    Section("Results") {
+                        ForEach(model.rows) { row in BenchmarkRow(row: row) }
+                    }
+                }
+                FailureSection(failures: model.failures)
+            }
+            .navigationTitle("Benchmark")
+        }
+    }
+
+    @ViewBuilder private var controls: some View {
+        if model.isRunning {
+            ProgressView(value: Double(model.done), total: Double(max(model.total, 1)))
+                .accessibilityLabel("Progress")
+            Button("Stop", role: .cancel) { model.stop() }
+        } else {
+            Button("Measure all files") { model.start(library) }
+        }
+        if let file = model.file {
+            ShareLink(item: file) { Label("Share the report", systemImage: "square.and.arrow.up") }
+        }
+        Text("Close other apps, let the phone cool down, and build for release: times of a debug build mean nothing.")
+            .font(.footnote)
+            .foregroundStyle(.secondary)
+    }
+}
+
+private struct BenchmarkRow: View {
+    let row: ArtefactReport
+
+    var body: some View {
+        VStack(alignment: .leading) {
+            Text(verbatim: row.path).font(.headline)
+            Text(verbatim: row.runner).font(.footnote).foregroundStyle(.secondary)
+            LabeledContent("Median") { Text(verbatim: milliseconds(row.latencyMsP50)) }
+            LabeledContent("90th percentile") { Text(verbatim: milliseconds(row.latencyMsP90)) }
+            LabeledContent("Preprocessing") { Text(verbatim: milliseconds(row.preprocessMsP50)) }
+            LabeledContent("Loading") { Text(verbatim: milliseconds(row.loadMs)) }
+        }
+        .monospacedDigit()
+        .accessibilityElement(children: .combine)
+    }
+}

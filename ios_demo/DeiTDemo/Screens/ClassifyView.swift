@@ -1,0 +1,119 @@
+import EdgeCore
+import PhotosUI
+import SwiftUI
+
+/// Photo in, classes out.
+struct ClassifyView: View {
+    @Bindable var model: AppModel
+    let library: Library
+    @State private var selection: PhotosPickerItem?
+    @State private var showsCamera = false
+
+    var body: some View {
+        NavigationStack {
+            List {
+                Section { photo }
+                if let failure = model.failure {
+                    Section {
+                        Label { Text(verbatim: failure) } icon: { Image(systemName: "exclamationmark.triangle") }
+                            .foregroundStyle(.red)
+                    }
+                }
+                if let result = model.result { ResultSection(result: result) }
+                Section("Model") { settings }
+            }
+            .navigationTitle("Edge DeiT")
+            .sheet(isPresented: $showsCamera) {
+                CameraPicker { model.use($0) }
+                    .ignoresSafeArea()
+            }
+            .onChange(of: selection) { _, item in
+                guard let item else { return }
+                model.use { try await item.loadTransferable(type: Data.self) }
+            }
+        }
+    }
+
+    @ViewBuilder private var photo: some View {
+        if let image = model.photo {
+            Image(uiImage: image)
+                .resizable()
+                .scaledToFit()
+                .frame(maxWidth: .infinity, maxHeight: 280)
+                .accessibilityLabel("Chosen photo")
+        }
+        PhotosPicker(selection: $selection, matching: .images, preferredItemEncoding: .current) {
+            Label("Choose photo", systemImage: "photo.on.rectangle")
+        }
+        if CameraPicker.isAvailable {
+            Button { showsCamera = true } label: { Label("Take photo", systemImage: "camera") }
+        }
+        if model.isBusy {
+            ProgressView().accessibilityLabel("Working")
+        }
+    }
+
+    @ViewBuilder private var settings: some View {
+        Picker("File", selection: $model.artefactID) {
+            ForEach(library.artefacts) { artefact in
+                Text(verbatim: artefact.id).tag(artefact.id)
+            }
+        }
+        if model.artefact?.manifest.target == "coreml" {
+            Picker("Compute units", selection: $model.units) {
+                ForEach(ComputeUnits.allCases) { units in
+                    Text(units.title).tag(units)
+                }
+            }
+        }
+        Picker("Runs", selection: $model.runs) {
+            ForEach(AppModel.runChoices, id: \.self) { runs in
+                Text(verbatim: String(runs)).tag(runs)
+            }
+        }
+    }
+}
+
+/// The five classes as bars, and the times.
+struct ResultSection: View {
+    let result: Classification
+
+    var body: some View {
+        Section("Result") {
+            ForEach(result.top, id: \.index) { found in
+                VStack(alignment: .leading) {
+                    HStack {
+                        Text(verbatim: found.label)
+                        Spacer()
+                        Text(found.probability, format: .percent.precision(.fractionLength(1)))
+                            .monospacedDigit()
+                    }
+                    ProgressView(value: found.probability)
+                }
+                .accessibilityElement(children: .combine)
+            }
+        }
+        Section("Time (median)") {
+            LabeledContent("Preprocessing") { Text(verbatim: milliseconds(result.preprocessMs)) }
+            LabeledContent("Inference") { Text(verbatim: milliseconds(result.inferenceMs)) }
+            LabeledContent("Runs") { Text(verbatim: String(result.runs)) }
+            LabeledContent("Runtime") { Text(verbatim: result.runner) }
+        }
+    }
+}
+
+/// `12.3 ms` in the user's number format.
+func milliseconds(_ value: Double) -> String {
+    value.formatted(.number.precision(.fractionLength(1))) + " ms"
+}
+
+extension ComputeUnits {
+    var title: LocalizedStringKey {
+        switch self {
+        case .all: return "All"
+        case .cpuOnly: return "CPU only"
+        case .cpuAndGPU: return "CPU and GPU"
+        case .cpuAndNeuralEngine: return "CPU and Neural Engine"
+        }
+    }
+}

@@ -1,0 +1,118 @@
+import Foundation
+
+/// What did not work, and why.
+public struct Failure: Codable, Equatable, Sendable, Identifiable {
+    public let name: String
+    public let reason: String
+
+    public init(name: String, reason: String) {
+        self.name = name
+        self.reason = reason
+    }
+
+    public var id: String { name + reason }
+}
+
+/// How many golden cases were run and which did not come out as Python's.
+public struct SelfTestResult: Codable, Equatable, Sendable {
+    public fileprivate(set) var images = 0
+    public fileprivate(set) var classifications = 0
+    public fileprivate(set) var refusals = 0
+    public fileprivate(set) var failures: [Failure] = []
+
+    public var total: Int { images + classifications + refusals }
+    /// A run without cases has shown nothing and does not pass.
+    public var passed: Bool { total > 0 && failures.isEmpty }
+
+    fileprivate mutating func record(
+        _ kind: WritableKeyPath<SelfTestResult, Int>, _ name: String, _ check: () throws -> String?
+    ) {
+        self[keyPath: kind] += 1
+        do {
+            if let reason = try check() { failures.append(Failure(name: name, reason: reason)) }
+        } catch {
+            failures.append(Failure(name: name, reason: error.localizedDescription))
+        }
+    }
+}
+
+extension GoldenFiles {
+    /// Runs every case; `progress` hears how many are done and how many there are.
+    ///
+    /// Stops with CancellationError when the task is cancelled.
+    public func selfTest(progress: (Int, Int) -> Void = { _, _ in }) throws -> SelfTestResult {
+        var result = SelfTestResult()
+        let total = cases.images.count + cases.classification.count + cases.refused.count + 1
+        func step() throws {
+            progress(result.total, total)
+            try Task.checkCancellation()
+        }
+        result.record(\.classifications, "labels") { checkLabels() }
+        for image in cases.images {
+            try step()
+            result.record(\.images, image.name) { try image.mismatch() }
+        }
+        for classification in cases.classification {
+            try step()
+            result.record(\.classifications, classification.name) {
+                try classification.mismatch(top: spec.topK)
+            }
+        }
+        for refused in cases.refused {
+            try step()
+            result.record(\.refusals, refused.name) { refused.mismatch(labels: spec.labels) }
+        }
+        progress(result.total, total)
+        return result
+    }
+
+    private func checkLabels() -> String? {
+        let digest = SHA256Digest.hex(Array(spec.labels.joined(separator: "\n").utf8))
+        return digest == spec.labelsSha256 ? nil : "sha256 of the labels is \(digest)"
+    }
+}
+
+extension GoldenCases.Image {
+    /// What is wrong with the tensor, or nil.
+    func mismatch() throws -> String? {
+        let image = try pixels.image(width: width, height: height)
+        let tensor = try preprocessing.tensor(from: image, orientation: orientation)
+        if SHA256Digest.hex(littleEndianBytes(tensor.values)) == tensorSha256 { return nil }
+        for sample in samples {
+            guard tensor.values.indices.contains(sample.index) else {
+                return "the tensor has \(tensor.values.count) values, none at \(sample.index)"
+            }
+            let value = tensor.values[sample.index]
+            if value != sample.value { return "value \(sample.index) is \(value), not \(sample.value)" }
+        }
+        return "the tensor's sha256 differs, though all samples agree"
+    }
+}
+
+extension GoldenCases.Classification {
+    static let tolerance = 1e-6
+
+    func mismatch(top k: Int) throws -> String? {
+        let values = logits.map { Float($0) }
+        guard probabilities.count == values.count else {
+            return "\(values.count) logits have \(probabilities.count) probabilities"
+        }
+        for (index, pair) in zip(try softmax(values), probabilities).enumerated()
+        where !(abs(pair.0 - pair.1) <= Self.tolerance) {
+            return "probability \(index) is \(pair.0), not \(pair.1)"
+        }
+        let order = try topK(values, k)
+        return order == top ? nil : "top is \(order), not \(top)"
+    }
+}
+
+extension GoldenCases.Refused {
+    func mismatch(labels: [String]) -> String? {
+        do {
+            _ = try rank(logits.map(\.value), labels: labels, top: 1)
+            return "these logits were not refused"
+        } catch {
+            return nil  // the refusal that was asked for
+        }
+    }
+}

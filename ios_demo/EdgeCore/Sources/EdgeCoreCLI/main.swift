@@ -1,0 +1,93 @@
+import EdgeCore
+import Foundation
+
+let usage = """
+    usage: edgecore-cli preprocess MANIFEST.json RAW.rgb WIDTH HEIGHT ORIENTATION OUT.f32
+           edgecore-cli rank MANIFEST.json LOGITS.f32
+           edgecore-cli golden SPEC.json CASES.json
+           edgecore-cli bundle FOLDER
+    """
+
+func bytes(_ path: String) throws -> Data {
+    guard let data = FileManager.default.contents(atPath: path) else {
+        throw EdgeError("\(path) cannot be read")
+    }
+    return data
+}
+
+func number(_ text: String, _ name: String) throws -> Int {
+    guard let value = Int(text) else { throw EdgeError("\(name) is \(text); it must be a whole number") }
+    return value
+}
+
+func manifest(_ path: String) throws -> Manifest {
+    try Manifest.decode(bytes(path), named: path)
+}
+
+func printJSON(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    print(String(decoding: try encoder.encode(value), as: UTF8.self))
+}
+
+func preprocess(_ arguments: [String]) throws {
+    let image = try RGBImage(
+        width: number(arguments[2], "WIDTH"), height: number(arguments[3], "HEIGHT"),
+        pixels: [UInt8](bytes(arguments[1]))
+    )
+    let spec = try manifest(arguments[0]).preprocessing
+    let tensor = try spec.tensor(from: image, orientation: number(arguments[4], "ORIENTATION"))
+    try Data(littleEndianBytes(tensor.values)).write(to: URL(fileURLWithPath: arguments[5]), options: .atomic)
+}
+
+func rankFile(_ arguments: [String]) throws {
+    let logits = try floats(littleEndian: bytes(arguments[1]))
+    try printJSON(rank(logits, labels: manifest(arguments[0]).labels, top: 5))
+}
+
+/// False when a case failed.
+func golden(_ arguments: [String]) throws -> Bool {
+    let urls = arguments.map { URL(fileURLWithPath: $0) }
+    let result = try GoldenFiles(spec: urls[0], cases: urls[1]).selfTest()
+    try printJSON(result)
+    return result.passed
+}
+
+/// What the app would find in a folder that `edge_deit.bundle` filled.
+func bundle(_ folder: String) throws {
+    struct Found: Encodable {
+        let artefacts: [String: String]  // name -> file
+        let labels: [String]
+        let golden: SelfTestResult?
+    }
+    guard let library = try Library.read(URL(fileURLWithPath: folder)) else {
+        throw EdgeError("\(folder) has no bundle.json")
+    }
+    let files = library.artefacts.map { ($0.id, $0.url.lastPathComponent) }
+    try printJSON(
+        Found(
+            artefacts: Dictionary(uniqueKeysWithValues: files), labels: library.labels,
+            golden: library.golden?.selfTest()
+        )
+    )
+}
+
+/// Exit code: 0 done, 1 a golden case failed, 2 bad input.
+func run(_ arguments: [String]) throws -> Int32 {
+    let rest = Array(arguments.dropFirst())
+    switch (arguments.first, rest.count) {
+    case ("preprocess", 6): try preprocess(rest)
+    case ("rank", 2): try rankFile(rest)
+    case ("bundle", 1): try bundle(rest[0])
+    case ("golden", 2): return try golden(rest) ? 0 : 1
+    default: throw EdgeError(usage)
+    }
+    return 0
+}
+
+do {
+    exit(try run(Array(CommandLine.arguments.dropFirst())))
+} catch {
+    FileHandle.standardError.write(Data("edgecore-cli: \(error.localizedDescription)\n".utf8))
+    exit(2)
+}

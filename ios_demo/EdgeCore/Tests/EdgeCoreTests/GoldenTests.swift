@@ -1,0 +1,115 @@
+import XCTest
+
+@testable import EdgeCore
+
+final class GoldenTests: XCTestCase {
+    /// The files that the project's Python code wrote and committed.
+    static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .appendingPathComponent("../../../../tests/golden").standardizedFileURL
+
+    func run(_ spec: String, _ cases: String) throws -> SelfTestResult {
+        try goldenFiles(spec, cases).selfTest()
+    }
+
+    func goldenFiles(_ spec: String, _ cases: String) throws -> GoldenFiles {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let urls = ["spec.json", "cases.json"].map(folder.appendingPathComponent)
+        try Data(spec.utf8).write(to: urls[0])
+        try Data(cases.utf8).write(to: urls[1])
+        return try GoldenFiles(spec: urls[0], cases: urls[1])
+    }
+
+    static let preprocessing = """
+        {"resize": "none", "resize_size": 1, "crop_size": 1, "crop_rounding": "floor", "resample": "bicubic",
+         "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+        """
+
+    func spec(labels: [String] = ["a", "b"]) -> String {
+        """
+        {"schema": 1, "artefact": "a.onnx", "model": "m", "preprocessing": \(Self.preprocessing), "top_k": 5,
+         "labels": \(labels), "labels_sha256": "\(SHA256Digest.hex(Array("a\nb".utf8)))"}
+        """
+    }
+
+    /// One image of one pixel, one classification, one refusal, all right unless an argument says otherwise.
+    func cases(digest: String? = nil, sample: Double = -1, top: [Int] = [1, 0], refused: String = "\"nan\"") -> String {
+        let right = SHA256Digest.hex(littleEndianBytes([-1, (Float(128) / 255 - 0.5) / 0.5, -1]))
+        return """
+            {"schema": 1,
+             "images": [{"name": "pixel", "width": 1, "height": 1, "orientation": 1, "pixels": {"base64": "AIAA"},
+               "tensor_sha256": "\(digest ?? right)", "samples": [[0, \(sample)]],
+               "preprocessing": \(Self.preprocessing)}],
+             "classification": [{"name": "two", "logits": [0, 0.5], "probabilities": [0.377541, 0.622459],
+               "top": \(top)}],
+             "refused": [{"name": "bad", "logits": [1.0, \(refused)]}]}
+            """
+    }
+
+    func testCommittedCasesPass() throws {
+        var told: [Int] = []
+        let files = try GoldenFiles(
+            spec: Self.folder.appendingPathComponent("golden_spec.json"),
+            cases: Self.folder.appendingPathComponent("golden_cases.json")
+        )
+        let result = try files.selfTest { done, total in
+            told.append(done)
+            XCTAssertLessThanOrEqual(done, total)
+        }
+        XCTAssertEqual(result.failures, [])
+        XCTAssertTrue(result.passed)
+        XCTAssertGreaterThan(result.images, 40)
+        XCTAssertEqual(told, Array(1...result.total))
+    }
+
+    func testWrongAnswersAreFound() throws {
+        XCTAssertTrue(try run(spec(), cases()).passed)
+        XCTAssertEqual(try run(spec(), cases(digest: "0")).failures.map(\.name), ["pixel"])
+        let wrong = try run(spec(), cases(digest: "0", sample: -0.5)).failures
+        XCTAssertEqual(wrong.map(\.reason), ["value 0 is -1.0, not -0.5"])
+        XCTAssertEqual(try run(spec(), cases(top: [0, 1])).failures.map(\.name), ["two"])
+        XCTAssertEqual(try run(spec(), cases(refused: "2")).failures.map(\.name), ["bad"])
+        XCTAssertTrue(try run(spec(), cases(refused: "2, 3")).passed)  // three logits for two labels
+        XCTAssertEqual(try run(spec(labels: ["b", "a"]), cases()).failures.map(\.name), ["labels"])
+    }
+
+    func testDamagedFilesAreRefused() {
+        XCTAssertThrowsError(try run(spec(), cases(refused: "\"minus\"")))
+        XCTAssertThrowsError(try run(spec(), String(cases().prefix(100))))
+        XCTAssertThrowsError(try run(spec(), "{\"schema\": 2}"))
+    }
+
+    func testAModelIsComparedWithTheGoldenLogits() throws {
+        let named = cases().replacingOccurrences(of: "\"two\"", with: "\"pixel\"")
+        let files = try goldenFiles(spec(), named)
+        let artefact = BundledArtefact(manifest: try manifest(), url: Self.folder)
+        let same = try XCTUnwrap(files.check(artefact, runner: "r") { pixels in
+            XCTAssertEqual(pixels.values[0], -1)
+            return [0, 0.5]
+        })
+        XCTAssertEqual([same.images, same.sameTop], [1, 1])
+        XCTAssertEqual(same.cosine, 1, accuracy: 1e-12)
+        let other = try XCTUnwrap(files.check(artefact, runner: "r") { _ in [0.5, 0] })
+        XCTAssertEqual(other.sameTop, 0)
+        XCTAssertEqual(other.cosine, 0, accuracy: 1e-12)
+        XCTAssertThrowsError(try files.check(artefact, runner: "r") { _ in [1] })
+        XCTAssertThrowsError(try files.check(artefact, runner: "r") { _ in [1, .nan] })
+        XCTAssertNil(try goldenFiles(spec(), cases()).check(artefact, runner: "r") { _ in [0, 1] })
+    }
+
+    func manifest() throws -> Manifest {
+        let text = """
+            {"schema": 1, "artefact": "a.pte", "sha256": "0", "size_bytes": 1, "target": "executorch", "backend": "",
+             "precision": "fp32", "model": "m", "task": "classification", "weights": {"sha256": "0"},
+             "input": {"name": "pixels", "shape": [1, 3, 1, 1], "dtype": "float32"},
+             "output": {"name": "logits", "shape": [1, 2], "dtype": "float32"}, "labels": ["a", "b"],
+             "preprocessing": \(Self.preprocessing)}
+            """
+        return try Manifest.decode(Data(text.utf8), named: "a.pte.json")
+    }
+
+    func testARunWithoutCasesDoesNotPass() {
+        XCTAssertFalse(SelfTestResult().passed)
+    }
+}

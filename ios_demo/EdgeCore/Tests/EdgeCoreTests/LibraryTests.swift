@@ -1,0 +1,158 @@
+import XCTest
+
+@testable import EdgeCore
+
+final class LibraryTests: XCTestCase {
+    private var folder = URL(fileURLWithPath: NSTemporaryDirectory())
+
+    override func setUpWithError() throws {
+        folder = folder.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    }
+
+    override func tearDownWithError() throws {
+        try FileManager.default.removeItem(at: folder)
+    }
+
+    func manifest(_ file: String, changes: [String: Any] = [:]) throws -> Data {
+        let plain: [String: Any] = [
+            "schema": 1, "artefact": file, "sha256": "abc", "size_bytes": 12, "target": "coreml",
+            "backend": "mlprogram", "precision": "int8", "model": "deit_tiny", "task": "classification",
+            "weights": ["source": "bundled", "sha256": "w"], "labels": ["cat", "dog"],
+            "input": ["name": "pixels", "shape": [1, 3, 64, 64], "dtype": "float32", "layout": "NCHW"],
+            "output": ["name": "logits", "shape": [1, 2], "dtype": "float32"],
+            "preprocessing": [
+                "resize": "shortest", "resize_size": 72, "crop_size": 64, "crop_rounding": "half-even",
+                "resample": "bicubic", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+            ] as [String: Any],
+        ]
+        return try JSONSerialization.data(withJSONObject: plain.merging(changes) { $1 })
+    }
+
+    func write(_ files: [String], present: [String], changes: [String: Any] = [:]) throws {
+        for (index, file) in files.enumerated() {
+            let data = try manifest(file, changes: index == 0 ? [:] : changes)
+            try data.write(to: folder.appendingPathComponent(file + ".json"))
+        }
+        let entries = files.map { ["file": $0, "manifest": $0 + ".json", "sha256": "abc"] }
+        let index: [String: Any] = ["schema": 1, "created_by": "edge-deit 0", "artefacts": entries]
+        let data = try JSONSerialization.data(withJSONObject: index)
+        try data.write(to: folder.appendingPathComponent("bundle.json"))
+        for name in present { try Data([1]).write(to: folder.appendingPathComponent(name)) }
+    }
+
+    func message(_ work: () throws -> Void) -> String {
+        do {
+            try work()
+            return "nothing was refused"
+        } catch {
+            return error.localizedDescription
+        }
+    }
+
+    func testNothingBundledIsNotAnError() throws {
+        XCTAssertNil(try Library.read(folder))
+    }
+
+    func testCompiledModelsAndPlainFilesAreFound() throws {
+        let files = ["deit.int8.mlpackage", "deit.fp32.pte"]
+        try write(files, present: ["deit.int8.mlmodelc", "deit.fp32.pte"])
+        let library = try XCTUnwrap(Library.read(folder))
+        XCTAssertEqual(library.artefacts.map(\.id), files)
+        XCTAssertEqual(library.artefacts.map(\.url.lastPathComponent), ["deit.int8.mlmodelc", "deit.fp32.pte"])
+        XCTAssertEqual(library.labels, ["cat", "dog"])
+        XCTAssertNil(library.golden)
+    }
+
+    func testWhatDoesNotFitIsRefused() throws {
+        try write(["a.pte"], present: [])
+        XCTAssertTrue(message { _ = try Library.read(folder) }.contains("a.pte is not in the app"))
+        try write(["a.pte", "b.pte"], present: ["a.pte", "b.pte"], changes: ["labels": ["dog", "cat"]])
+        XCTAssertTrue(message { _ = try Library.read(folder) }.contains("b.pte and a.pte differ"))
+        try write(["a.pte"], present: ["a.pte"])
+        try manifest("a.pte", changes: ["sha256": "other"]).write(to: folder.appendingPathComponent("a.pte.json"))
+        XCTAssertTrue(message { _ = try Library.read(folder) }.contains("does not describe"))
+        try Data("{\"schema\": 2}".utf8).write(to: folder.appendingPathComponent("bundle.json"))
+        XCTAssertTrue(message { _ = try Library.read(folder) }.contains("schema 2"))
+        try Data("{".utf8).write(to: folder.appendingPathComponent("bundle.json"))
+        XCTAssertTrue(message { _ = try Library.read(folder) }.contains("not JSON"))
+    }
+
+    func testManifestErrorsNameFileAndKey() throws {
+        let cases: [([String: Any], String)] = [
+            (["task": "features"], "returns features"),
+            (["labels": ["one"]], "for 1 labels"),
+            (["labels": [1, 2]], "labels[0] is not String"),
+            (["schema": 7], "schema 7"),
+            (["preprocessing": ["resize": "stretch"]], "preprocessing.resize"),
+            (["input": ["name": "x", "shape": [1, 3, 9, 9], "dtype": "float32"]], "[1, 3, 9, 9]"),
+        ]
+        for (changes, expected) in cases {
+            let data = try manifest("a.pte", changes: changes)
+            let text = message { _ = try Manifest.decode(data, named: "m.json") }
+            XCTAssertTrue(text.hasPrefix("m.json") && text.contains(expected), text)
+            XCTAssertFalse(text.contains("\n"), text)
+        }
+    }
+
+    func testOneGoldenFileAloneIsAnError() throws {
+        try write(["a.pte"], present: ["a.pte"])
+        try Data("{}".utf8).write(to: folder.appendingPathComponent("golden_cases.json"))
+        XCTAssertTrue(message { _ = try Library.read(folder) }.contains("golden_spec.json is missing"))
+    }
+
+    // The device report
+
+    func report(_ latency: [Double]) throws -> [String: Any] {
+        let row = try ArtefactReport(
+            manifest: Manifest.decode(manifest("deit.int8.mlpackage"), named: "m"), runner: "Core ML, all",
+            threads: nil,
+            timings: Timings(loadMs: 12.5, preprocessMs: [3], latencyMs: latency), peakRssBytes: nil,
+            notes: ["peak_rss_bytes": "not measured"]
+        )
+        let device = DeviceReport.Device(
+            manufacturer: "Apple", model: "iPhone16,1", os: "iOS", osVersion: "18.1", soc: nil, cores: 6
+        )
+        let report = DeviceReport(
+            created: Date(timeIntervalSince1970: 0), app: .init(name: "edge-deit-ios", version: "0.1.0"),
+            device: device, artefacts: [row]
+        )
+        return try XCTUnwrap(JSONSerialization.jsonObject(with: report.json()) as? [String: Any])
+    }
+
+    func testReportHasEveryKeyAndNullsAreWritten() throws {
+        let found = try report([10, 20, 30])
+        XCTAssertEqual(found["kind"] as? String, "edge-deit-device-report")
+        XCTAssertEqual(found["created"] as? String, "1970-01-01T00:00:00Z")
+        let device = try XCTUnwrap(found["device"] as? [String: Any])
+        XCTAssertTrue(device["soc"] is NSNull)
+        let row = try XCTUnwrap((found["artefacts"] as? [[String: Any]])?.first)
+        XCTAssertEqual(
+            Set(row.keys),
+            [
+                "path", "sha256", "target", "precision", "model", "runner", "threads", "runs", "latency_ms_p50",
+                "latency_ms_p90", "load_ms", "preprocess_ms_p50", "peak_rss_bytes", "notes",
+            ]
+        )
+        XCTAssertTrue(row["peak_rss_bytes"] is NSNull)
+        XCTAssertTrue(row["threads"] is NSNull)
+        XCTAssertEqual(row["latency_ms_p50"] as? Double, 20)
+        XCTAssertEqual(row["latency_ms_p90"] as? Double, 28)
+    }
+
+    func testReportRefusesWhatIsNotANumber() {
+        XCTAssertThrowsError(try report([.nan]))
+        XCTAssertThrowsError(try report([]))
+    }
+
+    func testTimingsCountTheirRuns() throws {
+        var calls = 0
+        let (last, ms) = try repeatTimed(runs: 3, warmUps: 2) { () -> Int in
+            calls += 1
+            return calls
+        }
+        XCTAssertEqual([last, calls, ms.count], [5, 5, 3])
+        XCTAssertTrue(ms.allSatisfy { $0 >= 0 && $0 < 1000 })
+        XCTAssertThrowsError(try repeatTimed(runs: 0) { 1 })
+    }
+}

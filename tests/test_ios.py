@@ -1,0 +1,342 @@
+"""iOS: EdgeCore against Python bit for bit, the app's types, the Xcode project."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from edge_deit.golden import hash_pixels, wide_cases
+from edge_deit.manifest import Manifest, read_manifest
+from edge_deit.predict import rank
+from edge_deit.preprocess import PreprocessSpec, load_pixels
+from exporters import target
+
+IOS = ROOT / "ios_demo"
+GOLDEN = ROOT / "tests" / "golden"
+WIDE_CASES = 300
+
+
+def tool(name: str) -> ModuleType:
+    """A module of tools/mobile/ios, which is no package."""
+    folder = str(ROOT / "tools" / "mobile" / "ios")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
+
+
+check, ios_plist, ios_project, ios_swift = map(
+    tool, ("check", "ios_plist", "ios_project", "ios_swift")
+)
+
+
+@dataclass(frozen=True)
+class Cli:
+    """`edgecore-cli`, optimised; files are exchanged in `folder`."""
+
+    swift: Any
+    program: Path
+    folder: Path
+
+    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(self.program), *map(str, arguments)]
+        done = self.swift.start(command, cwd=self.folder, writable=[self.folder])
+        assert isinstance(done, subprocess.CompletedProcess)
+        return done
+
+
+@pytest.fixture(scope="module")
+def swift() -> Any:
+    """Swift of this machine."""
+    if reason := ios_swift.why_missing():
+        pytest.skip(f"EdgeCore and the app are NOT checked. {reason}")
+    return ios_swift.find_swift()
+
+
+@pytest.fixture(scope="module")
+def cli(swift: Any, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The program that the app's logic is tested with from here."""
+    return Cli(swift, check.build_cli(swift), tmp_path_factory.mktemp("cli"))
+
+
+def write_json(path: Path, data: object) -> Path:
+    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+# The Xcode project, without Swift
+
+
+def test_every_reference_asset_and_translation_is_there() -> None:
+    assert ios_project.problems(IOS) == []
+
+
+def replace(path: str, old: str, new: str) -> Callable[[Path], None]:
+    """Changes one text of a copied project."""
+
+    def change(project: Path) -> None:
+        file = project / path
+        text = file.read_text(encoding="utf-8")
+        assert old in text, f"{path} has no {old!r}"
+        file.write_text(text.replace(old, new), encoding="utf-8")
+
+    return change
+
+
+PBXPROJ = "DeiTDemo.xcodeproj/project.pbxproj"
+SCHEME = "DeiTDemo.xcodeproj/xcshareddata/xcschemes/DeiTDemo.xcscheme"
+CAMERA = "INFOPLIST_KEY_NSCameraUsageDescription"
+PRODUCT = "productRef = ED6E00000000000000000002"
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (replace(PBXPROJ, PRODUCT, PRODUCT[:-2] + "FF"), "is named and does not exist"),
+        (replace(PBXPROJ, "objectVersion = 77", "objectVersion = 56"), "objectVersion is 56"),
+        (replace(PBXPROJ, "archiveVersion = 1;", "archiveVersion = 1"), "';' expected"),
+        (replace(PBXPROJ, "path = DeiTDemo;", "path = Demo;"), "folder Demo does not exist"),
+        (replace(PBXPROJ, "relativePath = EdgeCore", "relativePath = Core"), "FileNotFoundError"),
+        (replace(PBXPROJ, CAMERA, "INFOPLIST_KEY_Other"), "why the app uses the camera"),
+        (replace(PBXPROJ, "= AppIcon", "= Icon"), "Icon.appiconset, which does not exist"),
+        (replace(PBXPROJ, "TARGET = 17.0", "TARGET = 16.0"), "iOS version is not that"),
+        (replace(SCHEME, "ED6E00000000000000000008", "ED6E0"), "there is no target ED6E0"),
+        (replace(SCHEME, '"Release"', '"Debug"'), "LaunchAction is not Release"),
+        (replace("DeiTDemo/Localizable.xcstrings", '"Foto wählen"', '""'), "not translated to de"),
+        (replace("DeiTDemo/Localizable.xcstrings", '"Take photo"', '"Photo"'), "shown nowhere"),
+        (replace("DeiTDemo/Screens/ClassifyView.swift", '"Take photo"', '"New"'), "'New' of Clas"),
+        (lambda project: (project / "DeiTDemo" / "README.md").touch(), "copied into the app"),
+        (lambda project: (project / ".gitignore").write_text(""), "git does not ignore"),
+    ],
+)
+def test_what_is_broken_is_found(
+    tmp_path: Path, damage: Callable[[Path], object], expected: str
+) -> None:
+    project = tmp_path / "ios_demo"
+    shutil.copytree(IOS, project, ignore=shutil.ignore_patterns("Bundled", ".build"))
+    damage(project)
+    assert expected in "\n".join(ios_project.problems(project))
+
+
+@pytest.mark.parametrize(
+    "text", ["{ a = 1; a = 2; }", "{ a = ( b ); }", "{ a = 1; } x", "{ a = ; }", "{ ? }"]
+)
+def test_a_damaged_property_list_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="line 1"):
+        ios_plist.parse(text)
+
+
+def test_unknown_steps_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main(["everything"]) == 2
+    assert "no step everything" in capsys.readouterr().err
+
+
+# Swift
+
+
+@pytest.mark.slow
+def test_core_builds_and_its_own_tests_pass(swift: Any) -> None:
+    assert check.check_core().endswith("XCTests passed")
+
+
+@pytest.mark.slow
+def test_the_app_type_checks(swift: Any) -> None:
+    assert "type-checked" in check.check_app()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("let units = MLModelConfiguration().computeUnit", "has no member 'computeUnit'"),
+        ("let value: Float = try MLMultiArray(shape: [1], dataType: .float32)", "cannot convert"),
+        ("let view = Text(verbatim: 3)", "cannot convert value of type 'Int'"),
+    ],
+)
+def test_a_type_error_in_the_app_is_found(cli: Cli, code: str, expected: str) -> None:
+    source = cli.swift.build / "Broken.swift"
+    source.write_text(
+        f"import CoreML\nimport SwiftUI\n@MainActor func broken() throws {{\n{code}\n}}\n"
+    )
+    with pytest.raises(ios_swift.SwiftFailedError, match=expected):
+        check.type_check(cli.swift, [source])
+
+
+@pytest.fixture(scope="module")
+def wide(cli: Cli) -> Iterator[tuple[int, dict[str, Any]]]:
+    """How many generated cases were given to one run of the program, and what it found."""
+    images = [case.to_json() for case in wide_cases(WIDE_CASES)]
+    cases = {"schema": 1, "images": images, "classification": [], "refused": []}
+    path = write_json(cli.folder / "wide.json", cases)
+    done = cli("golden", GOLDEN / "golden_spec.json", path)
+    assert done.stderr == ""
+    yield len(images), json.loads(done.stdout)
+    path.unlink()
+
+
+@pytest.mark.slow
+def test_generated_photos_are_preprocessed_to_the_bit(wide: tuple[int, dict[str, Any]]) -> None:
+    count, found = wide
+    assert found["failures"] == []
+    assert found["images"] == count >= 200
+
+
+@pytest.mark.slow
+def test_committed_golden_cases_pass(cli: Cli) -> None:
+    done = cli("golden", GOLDEN / "golden_spec.json", GOLDEN / "golden_cases.json")
+    assert (done.returncode, json.loads(done.stdout)["failures"]) == (0, [])
+
+
+@pytest.mark.slow
+def test_a_wrong_golden_case_fails(cli: Cli) -> None:
+    cases = json.loads((GOLDEN / "golden_cases.json").read_text(encoding="utf-8"))
+    cases["images"] = cases["images"][:2]
+    cases["images"][1]["tensor_sha256"] = "0" * 64
+    path = write_json(cli.folder / "wrong.json", cases)
+    done = cli("golden", GOLDEN / "golden_spec.json", path)
+    assert done.returncode == 1
+    names = [failure["name"] for failure in json.loads(done.stdout)["failures"]]
+    assert names == [cases["images"][1]["name"]]
+
+
+def manifest_of(spec: PreprocessSpec, labels: list[str]) -> dict[str, Any]:
+    """A manifest as far as EdgeCore reads it."""
+    size = spec.crop_size
+    return {
+        **{"schema": 1, "artefact": "a.onnx", "sha256": "0", "size_bytes": 1, "target": "onnx"},
+        **{"backend": "", "precision": "fp32", "model": "deit_tiny", "task": "classification"},
+        "weights": {"source": "test", "sha256": "0"},
+        "input": {"name": "pixels", "shape": [1, 3, size, size], "dtype": "float32"},
+        "output": {"name": "logits", "shape": [1, len(labels)], "dtype": "float32"},
+        "preprocessing": spec.to_json(),
+        "labels": labels,
+    }
+
+
+BAD_INPUT: list[tuple[list[str], str]] = [
+    ([], "usage"),
+    (["rank", "absent.json", "logits.f32"], "absent.json cannot be read"),
+    (["rank", "text.json", "logits.f32"], "not JSON"),
+    (["rank", "m.json", "logits.f32"], "3 values for 2 labels"),
+    (["rank", "m.json", "odd.f32"], "whole number of float32"),
+    (["rank", "m.json", "nan.f32"], "NaN or infinite"),
+    (["preprocess", "m.json", "odd.f32", "2", "2", "1", "out.f32"], "3 bytes a pixel"),
+    (["preprocess", "m.json", "odd.f32", "two", "2", "1", "out.f32"], "WIDTH is two"),
+    (["preprocess", "m.json", "logits.f32", "2", "2", "9", "out.f32"], "orientation 9"),
+    (["golden", "m.json", "absent.json"], "cannot be read"),
+    (["bundle", "."], "has no bundle.json"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "expected"), BAD_INPUT)
+def test_bad_input_is_one_line_and_exit_code_2(
+    cli: Cli, arguments: list[str], expected: str
+) -> None:
+    write_json(cli.folder / "m.json", manifest_of(PreprocessSpec(crop_size=2), ["a", "b"]))
+    (cli.folder / "text.json").write_text("no JSON")
+    np.zeros(3, "<f4").tofile(cli.folder / "logits.f32")
+    np.array([0, np.nan], "<f4").tofile(cli.folder / "nan.f32")
+    (cli.folder / "odd.f32").write_bytes(b"12345")
+    done = cli(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == (4 if not arguments else 1)
+    assert not (cli.folder / "out.f32").exists()
+
+
+# From the photo to the classes
+
+
+def python(*arguments: object) -> None:
+    """`python -m ...`, which must succeed."""
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def exported(name: str, weights: Path, folder: Path) -> Path:
+    """A small classifier for one target, with its manifest."""
+    if missing := target(name).missing():
+        pytest.skip(f"needs {', '.join(missing)}")
+    place = ("--weights", weights, "--output", folder)
+    python("edge_deit.export", "--target", name, "--precision", "fp32", *place)
+    (path,) = folder.glob(f"*{target(name).suffix}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def artefact(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file, which Python runs."""
+    return exported("onnx", tiny_weights, tmp_path_factory.mktemp("onnx"))
+
+
+@pytest.mark.slow
+def test_the_app_finds_what_bundle_placed(
+    cli: Cli, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pte = exported("executorch", tiny_weights, tmp_path_factory.mktemp("executorch"))
+    project = cli.folder / "ios_demo"
+    shutil.copytree(IOS, project, ignore=shutil.ignore_patterns("Bundled", ".build"))
+    python("edge_deit.bundle", pte, "--ios", project)
+    done = cli("bundle", project / "DeiTDemo" / "Bundled")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["artefacts"] == {pte.name: pte.name}
+    assert found["labels"] == list(read_manifest(pte).labels)
+    assert found["golden"]["failures"] == []
+    assert found["golden"]["images"] > 40
+    assert ios_project.problems(project) == []
+
+
+def swift_answer(
+    cli: Cli, path: Path, manifest: Manifest, manifest_file: Path, photo: Image.Image
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Swift's tensor of a photo, and Swift's ranking of the model's logits for it."""
+    orientation = photo.getexif().get(0x0112, 1)
+    raw, tensor, logits = (cli.folder / name for name in ("photo.rgb", "tensor.f32", "logits.f32"))
+    raw.write_bytes(photo.tobytes())
+    done = cli("preprocess", manifest_file, raw, *photo.size, orientation, tensor)
+    assert done.returncode == 0, done.stderr
+    pixels = np.fromfile(tensor, "<f4").reshape(manifest.input["shape"])
+    target("onnx").load_runner(path, 1)(pixels)[0].astype("<f4").tofile(logits)
+    done = cli("rank", manifest_file, logits)
+    assert done.returncode == 0, done.stderr
+    return pixels, json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_ends_in_the_same_classes(cli: Cli, artefact: Path, orientation: int) -> None:
+    manifest = read_manifest(artefact)
+    manifest_file = cli.folder / "manifest.json"
+    shutil.copy(artefact.with_name(artefact.name + ".json"), manifest_file)
+    file = cli.folder / "photo.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(hash_pixels(301, 200, seed=orientation, block=20)).save(file, exif=exif)
+    expected_pixels = load_pixels(file, manifest.preprocess_spec)
+    runner = target("onnx").load_runner(artefact, 1)
+    expected = rank(runner, expected_pixels, manifest, 5)
+    with Image.open(file) as photo:
+        pixels, found = swift_answer(cli, artefact, manifest, manifest_file, photo)
+    assert pixels.tobytes() == expected_pixels.tobytes()
+    assert [row["label"] for row in found] == [row["label"] for row in expected]
+    assert [row["index"] for row in found] == [row["index"] for row in expected]
+    for row, other in zip(found, expected, strict=True):
+        assert row["probability"] == pytest.approx(other["probability"], abs=1e-12)
+        assert np.float32(row["logit"]) == np.float32(other["logit"])

@@ -1,0 +1,32 @@
+// Compile-only: the declarations of CoreGraphics that the app uses, to type-check it away from Apple's SDK.
+@_exported import Foundation
+
+public typealias CFString = NSString
+public typealias CFData = NSData
+public typealias CFDictionary = NSDictionary
+
+public final class CGImage: @unchecked Sendable {
+    public var width: Int { fatalError() }
+    public var height: Int { fatalError() }
+}
+
+public final class CGColorSpace {
+    public static let sRGB: CFString = "sRGB"
+    public init?(name: CFString) { nil }
+}
+
+public enum CGImageAlphaInfo: UInt32 {
+    case none, premultipliedLast, premultipliedFirst, last, first, noneSkipLast, noneSkipFirst, alphaOnly
+}
+
+public enum CGInterpolationQuality: Int32 { case `default`, none, low, high, medium }
+
+public final class CGContext {
+    public init?(
+        data: UnsafeMutableRawPointer?, width: Int, height: Int, bitsPerComponent: Int, bytesPerRow: Int,
+        space: CGColorSpace, bitmapInfo: UInt32
+    ) { nil }
+    public var data: UnsafeMutableRawPointer? { fatalError() }
+    public var interpolationQuality: CGInterpolationQuality = .default
+    public func draw(_ image: CGImage, in rect: CGRect, byTiling: Bool = false) { fatalError() }
+}

@@ -1,0 +1,60 @@
+// Compile-only: the declarations of Core ML that the app uses.
+@_exported import Foundation
+
+public enum MLComputeUnits: Int { case cpuOnly, cpuAndGPU, all, cpuAndNeuralEngine }
+
+public final class MLModelConfiguration {
+    public init() {}
+    public var computeUnits = MLComputeUnits.all
+}
+
+public struct MLMultiArrayDataType: RawRepresentable, Equatable {
+    public let rawValue: Int
+    public init(rawValue: Int) { self.rawValue = rawValue }
+    public static let float32 = MLMultiArrayDataType(rawValue: 65568)
+}
+
+public final class MLMultiArray {
+    public init(shape: [NSNumber], dataType: MLMultiArrayDataType) throws { fatalError() }
+    public var shape: [NSNumber] { fatalError() }
+    public var strides: [NSNumber] { fatalError() }
+    public var count: Int { fatalError() }
+    public var dataType: MLMultiArrayDataType { fatalError() }
+    public subscript(_ index: Int) -> NSNumber { fatalError() }
+    public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R { fatalError() }
+    public func withUnsafeMutableBytes<R>(
+        _ body: (UnsafeMutableRawBufferPointer, [Int]) throws -> R
+    ) rethrows -> R { fatalError() }
+}
+
+public final class MLFeatureValue {
+    public init(multiArray: MLMultiArray) { fatalError() }
+    public var multiArrayValue: MLMultiArray? { fatalError() }
+}
+
+public protocol MLFeatureProvider {
+    func featureValue(for featureName: String) -> MLFeatureValue?
+}
+
+public final class MLDictionaryFeatureProvider: MLFeatureProvider {
+    public init(dictionary: [String: Any]) throws { fatalError() }
+    public func featureValue(for featureName: String) -> MLFeatureValue? { fatalError() }
+}
+
+public final class MLMultiArrayConstraint {
+    public var shape: [NSNumber] { fatalError() }
+}
+
+public final class MLFeatureDescription {
+    public var multiArrayConstraint: MLMultiArrayConstraint? { fatalError() }
+}
+
+public final class MLModelDescription {
+    public var inputDescriptionsByName: [String: MLFeatureDescription] { fatalError() }
+}
+
+public final class MLModel {
+    public convenience init(contentsOf url: URL, configuration: MLModelConfiguration) throws { fatalError() }
+    public var modelDescription: MLModelDescription { fatalError() }
+    public func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider { fatalError() }
+}

@@ -1,0 +1,6 @@
+// Compile-only: what Apple's Foundation adds to the one on Linux, as far as the app uses it.
+import Foundation
+
+extension String {
+    init(localized key: String) { self = key }
+}

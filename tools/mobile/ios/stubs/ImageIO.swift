@@ -1,0 +1,16 @@
+// Compile-only: the declarations of ImageIO that the app uses.
+@_exported import CoreGraphics
+
+public final class CGImageSource {}
+
+public let kCGImagePropertyOrientation: CFString = "Orientation"
+
+public func CGImageSourceCreateWithData(_ data: CFData, _ options: CFDictionary?) -> CGImageSource? { fatalError() }
+
+public func CGImageSourceCreateImageAtIndex(
+    _ source: CGImageSource, _ index: Int, _ options: CFDictionary?
+) -> CGImage? { fatalError() }
+
+public func CGImageSourceCopyPropertiesAtIndex(
+    _ source: CGImageSource, _ index: Int, _ options: CFDictionary?
+) -> CFDictionary? { fatalError() }
