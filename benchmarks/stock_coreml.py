@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 from edge_deit.errors import EdgeDeitError
 from exporters import Runner, mil_reference
+from exporters._mil_operators import OPERATORS
+from exporters._mil_package import read_specification
 
 __all__ = ["load"]
 
@@ -64,7 +66,7 @@ def _split(a: Arguments) -> tuple[Tensor, ...]:
 
 
 _OPERATORS: Final[dict[str, Callable[[Arguments], Tensor | tuple[Tensor, ...]]]] = {
-    **mil_reference.OPERATORS,
+    **OPERATORS,
     "concat": _concat,
     "layer_norm": _layer_norm,
     "slice_by_index": _slice_by_index,
@@ -101,7 +103,7 @@ def load(path: Path, threads: int) -> Runner:
     """
     from coremltools.converters.mil.frontend.milproto.load import load as load_program
 
-    specification = mil_reference.read_specification(path)
+    specification = read_specification(path)
     weights = path / "Data" / "com.apple.CoreML" / "weights"
     program = load_program(specification, specification.specificationVersion, str(weights))
     function = program.functions["main"]

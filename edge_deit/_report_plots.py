@@ -1,117 +1,26 @@
-"""The plots of a report as inline SVG: text stays text, colours are the page's custom properties."""
+"""The plots of a report: accuracy lost, latency and size, layers, classes, logits."""
 
 from __future__ import annotations
 
-import html
-import io
-import re
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_deit._report_text import display_names, reason, runs_as, show
+from edge_deit._report_figures import display_names, reason, show
+from edge_deit._report_svg import MUTED, WIDTH_IN, Key, Plot, draw_plot, keys
 from edge_deit.report import ArtefactResult, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["WORST_CLASSES", "Key", "Plot", "class_losses", "keys", "plots"]
+__all__ = ["WORST_CLASSES", "class_losses", "plots"]
 
 WORST_CLASSES: Final = 20
 """Classes shown, those that lost most."""
 
-_WIDTH_IN: Final = 4.3
 _SCATTER_POINTS: Final = 1000
-_SERIES: Final = 6
-"""Colours that the style sheet defines, --series-0 up."""
-
-_MARKS: Final = {
-    "o": "\N{BLACK CIRCLE}",
-    "s": "\N{BLACK SQUARE}",
-    "^": "\N{BLACK UP-POINTING TRIANGLE}",
-    "D": "\N{BLACK DIAMOND}",
-    "v": "\N{BLACK DOWN-POINTING TRIANGLE}",
-}
-"""matplotlib's marker -> the same mark as a character, for the key."""
-
-_COLOURS: Final = {
-    "#fe0001": "var(--ink)",
-    "#fe0002": "var(--muted)",
-    "#fe0003": "var(--rule)",
-    **{f"#fd000{index}": f"var(--series-{index})" for index in range(_SERIES)},
-}
-"""The colour that a plot is drawn with -> what stands in its place in the page."""
-
-_INK, _MUTED, _RULE, *_LINES = _COLOURS
-
-_STYLE: Final[dict[Any, Any]] = {
-    "svg.fonttype": "none",
-    "path.simplify": False,
-    "text.parse_math": False,
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.7,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot: `svg` is None where `caption` says why there is nothing to draw."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str | None
-
-
-@dataclass(frozen=True)
-class Key:
-    """How an artefact looks in the plots: its precision's colour, its target's mark."""
-
-    colour: str
-    marker: str
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The keys of all artefacts, and what a legend says: (text, colour or mark) each."""
-
-    of: tuple[Key, ...]
-    colours: tuple[tuple[str, str], ...]
-    marks: tuple[tuple[str, str], ...]
-
-
-def keys(report: Report) -> Keys:
-    """A colour for each precision, a mark for each target and backend, in the report's order."""
-    markers = list(_MARKS)
-    precisions = list(dict.fromkeys(one.precision for one in report.artefacts))
-    kinds = list(dict.fromkeys(runs_as(one) for one in report.artefacts))
-    colour = {name: _LINES[i % _SERIES] for i, name in enumerate(precisions)}
-    marker = {name: markers[i % len(markers)] for i, name in enumerate(kinds)}
-    return Keys(
-        of=tuple(Key(colour[one.precision], marker[runs_as(one)]) for one in report.artefacts),
-        colours=tuple((name, _COLOURS[shade]) for name, shade in colour.items()),
-        marks=tuple((name, _MARKS[mark]) for name, mark in marker.items()),
-    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +53,7 @@ def _drop(rows: Sequence[_Row]) -> Plot:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.axvline(0, color=_MUTED, linewidth=1)
+        axes.axvline(0, color=MUTED, linewidth=1)
         for place, (row, drop) in enumerate(known):
             if ends := row.result.top1_drop_ci95:
                 axes.plot(ends, (place, place), color=row.key.colour, linewidth=2)
@@ -164,7 +73,9 @@ def _drop(rows: Sequence[_Row]) -> Plot:
         "Left of zero the artefact gained. An interval that holds zero leaves open whether "
         "anything was lost or gained."
     )
-    return _plot("drop", title, caption, f"Points lost: {'; '.join(said)}", _tall(len(known)), draw)
+    return draw_plot(
+        "drop", title, caption, f"Points lost: {'; '.join(said)}", _tall(len(known)), draw
+    )
 
 
 def _latency(rows: Sequence[_Row]) -> Plot:
@@ -179,7 +90,7 @@ def _latency(rows: Sequence[_Row]) -> Plot:
             found, key = row.result, row.key
             if found.latency_float_ms_p50 is not None:
                 float_mb = found.size_float_bytes / 1e6
-                axes.plot([float_mb], [found.latency_float_ms_p50], "x", color=_MUTED)
+                axes.plot([float_mb], [found.latency_float_ms_p50], "x", color=MUTED)
             size_mb = found.size_bytes / 1e6
             axes.plot([size_mb], [latency_ms], key.marker, color=key.colour)
         axes.set_xlim(left=0)
@@ -194,7 +105,7 @@ def _latency(rows: Sequence[_Row]) -> Plot:
     caption = "Lower left is better. Crosses: the float model in the same rounds."
     if left := len(rows) - len(known):
         caption += f" Without a latency, so not here: {left} of {len(rows)}."
-    return _plot("latency", title, caption, "; ".join(said), 2.9, draw)
+    return draw_plot("latency", title, caption, "; ".join(said), 2.9, draw)
 
 
 def _layers(rows: Sequence[_Row]) -> Plot:
@@ -227,7 +138,7 @@ def _layers(rows: Sequence[_Row]) -> Plot:
         f"Each layer's output against the float model's. A mark is the first layer that lies "
         f"{' or '.join(drops)} dB or more below the one before it. {_methods(known)}"
     )
-    return _plot("layers", title, caption, "; ".join(said), 2.9, draw)
+    return draw_plot("layers", title, caption, "; ".join(said), 2.9, draw)
 
 
 def _ends(snr_db: Sequence[float]) -> str:
@@ -269,7 +180,7 @@ def _classes(rows: Sequence[_Row]) -> Plot:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.axvline(0, color=_MUTED, linewidth=1)
+        axes.axvline(0, color=MUTED, linewidth=1)
         step = 0.6 / max(1, len(known) - 1)
         for index, row in enumerate(known):
             shift = index * step - 0.3 if len(known) > 1 else 0.0
@@ -287,7 +198,7 @@ def _classes(rows: Sequence[_Row]) -> Plot:
         "artefact that lost most. In brackets the photos of the class: few of them make large steps. "
         "No mark: nothing lost or gained."
     )
-    return _plot(
+    return draw_plot(
         "classes", title, caption, f"Most lost: {'; '.join(said)}", _tall(len(shown)), draw
     )
 
@@ -314,10 +225,8 @@ def _scatter(rows: Sequence[_Row]) -> Plot:
     taken = f" Drawn: {_SCATTER_POINTS} of them at most." if most > _SCATTER_POINTS else ""
     caption = f"One point a logit; on the line both models give the same.{taken}"
     said = [f"{row.name}: SNR {show(row.result, 'snr_db')}" for row in known]
-    height = (
-        -(-len(known) // columns) * (_WIDTH_IN / columns) * (0.8 if columns == 1 else 1.0) + 0.3
-    )
-    return _plot("scatter", title, caption, "; ".join(said), height, draw)
+    height = -(-len(known) // columns) * (WIDTH_IN / columns) * (0.8 if columns == 1 else 1.0) + 0.3
+    return draw_plot("scatter", title, caption, "; ".join(said), height, draw)
 
 
 def _thin(pairs: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
@@ -330,7 +239,7 @@ def _dots(axes: Axes, row: _Row, pairs: Sequence[tuple[float, float]]) -> None:
     from matplotlib.path import Path as Outline
 
     low, high = (end([value for pair in pairs for value in pair]) for end in (min, max))
-    axes.plot((low, high), (low, high), color=_MUTED, linewidth=0.8)
+    axes.plot((low, high), (low, high), color=MUTED, linewidth=0.8)
     outline = Outline(
         [point for pair in pairs for point in (pair, pair)],
         [Outline.MOVETO, Outline.LINETO] * len(pairs),
@@ -365,41 +274,3 @@ def _short(text: str, most: int) -> str:
         return text
     half = (most - 1) // 2
     return f"{text[: most - 1 - half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
-
-
-def _plot(
-    name: str,
-    title: str,
-    caption: str,
-    said: str,
-    height_in: float,
-    draw: Callable[[Figure], None],
-) -> Plot:
-    """Draw with matplotlib's own defaults, whatever this process or its user has set."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    stream = io.StringIO()
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the browser has the font
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
-        figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-        draw(figure)
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(stream, format="svg", metadata=nothing)
-    return Plot(name, title, caption, _inline(stream.getvalue(), name, f"{title}. {said}"))
-
-
-def _inline(svg: str, name: str, label: str) -> str:
-    """The `<svg>` element for a page: unique ids, no fixed size, the page's fonts and colours."""
-    head, _, body = svg[svg.index("<svg") :].partition(">")
-    (box,) = re.findall(r'viewBox="[^"]*"', head)
-    body = re.sub(r'\bid="', f'id="{name}-', body)
-    body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
-    body = re.sub(r' d="[^"]*"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]), body)
-    body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
-    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
-    for drawn, shown in _COLOURS.items():
-        body = body.replace(drawn, shown)
-    return f'<svg class="plot" role="img" aria-label="{html.escape(label)}" {box}>{body}'

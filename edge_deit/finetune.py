@@ -17,7 +17,8 @@ from edge_deit.dataset import Photo, class_names, list_photos, spread
 from edge_deit.errors import EdgeDeitError
 from edge_deit.model import DeiT
 from edge_deit.preprocess import PreprocessSpec, default_spec
-from edge_deit.train import Distillation, Recipe, Teacher, accuracy, load_teacher, train
+from edge_deit.recipe import Distillation, Recipe, Teacher
+from edge_deit.train import accuracy, load_teacher, train
 
 __all__ = ["finetune"]
 

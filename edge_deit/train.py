@@ -1,9 +1,8 @@
 """Fine-tuning of a DeiT, with or without a teacher, as a resumable loop.
 
-Sources: DeiT's losses, arXiv 2012.12877, section 4 (hard distillation, equation 3; soft, equation 2),
-AdamW arXiv 1711.05101, cosine schedule arXiv 1608.03983, patch dropout arXiv 2208.07220.
+Source: AdamW, arXiv 1711.05101; `edge_deit.recipe` has those of the losses and the schedule.
 
-Shapes: B images, K classes, T prefix tokens, P patches, D width.
+Shapes: B images, K classes.
 """
 
 from __future__ import annotations
@@ -11,54 +10,29 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from edge_deit.dataset import Photo
 from edge_deit.errors import EdgeDeitError
 from edge_deit.model import DeiT
 from edge_deit.preprocess import PreprocessSpec, load_image, load_pixels, normalise
+from edge_deit.recipe import (
+    Recipe,
+    Teacher,
+    learning_rate,
+    parameter_groups,
+    patch_dropout,
+    training_loss,
+)
 
-__all__ = ["Distillation", "Recipe", "accuracy", "load_teacher", "train"]
-
-Distillation = Literal["none", "soft", "hard"]
-Teacher = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. `epochs` may be a fraction; `learning_rate` is the peak, after `warmup`."""
-
-    epochs: float = 3.0
-    batch_size: int = 64
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.05
-    warmup: float = 0.05
-    label_smoothing: float = 0.1
-    distillation: Distillation = "none"
-    distillation_weight: float = 0.5
-    temperature: float = 3.0
-    min_crop_area: float = 0.7
-    flip: bool = True
-    patch_dropout: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs <= 0 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise EdgeDeitError("epochs, batch size and learning rate must be positive")
-        if not 0 < self.min_crop_area <= 1:
-            raise EdgeDeitError(f"min_crop_area is {self.min_crop_area}; it must be in (0, 1]")
-        if not 0 <= self.patch_dropout < 1:
-            raise EdgeDeitError(f"patch_dropout is {self.patch_dropout}; it must be in [0, 1)")
+__all__ = ["accuracy", "load_teacher", "train"]
 
 
 class TrainingPhotos(Dataset[tuple[Tensor, int]]):
@@ -95,30 +69,6 @@ def _random_crop(
     return rgb[:, ::-1] if recipe.flip and generator.random() < 0.5 else rgb
 
 
-@contextmanager
-def _patch_dropout(model: DeiT, recipe: Recipe, step: int) -> Iterator[None]:
-    """Let the blocks see a random part of each image's patches: the step takes a fraction of the time."""
-    if not recipe.patch_dropout:
-        yield
-        return
-    prefix = model.config.num_prefix_tokens
-    patches = model.config.num_tokens - prefix
-    kept = max(1, round(patches * (1 - recipe.patch_dropout)))
-    generator = torch.Generator().manual_seed((recipe.seed << 32) + step)
-
-    def drop(block: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        (x,) = inputs  # (B, T + P, D)
-        order = torch.rand(len(x), patches, generator=generator).argsort(dim=1)[:, :kept]
-        index = (prefix + order)[:, :, None].expand(-1, -1, x.shape[2])  # (B, kept, D)
-        return (torch.cat([x[:, :prefix], x.gather(1, index)], dim=1),)
-
-    handle = model.blocks[0].register_forward_pre_hook(drop)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _batches(
     count: int, recipe: Recipe, first_step: int, steps: int
 ) -> Iterator[list[tuple[int, int]]]:
@@ -133,52 +83,6 @@ def _batches(
             )
         chunk = order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
         yield [(epoch, index) for index in chunk.tolist()]
-
-
-def _learning_rate(step: int, steps: int, recipe: Recipe) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth of the peak."""
-    warmup = max(1, round(steps * recipe.warmup))
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return recipe.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
-
-
-def _loss(
-    model: DeiT, pixels: Tensor, labels: Tensor, teacher: Teacher | None, r: Recipe
-) -> Tensor:
-    if not model.config.distillation_head:
-        return F.cross_entropy(model(pixels), labels, label_smoothing=r.label_smoothing)
-    cls_logits, dist_logits = model.heads(pixels)  # (B, K) each
-    loss = F.cross_entropy(cls_logits, labels, label_smoothing=r.label_smoothing)
-    if teacher is None or r.distillation == "none":
-        other = F.cross_entropy(dist_logits, labels, label_smoothing=r.label_smoothing)
-        return (loss + other) / 2
-    with torch.no_grad():
-        wisdom = teacher(pixels)  # (B, K)
-    if wisdom.shape != dist_logits.shape:
-        raise EdgeDeitError(
-            f"the teacher returns {tuple(wisdom.shape)}, the student {tuple(dist_logits.shape)}; "
-            "both need the same classes"
-        )
-    if r.distillation == "hard":
-        other = F.cross_entropy(dist_logits, wisdom.argmax(1))
-    else:
-        log_student = F.log_softmax(dist_logits / r.temperature, 1)
-        log_teacher = F.log_softmax(wisdom / r.temperature, 1)
-        divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
-        other = divergence * r.temperature**2
-    return (1 - r.distillation_weight) * loss + r.distillation_weight * other
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms, tokens and positions do not."""
-    decayed = [p for p in model.parameters() if p.ndim in (2, 4)]
-    free = [p for p in model.parameters() if p.ndim not in (2, 4)]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
 
 
 def train(
@@ -206,7 +110,7 @@ def train(
     """
     _check_labels(photos, model.config.num_classes)
     steps = math.ceil(recipe.epochs * math.ceil(len(photos) / recipe.batch_size))
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay))
+    optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
     done = _restore(state_path, model, optimizer, recipe) if resume else 0
     loader: DataLoader[tuple[Tensor, int]] = DataLoader(
         TrainingPhotos(photos, spec, recipe),
@@ -218,9 +122,9 @@ def train(
     try:
         for pixels, labels in loader:
             for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(done, steps, recipe)
-            with _patch_dropout(model, recipe, done):
-                loss = _loss(model, pixels, labels, teacher, recipe)
+                group["lr"] = learning_rate(done, steps, recipe)
+            with patch_dropout(model, recipe, done):
+                loss = training_loss(model, pixels, labels, teacher, recipe)
             if not math.isfinite(loss.item()):
                 raise EdgeDeitError(f"loss is {loss.item()} at step {done}; lower --learning-rate")
             optimizer.zero_grad(set_to_none=True)

@@ -27,16 +27,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from edge_deit._graph_points import Step, find_points, unknown_graph
 from edge_deit.config import DeiTConfig
 from edge_deit.errors import EdgeDeitError
-from edge_deit.layers import (
-    LayerReader,
-    Points,
-    Step,
-    find_points,
-    shaped,
-    unknown_graph,
-)
+from edge_deit.layers import LayerReader, Points, shaped
 
 __all__ = ["layer_reader"]
 

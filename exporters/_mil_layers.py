@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 
+from edge_deit._graph_points import Step, find_points
 from edge_deit.config import DeiTConfig
-from edge_deit.layers import LayerReader, Points, Step, find_points, shaped
+from edge_deit.layers import LayerReader, Points, shaped
 from exporters import mil_reference
 
 __all__ = ["layer_reader"]

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from edge_deit._graph_points import Step, find_points
 from edge_deit.config import DeiTConfig
 from edge_deit.host import describe_host
-from edge_deit.layers import LayerReader, Points, Step, find_points, shaped
+from edge_deit.layers import LayerReader, Points, shaped
 
 __all__ = ["layer_reader"]
 

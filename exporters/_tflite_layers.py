@@ -15,16 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from edge_deit._graph_points import Step, find_points, unknown_graph
 from edge_deit.config import DeiTConfig
-from edge_deit.layers import (
-    LayerReader,
-    Points,
-    Step,
-    find_points,
-    point_names,
-    shaped,
-    unknown_graph,
-)
+from edge_deit.layers import LayerReader, Points, point_names, shaped
 from exporters._tflite_file import contents, kind, pack, read
 
 __all__ = ["layer_reader"]

@@ -26,6 +26,7 @@ import torch
 from edge_deit.errors import EdgeDeitError
 from exporters import mil_reference
 from exporters._mil_layers import layer_reader
+from exporters._mil_package import read_specification
 from exporters._pt2e import quantise_graph
 from exporters.target import ExportRequest, Runner, Target
 
@@ -102,7 +103,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         EdgeDeitError: not a whole `.mlpackage`.
     """
-    metadata = mil_reference.read_specification(path).description.metadata
+    metadata = read_specification(path).description.metadata
     fields = {name: str(getattr(metadata, field)) for name, (field, _) in _FIELDS.items()}
     texts = {str(name): str(text) for name, text in metadata.userDefined.items()}
     return fields | {name: text for name, text in texts.items() if not name.startswith("com.")}
@@ -133,7 +134,7 @@ def load_on(path: Path, threads: int, units: str) -> Runner:
         return mil_reference.load(path, threads)
     import coremltools as ct
 
-    specification = mil_reference.read_specification(path)
+    specification = read_specification(path)
     try:
         model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[_UNITS[units]])
     except RuntimeError as error:

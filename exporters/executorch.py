@@ -21,23 +21,21 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import nn
 
 from edge_deit.errors import EdgeDeitError
 from exporters._executorch_layers import layer_reader
+from exporters._executorch_runtime import PteRunner, load_program
 from exporters._pt2e import quantise_graph
 from exporters.target import ExportRequest, Runner, Target
 
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
 _METHOD_PREFIX: Final = "get_"  # get_labels, get_preprocessing: methods that return a text
-_COREML_BACKEND: Final = "CoreMLBackend"  # the delegate's name inside a file
 _MIN_SCALE: Final = 2.0**-20  # a smaller step could leave the range of XNNPACK's requantisation
 
 
@@ -82,7 +80,7 @@ def delegation(path: Path) -> tuple[int, list[str]]:
     from executorch.exir._serialize._program import deserialize_pte_binary
     from executorch.exir.schema import DelegateCall, KernelCall
 
-    _load_program(path)
+    load_program(path)
     program = deserialize_pte_binary(path.read_bytes()).program
     (plan,) = [plan for plan in program.execution_plan if plan.name == "forward"]
     steps = [step.instr_args for chain in plan.chains for step in chain.instructions or []]
@@ -97,7 +95,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         EdgeDeitError: not a whole `.pte` file.
     """
-    program = _load_program(path)
+    program = load_program(path)
     names = sorted(name for name in program.method_names if name.startswith(_METHOD_PREFIX))
     return {
         name.removeprefix(_METHOD_PREFIX): str(program.load_method(name).execute([])[0])
@@ -114,7 +112,7 @@ def load_runner(path: Path, threads: int) -> Runner:
     """
     if (reason := runs_on()) is not None:
         raise EdgeDeitError(reason)
-    runner = _PteRunner(path, threads)
+    runner = PteRunner(path, threads)
     runner.load()
     return runner
 
@@ -129,88 +127,11 @@ def runs_on() -> str | None:
     return None
 
 
-# Running
-
-
-class _ThreadPool:
-    """The one thread pool that all loaded methods of the process share."""
-
-    generation = 0
-
-    @classmethod
-    def resize(cls, threads: int) -> None:
-        """Make it `threads` wide; upstream calls this unsafe for methods that are loaded already."""
-        from executorch.extension.pybindings import portable_lib
-
-        if portable_lib._threadpool_get_thread_count() != threads:
-            portable_lib._unsafe_reset_threadpool(threads)
-            cls.generation += 1
-
-
-@dataclass
-class _PteRunner:
-    """A file's `forward`, loaded again whenever the thread pool under it was replaced."""
-
-    path: Path
-    threads: int
-    program: Any = None  # owns the bytes that the method points into
-    method: Any = None
-    generation: int = -1
-
-    def load(self) -> None:
-        """Load `forward` for a pool of `threads`."""
-        _ThreadPool.resize(self.threads)
-        if self.method is None or self.generation != _ThreadPool.generation:
-            self.program, self.method = _load_forward(self.path)
-            self.generation = _ThreadPool.generation
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        self.load()
-        (result,) = self.method.execute(
-            [torch.from_numpy(np.ascontiguousarray(pixels, np.float32))]
-        )
-        return np.asarray(result.numpy(), dtype=np.float32)
-
-
 def _unchecked(backend: str) -> str | None:
     """Programs for Apple's delegate run on Apple's systems only."""
     if backend == "coreml" and sys.platform != "darwin":
         return "a .pte for the Core ML delegate runs only on macOS and iOS; it was NOT run here"
     return None
-
-
-def _load_program(path: Path) -> Any:
-    from executorch.runtime import Runtime
-
-    if not path.is_file():
-        raise EdgeDeitError(f"{path} does not exist")
-    try:
-        return Runtime.get().load_program(path.read_bytes())
-    except RuntimeError as error:
-        raise _not_a_program(path, error) from error
-
-
-def _load_forward(path: Path) -> tuple[Any, Any]:
-    from executorch.runtime import Runtime
-
-    program = _load_program(path)
-    if "forward" not in program.method_names:
-        raise _not_a_program(path, "it has no method called forward")
-    try:
-        return program, program.load_method("forward")
-    except RuntimeError as error:
-        available = Runtime.get().backend_registry.is_available(_COREML_BACKEND)
-        if not available and _COREML_BACKEND.encode() in path.read_bytes():
-            raise EdgeDeitError(
-                f"{path} is for the Core ML delegate, which runs on macOS and iOS only; "
-                "export with the backend xnnpack to run it here"
-            ) from error
-        raise _not_a_program(path, error) from error
-
-
-def _not_a_program(path: Path, reason: object) -> EdgeDeitError:
-    line = str(reason).splitlines()[0] if str(reason) else "unreadable"
-    return EdgeDeitError(f"{path} is not an ExecuTorch program: export it again ({line})")
 
 
 # Lowering

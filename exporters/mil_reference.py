@@ -4,14 +4,10 @@ The package is read back from disk and each operator of its ML Program is comput
 result is then rounded to the type that the program declares for it. That follows the file's weights,
 quantised ranges and types, overflow of float16 included. Core ML may add up in another order and may fuse
 operators, so its last bits, and its speed, are not known from here.
-
-Source: coremltools' MIL operator definitions (`coremltools.converters.mil.mil.ops.defs`).
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,177 +16,18 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from edge_deit.errors import EdgeDeitError
+from exporters._mil_operators import OPERATORS, Arguments
+from exporters._mil_package import (
+    broken,
+    check_operators,
+    check_weights,
+    model_file,
+    read_specification,
+)
 
-__all__ = ["OPERATORS", "Reference", "decode", "load", "read_specification"]
-
-Arguments = Mapping[str, Any]
-"""Parameter name -> tensor; constants that are int32, bool or text are Python values."""
-
-_BLOB: Final = struct.Struct("<IIQQ")  # mark, type, bytes, where the data starts in the file
-_BLOB_MARK: Final = 0xDEADBEEF
-
-
-# Operators
-
-
-def _conv(a: Arguments) -> Tensor:
-    _only("conv", "pad_type", a["pad_type"], "valid")
-    return F.conv2d(
-        a["x"],
-        a["weight"],
-        a.get("bias"),
-        stride=a["strides"],
-        dilation=a["dilations"],
-        groups=a["groups"],
-    )
-
-
-def _avg_pool(a: Arguments) -> Tensor:
-    _only("avg_pool", "padding", any(a.get("pad") or ()) or a["pad_type"] == "same", False)
-    _only("avg_pool", "ceil_mode", bool(a.get("ceil_mode")), False)
-    return F.avg_pool2d(a["x"], a["kernel_sizes"], a["strides"])
-
-
-def _batch_norm(a: Arguments) -> Tensor:
-    return F.batch_norm(
-        a["x"], a["mean"], a["variance"], a.get("gamma"), a.get("beta"), eps=float(a["epsilon"])
-    )
-
-
-def _linear(a: Arguments) -> Tensor:
-    return F.linear(a["x"], a["weight"], a.get("bias"))
-
-
-def _matmul(a: Arguments) -> Tensor:
-    x = a["x"].transpose(-1, -2) if a.get("transpose_x") else a["x"]
-    y = a["y"].transpose(-1, -2) if a.get("transpose_y") else a["y"]
-    product: Tensor = torch.matmul(x, y)
-    return product
-
-
-def _add(a: Arguments) -> Tensor:
-    return torch.add(a["x"], a["y"])
-
-
-def _mul(a: Arguments) -> Tensor:
-    return torch.mul(a["x"], a["y"])
-
-
-def _rsqrt(a: Arguments) -> Tensor:
-    return torch.rsqrt(a["x"] + a["epsilon"])
-
-
-def _softmax(a: Arguments) -> Tensor:
-    return torch.softmax(a["x"], dim=a["axis"])
-
-
-def _gelu(a: Arguments) -> Tensor:
-    _only("gelu", "mode", a["mode"], "EXACT")
-    return F.gelu(a["x"])
-
-
-def _reshape(a: Arguments) -> Tensor:
-    x: Tensor = a["x"]
-    return x.reshape(a["shape"])
-
-
-def _transpose(a: Arguments) -> Tensor:
-    x: Tensor = a["x"]
-    return x.permute(a["perm"])
-
-
-def _pad(a: Arguments) -> Tensor:
-    """`pad` holds (before, after) pairs of the last dimensions, the outermost of them first."""
-    _only("pad", "mode", a["mode"], "constant")
-    pairs = list(zip(a["pad"][::2], a["pad"][1::2], strict=True))
-    flat = [count for pair in reversed(pairs) for count in pair]
-    return F.pad(a["x"], flat, value=float(a["constant_val"]))
-
-
-def _slice_by_index(a: Arguments) -> Tensor:
-    x: Tensor = a["x"]
-    rank = x.dim()
-    _only("slice_by_index", "squeeze_mask", any(a.get("squeeze_mask") or ()), False)
-    absent = [False] * rank
-    begins, ends = a.get("begin_mask") or absent, a.get("end_mask") or absent
-    steps = a.get("stride") or [1] * rank
-    parts = [
-        slice(None if begins[i] else a["begin"][i], None if ends[i] else a["end"][i], steps[i])
-        for i in range(rank)
-    ]
-    return x[tuple(parts)]
-
-
-def _cast(a: Arguments) -> Tensor:
-    """Rounding to the declared type does the work."""
-    x: Tensor = a["x"]
-    return x
-
-
-def _quantize(a: Arguments) -> Tensor:
-    """clamp(round(x / scale) + zero point), halves to even."""
-    x: Tensor = a["input"]
-    limits = torch.iinfo(torch.uint8 if a["output_dtype"] == "uint8" else torch.int8)
-    steps = torch.round(x / _along(a["scale"], x, a)) + _zero_point(a, x)
-    return steps.clamp(limits.min, limits.max)
-
-
-def _dequantize(a: Arguments) -> Tensor:
-    x: Tensor = a["input"]
-    return (x.float() - _zero_point(a, x)) * _along(a["scale"], x, a)
-
-
-def _constexpr_affine_dequantize(a: Arguments) -> Tensor:
-    return _dequantize({**a, "input": a["quantized_data"]})
-
-
-def _along(values: Tensor, x: Tensor, a: Arguments) -> Tensor:
-    """A scalar as it is, a vector shaped to lie along `axis` of x."""
-    if values.dim() == 0:
-        return values
-    shape = [1] * x.dim()
-    shape[a["axis"]] = -1
-    return values.reshape(shape)
-
-
-def _zero_point(a: Arguments, x: Tensor) -> Tensor:
-    if (values := a.get("zero_point")) is None:
-        return torch.zeros(())
-    return _along(values.float(), x, a)
-
-
-def _only(operator: str, parameter: str, value: object, known: object) -> None:
-    if value != known:
-        raise EdgeDeitError(
-            f"operator {operator} with {parameter}={value} is unknown to the reference for Core ML, "
-            f"which has {parameter}={known}; run the package on macOS"
-        )
-
-
-OPERATORS: Final[dict[str, Callable[[Arguments], Tensor]]] = {
-    "add": _add,
-    "cast": _cast,
-    "constexpr_affine_dequantize": _constexpr_affine_dequantize,
-    "conv": _conv,
-    "avg_pool": _avg_pool,
-    "batch_norm": _batch_norm,
-    "dequantize": _dequantize,
-    "gelu": _gelu,
-    "linear": _linear,
-    "matmul": _matmul,
-    "mul": _mul,
-    "pad": _pad,
-    "quantize": _quantize,
-    "reshape": _reshape,
-    "rsqrt": _rsqrt,
-    "slice_by_index": _slice_by_index,
-    "softmax": _softmax,
-    "transpose": _transpose,
-}
-"""Operator of an ML Program -> what computes it in float32."""
+__all__ = ["Reference", "decode", "load"]
 
 _ROUND: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "fp16": lambda x: x.half().float(),
@@ -199,9 +36,6 @@ _ROUND: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "uint8": lambda x: x.to(torch.uint8),
 }
 """Declared type -> rounding; floats stay float32 tensors that hold only values of their type."""
-
-
-# Running
 
 
 @dataclass(frozen=True)
@@ -310,9 +144,9 @@ def load(path: Path, threads: int) -> Reference:
     from coremltools.converters.mil.frontend.milproto.load import load as load_program
 
     specification = read_specification(path)
-    weights = _model_file(path).parent / "weights"
-    _check_operators(specification, path)
-    _check_weights(specification, weights / "weight.bin", path)
+    weights = model_file(path).parent / "weights"
+    check_operators(specification, path)
+    check_weights(specification, weights / "weight.bin", path)
     try:
         program = load_program(specification, specification.specificationVersion, str(weights))
         function = program.functions["main"]
@@ -328,97 +162,9 @@ def load(path: Path, threads: int) -> Reference:
         TypeError,
         ValueError,
     ) as error:
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
     steps = _prepare(function.operations, result.name)
     return Reference(steps, name, tuple(source.shape), result.name, threads)
-
-
-def read_specification(path: Path) -> Any:
-    """The model specification inside a package (coremltools' protobuf `Model`).
-
-    Raises:
-        EdgeDeitError: the package is missing, incomplete, or not an ML Program with one input and output.
-    """
-    from coremltools.proto import Model_pb2
-    from google.protobuf.message import DecodeError
-
-    specification = Model_pb2.Model()
-    try:
-        specification.ParseFromString(_model_file(path).read_bytes())
-    except DecodeError as error:
-        raise _broken(path, f"model.mlmodel: {error}") from error
-    description = specification.description
-    if specification.WhichOneof("Type") != "mlProgram":
-        raise _broken(path, "it holds no ML Program")
-    if len(description.input) != 1 or len(description.output) != 1:
-        raise _broken(path, "it has not exactly one input and one output")
-    return specification
-
-
-def _model_file(path: Path) -> Path:
-    """Where the package's list of contents says that the model is."""
-    if not path.exists():
-        raise EdgeDeitError(f"{path} does not exist")
-    try:
-        manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
-        entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
-        file: Path = Path(path, "Data", str(entry["path"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _broken(path, f"Manifest.json: {error}") from error
-    if not file.is_file() or not file.resolve().is_relative_to(path.resolve()):
-        raise _broken(path, f"{file.name} is missing")
-    return file
-
-
-def _broken(path: Path, reason: object) -> EdgeDeitError:
-    line = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-    return EdgeDeitError(f"{path} is not a whole .mlpackage: {line}; export it again")
-
-
-def _operations(specification: Any) -> Iterator[Any]:
-    for function in specification.mlProgram.functions.values():
-        for block in function.block_specializations.values():
-            yield from block.operations
-
-
-def _check_operators(specification: Any, path: Path) -> None:
-    kinds = {operation.type for operation in _operations(specification)} - {"const"}
-    if unknown := sorted(kinds - OPERATORS.keys()):
-        raise EdgeDeitError(
-            f"{path} holds operators that the reference for Core ML does not have: "
-            f"{', '.join(unknown)}; run the package on macOS"
-        )
-
-
-def _check_weights(specification: Any, file: Path, path: Path) -> None:
-    """Every constant must lie inside the file: coremltools reads past the end of a short one."""
-    offsets = sorted(set(_weight_offsets(specification)))
-    if not offsets:
-        return
-    if not file.is_file():
-        raise _broken(path, "weight.bin is missing")
-    size_bytes = file.stat().st_size
-    with file.open("rb") as stream:
-        for offset in offsets:
-            stream.seek(offset)
-            header = stream.read(_BLOB.size)
-            if len(header) < _BLOB.size:
-                raise _broken(path, "weight.bin is cut short")
-            mark, _, length, start = _BLOB.unpack(header)
-            if mark != _BLOB_MARK:
-                raise _broken(path, "weight.bin belongs to another model")
-            if start + length > size_bytes:
-                raise _broken(path, "weight.bin is cut short")
-
-
-def _weight_offsets(specification: Any) -> Iterator[int]:
-    for operation in _operations(specification):
-        values = list(operation.attributes.values())
-        for argument in operation.inputs.values():
-            values += [b.value for b in argument.arguments if b.WhichOneof("binding") == "value"]
-        for value in values:
-            if value.WhichOneof("value") == "blobFileValue":
-                yield value.blobFileValue.offset
 
 
 def _prepare(operations: Any, result: str) -> tuple[_Step, ...]:

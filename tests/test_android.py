@@ -23,7 +23,7 @@ from PIL import Image
 
 from conftest import ROOT, CommandLine
 from edge_deit._device_report import read_device_report
-from edge_deit.golden import ImageCase, wide_cases
+from edge_deit._golden_images import ImageCase, wide_cases
 from edge_deit.manifest import Manifest, manifest_path, read_manifest
 from edge_deit.predict import rank
 from edge_deit.preprocess import PreprocessSpec, load_pixels

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from conftest import CommandLine
 from edge_deit import __version__, bundle
+from edge_deit._bundle_checks import Delivery
 from edge_deit.errors import EdgeDeitError
 from edge_deit.manifest import (
     Manifest,
@@ -432,7 +433,7 @@ def test_a_failure_in_one_project_leaves_the_other(
     before = place.files()
     real = bundle._stage  # the second project's copy fails when the first is complete
 
-    def stage(delivery: bundle.Delivery, *rest: Any) -> Any:
+    def stage(delivery: Delivery, *rest: Any) -> Any:
         if delivery.platform.name == "iOS":
             raise EdgeDeitError("no")
         return real(delivery, *rest)

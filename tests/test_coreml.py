@@ -21,6 +21,8 @@ from edge_deit.metrics import closeness
 from edge_deit.quantize import Precision, Scheme
 from exporter_models import CONFIGS, fresh_model, images, request_for
 from exporters import coreml, mil_reference
+from exporters._mil_operators import OPERATORS
+from exporters._mil_package import read_specification
 from exporters.target import ExportRequest
 
 if missing := coreml.TARGET.missing():
@@ -78,7 +80,7 @@ def size_bytes(package: Path) -> int:
 
 def operators(package: Path) -> list[str]:
     """Kinds of the program's operators, in order."""
-    (function,) = mil_reference.read_specification(package).mlProgram.functions.values()
+    (function,) = read_specification(package).mlProgram.functions.values()
     (block,) = function.block_specializations.values()
     return [operation.type for operation in block.operations]
 
@@ -130,7 +132,7 @@ def test_names_types_and_metadata(
     packages: dict[tuple[str, Precision], Path], kind: str, output: str, precision: Precision
 ) -> None:
     package = packages[kind, precision]
-    description = mil_reference.read_specification(package).description
+    description = read_specification(package).description
     (source,), (result,) = description.input, description.output
     assert (source.name, result.name) == ("pixels", output)
     assert list(source.type.multiArrayType.shape) == [1, 3, 64, 64]
@@ -232,7 +234,7 @@ def test_other_files_are_refused(tmp_path: Path, copy: Path) -> None:
 
 
 def test_an_unknown_operator_is_refused_by_name(copy: Path) -> None:
-    specification = mil_reference.read_specification(copy)
+    specification = read_specification(copy)
     (function,) = specification.mlProgram.functions.values()
     (block,) = function.block_specializations.values()
     next(o for o in block.operations if o.type == "gelu").type = "sinh"
@@ -321,7 +323,7 @@ def test_operators_agree_with_coremltools(operator: str) -> None:
     with quiet():
         expected = in_coremltools(operator, CASES[operator])
     arguments = {name: mil_reference.decode(value) for name, value in CASES[operator].items()}
-    result = mil_reference.OPERATORS[operator](arguments).numpy()
+    result = OPERATORS[operator](arguments).numpy()
     assert result.shape == expected.shape
     np.testing.assert_allclose(result, expected.astype(np.float64), rtol=1e-5, atol=1e-6)
 
@@ -334,7 +336,7 @@ def test_convolution_agrees_with_its_definition() -> None:
     constants = {"x": x, "weight": weight, "bias": bias, "strides": np.array([4, 4], np.int32)}
     constants["dilations"] = np.array([1, 1], np.int32)
     arguments = {name: mil_reference.decode(value) for name, value in constants.items()}
-    result = mil_reference.OPERATORS["conv"]({**arguments, "pad_type": "valid", "groups": 1})
+    result = OPERATORS["conv"]({**arguments, "pad_type": "valid", "groups": 1})
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -344,7 +346,7 @@ def test_average_pooling_agrees_with_its_definition() -> None:
     constants = {"x": x, "kernel_sizes": np.array([4, 4], np.int32), "pad": np.zeros(4, np.int32)}
     constants["strides"] = constants["kernel_sizes"]
     arguments = {name: mil_reference.decode(value) for name, value in constants.items()}
-    result = mil_reference.OPERATORS["avg_pool"]({**arguments, "pad_type": "custom"})
+    result = OPERATORS["avg_pool"]({**arguments, "pad_type": "custom"})
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -355,12 +357,12 @@ def test_batch_norm_agrees_with_its_definition() -> None:
     expected = (x - mean[:, None, None]) * scale + beta[:, None, None]
     constants = {"x": x, "mean": mean, "variance": variance, "gamma": gamma, "beta": beta}
     arguments = {name: mil_reference.decode(value) for name, value in constants.items()}
-    result = mil_reference.OPERATORS["batch_norm"]({**arguments, "epsilon": epsilon})
+    result = OPERATORS["batch_norm"]({**arguments, "epsilon": epsilon})
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_every_operator_is_checked() -> None:
-    assert set(CASES) | {"conv", "cast", "avg_pool", "batch_norm"} == set(mil_reference.OPERATORS)
+    assert set(CASES) | {"conv", "cast", "avg_pool", "batch_norm"} == set(OPERATORS)
 
 
 @pytest.mark.parametrize(
@@ -374,4 +376,4 @@ def test_every_operator_is_checked() -> None:
 )
 def test_unknown_modes_are_refused(operator: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(EdgeDeitError, match=f"operator {operator}"):
-        mil_reference.OPERATORS[operator](arguments)
+        OPERATORS[operator](arguments)

@@ -16,7 +16,8 @@ from edge_deit.dataset import list_photos
 from edge_deit.errors import EdgeDeitError
 from edge_deit.model import DeiT
 from edge_deit.preprocess import PreprocessSpec
-from edge_deit.train import Recipe, accuracy, load_teacher, train
+from edge_deit.recipe import Recipe
+from edge_deit.train import accuracy, load_teacher, train
 
 SPEC = PreprocessSpec(resize_size=64, crop_size=64)
 RECIPE = Recipe(epochs=4, batch_size=4, learning_rate=1e-3, flip=False)

@@ -16,17 +16,9 @@ import pytest
 from PIL import Image
 
 from conftest import CommandLine
+from edge_deit._golden_images import ImageCase, hash_pixels, image_cases, wide_cases
 from edge_deit.errors import EdgeDeitError
-from edge_deit.golden import (
-    ImageCase,
-    golden_cases,
-    golden_spec,
-    hash_pixels,
-    image_cases,
-    measured_logits,
-    wide_cases,
-    write_golden,
-)
+from edge_deit.golden import golden_cases, golden_spec, measured_logits, write_golden
 from edge_deit.manifest import Manifest
 from edge_deit.preprocess import PreprocessSpec, default_spec, preprocess
 

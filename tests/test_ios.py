@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from edge_deit.golden import hash_pixels, wide_cases
+from edge_deit._golden_images import hash_pixels, wide_cases
 from edge_deit.manifest import Manifest, read_manifest
 from edge_deit.predict import rank
 from edge_deit.preprocess import PreprocessSpec, load_pixels

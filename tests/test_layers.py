@@ -13,6 +13,7 @@ from test_condition import SPEC, grey_photos
 from torch import Tensor, nn
 
 from conftest import TINY, random_model
+from edge_deit._graph_points import Step, find_points
 from edge_deit._quiet import quiet
 from edge_deit.condition import condition
 from edge_deit.deploy import deploy
@@ -21,9 +22,7 @@ from edge_deit.form import DeployDeiT
 from edge_deit.layers import (
     LayerReader,
     Points,
-    Step,
     compare_layers,
-    find_points,
     first_drop,
     float_points,
     point_names,

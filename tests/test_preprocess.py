@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_deit._layouts import spec_from_folder
+from edge_deit._hf import spec_from_folder
 from edge_deit.errors import EdgeDeitError
 from edge_deit.preprocess import (
     PreprocessSpec,

@@ -13,16 +13,9 @@ from typing import Any
 import pytest
 
 from edge_deit import report as report_module
-from edge_deit._report_text import (
-    FIGURES,
-    cells,
-    display_names,
-    headline,
-    junit,
-    markdown,
-    summary_sentence,
-    write_step_summary,
-)
+from edge_deit._report_figures import FIGURES, cells, display_names, summary_sentence
+from edge_deit._report_junit import junit
+from edge_deit._report_text import headline, markdown, write_step_summary
 from edge_deit.errors import EdgeDeitError
 from edge_deit.host import ARM_NOTE
 from edge_deit.report import (

@@ -1,0 +1,239 @@
+"""Run exported files on emulated Arm cores and count instructions: `python -m edge_deit.arm64`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from edge_deit import assets
+from edge_deit._arm64.check import Result, check_emulated, check_native, fp32_artefacts, load_batch
+from edge_deit._arm64.outcome import NATIVE_NOTE, merged
+from edge_deit._arm64.run import require, warm_up
+from edge_deit._arm64.setup import native, set_up
+from edge_deit._arm64.sysroot import RUNTIMES, find_cpu
+from edge_deit._atomic import write_text
+from edge_deit._console import new_app, out, progress, run, status_console
+from edge_deit._report_html import write_html
+from edge_deit.baseline import Artefact, find_baselines, read_artefacts
+from edge_deit.errors import EdgeDeitError
+from edge_deit.host import describe_host
+from edge_deit.measure import open_photos
+from edge_deit.report import Report, read_report, write_report
+
+__all__ = ["arm64"]
+
+app = new_app(__doc__)
+
+
+def arm64(
+    artefacts: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Exported files; each one's manifest lies beside it."),
+    ] = None,
+    setup: Annotated[
+        bool, typer.Option("--setup", help="First download and build what is missing.")
+    ] = False,
+    cpu: Annotated[
+        list[str] | None,
+        typer.Option(help="cortex-a53, cortex-a76 (default) or i8mm; may be repeated."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Class folders, labels.csv, or loose photos; default: the bundled ones."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of a labels.csv that has splits.")] = "validation",
+    images: Annotated[int, typer.Option(help="Photos, evenly spread.")] = 4,
+    weights: Annotated[
+        str | None, typer.Option(help="The float model, if it is not where it was at the export.")
+    ] = None,
+    fp32: Annotated[
+        list[Path] | None,
+        typer.Option(help="The fp32 artefact for the ratio, if it is not named already."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Artefacts at a time; default: one a processor.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="A report.json of validate that the result is added to.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for arm64.json.")] = Path("report"),
+) -> None:
+    """What artefacts compute and cost on an Arm core, without one.
+
+    Example: python -m edge_deit.arm64 out/deit_tiny.fp32.tflite out/deit_tiny.int8.tflite --data photos/
+
+    The runtimes' own Arm builds run under emulation. Logits are compared with those on this machine and
+    with the float model's, and the executed instructions are counted; they are no time. Exits with 1 when
+    an artefact is wrong more often than on this machine, or its counts do not repeat.
+    """
+    if setup:
+        _set_up()
+        if not artefacts:
+            return
+    if not artefacts:
+        raise EdgeDeitError("name at least one artefact, or --setup")
+    workers = _processors() if jobs is None else jobs
+    if min(images, workers) < 1:
+        raise EdgeDeitError("--images and --jobs must be at least 1")
+    cores = [find_cpu(name) for name in dict.fromkeys(cpu or ["cortex-a76"])]
+    found = read_artefacts(artefacts)
+    floats = fp32_artefacts(found, read_artefacts(fp32 or []))
+    former = None if report is None else _matching(read_report(report), found, report)
+    if not native():
+        require([one.manifest.target for one in found])
+    elif report is not None:
+        raise EdgeDeitError(f"{NATIVE_NOTE}; leave --report out, or run this on x86-64")
+    baselines = find_baselines(found, weights)
+    with open_photos(data, split, images, baselines) as (_, photos, _):
+        batches = [load_batch(baseline, photos) for baseline in baselines]
+    if native():
+        results = check_native(batches)
+    else:
+        with progress() as bar:
+            results = check_emulated(batches, cores, floats, workers, _counting(bar))
+    results.sort(key=lambda one: artefacts.index(one.artefact.path))
+    output.mkdir(parents=True, exist_ok=True)
+    _write(results, output / "arm64.json")
+    if report is not None and former is not None:
+        _add(former, results, report)
+    _print(results)
+    out().print(f"{output / 'arm64.json'}", markup=False)
+    if wrong := [f"{one.artefact.path.name}: {text}" for one in results for text in one.problems]:
+        print(*(f"failed: {line}" for line in wrong), sep="\n", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _processors() -> int:
+    """How many this process may use; macOS does not tell, so all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _set_up() -> None:
+    """Download, build and try out."""
+    if native():
+        out().print("this is an Arm machine: the runtimes run natively, nothing is set up")
+        return
+    console = status_console()
+    set_up(lambda line: console.print(line, markup=False, highlight=False))
+    for target in RUNTIMES:
+        warm_up(target)
+    out().print("the Arm runtimes and the instruction counter are set up")
+
+
+def _matching(report: Report, found: Sequence[Artefact], path: Path) -> Report:
+    """The report, if it knows every artefact."""
+    known = {one.sha256 for one in report.artefacts}
+    for one in found:
+        if one.manifest.sha256 not in known:
+            raise EdgeDeitError(
+                f"{path} has no {one.path.name} (by sha256); run edge_deit.validate on it first"
+            )
+    return report
+
+
+def _counting(bar: Progress) -> Callable[[int], Callable[[], None]]:
+    """What starts the progress bar once the number of inferences is known."""
+
+    def begin(total: int) -> Callable[[], None]:
+        step = bar.add_task("inferences on emulated cores", total=total)
+        return lambda: bar.advance(step)
+
+    return begin
+
+
+# Output
+
+
+def _write(results: Sequence[Result], path: Path) -> None:
+    entries = [
+        {
+            "path": str(one.artefact.path),
+            "sha256": one.artefact.manifest.sha256,
+            "target": one.artefact.manifest.target,
+            "precision": one.artefact.manifest.precision,
+            "model": one.artefact.manifest.model,
+            "arm64": one.arm64,
+            "problems": list(one.problems),
+        }
+        for one in results
+    ]
+    content = {"environment": describe_host(), "artefacts": entries}
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _add(report: Report, results: Sequence[Result], path: Path) -> None:
+    """Put the result into a report, and into the HTML file beside it if there is one."""
+    new = {one.artefact.manifest.sha256: one.arm64 for one in results}
+    entries = tuple(
+        replace(one, arm64=merged(one.arm64, new[one.sha256])) if one.sha256 in new else one
+        for one in report.artefacts
+    )
+    report = replace(report, artefacts=entries)
+    write_report(report, path)
+    if (html := path.with_suffix(".html")).is_file():
+        with ExitStack() as stack:
+            root = Path(report.data.source)
+            if report.data.source == "bundled":
+                root = stack.enter_context(assets.validation_folder())
+            write_html(report, html, data_root=root if root.is_dir() else None)
+
+
+def _print(results: Sequence[Result]) -> None:
+    """A table an artefact, then what the words mean."""
+    for one in results:
+        title = Text(one.artefact.path.name)
+        table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
+        table.add_column("core", no_wrap=True)
+        for name in ("instructions", "/ fp32", "spread", "max diff", "SNR dB", "same answer"):
+            table.add_column(name, justify="right")
+        kinds = []
+        for cpu, entry in one.arm64["cpus"].items():
+            table.add_row(cpu, *_cells(entry))
+            if entry["instructions"]:
+                kinds.append(f"{cpu}: {_kinds(entry)}")
+        out().print(table)
+        for line in (*kinds, f"{one.arm64['runtime']}: {one.arm64['note']}"):
+            out().print(line, markup=False, highlight=False)
+    out().print("max diff, same answer: from x86's; SNR: to x86's / to the float model's logits")
+
+
+def _cells(entry: Mapping[str, Any]) -> list[str]:
+    def show(value: float | None, form: str) -> str:
+        return "-" if value is None else form.format(value)
+
+    count, share = entry["instructions"], entry["same_argmax_as_x86"]
+    return [
+        show(None if count is None else count / 1e6, "{:.1f} M"),
+        show(entry["ratio_to_fp32"], "{:.3f}"),
+        show(entry["repeat_spread"], "{:.3%}"),
+        show(entry["max_abs_to_x86"], "{:.2g}"),
+        f"{show(entry['snr_db_to_x86'], '{:.1f}')} / {entry['snr_db_to_float']:.1f}",
+        show(share, "{:.0%}"),
+    ]
+
+
+def _kinds(entry: Mapping[str, Any]) -> str:
+    """The kinds of instructions that make up at least a hundredth."""
+    total = entry["instructions"]
+    shares = ((kind, count / total) for kind, count in entry["classes"].items())
+    return ", ".join(f"{share:.0%} {kind}" for kind, share in shares if share >= 0.01)
+
+
+app.command()(arm64)
+
+if __name__ == "__main__":
+    run(app, "python -m edge_deit.arm64")
