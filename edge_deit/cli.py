@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge_deit._console import new_app, run
+from edge_deit.arm64 import arm64
 from edge_deit.bundle import bundle
 from edge_deit.doctor import doctor
 from edge_deit.export import export
@@ -15,7 +16,7 @@ from edge_deit.validate import validate
 __all__ = ["app", "main"]
 
 app = new_app("Turn a trained DeiT into the files a phone runs, and check them.")
-for command in (export, validate, predict, bundle, golden, finetune, doctor):
+for command in (export, validate, arm64, predict, bundle, golden, finetune, doctor):
     app.command()(command)
 app.command(name="gate")(gate_command)
 

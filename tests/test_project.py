@@ -114,6 +114,15 @@ ORDER = (
     "edge_deit.golden",
     "edge_deit._bundle_checks",
     "edge_deit.bundle",
+    "edge_deit._arm64",
+    "edge_deit._arm64.counts",
+    "edge_deit._arm64.inner",
+    "edge_deit._arm64.sysroot",
+    "edge_deit._arm64.setup",
+    "edge_deit._arm64.run",
+    "edge_deit._arm64.outcome",
+    "edge_deit._arm64.check",
+    "edge_deit.arm64",
     "edge_deit.finetune",
     "edge_deit.doctor",
     "edge_deit.cli",
@@ -139,7 +148,7 @@ HEAVY = (
 )
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "android_demo/README.md", "ios_demo/README.md"),
-    *("docs/validation.md", "docs/gate.md", "docs/mobile.md"),
+    *("docs/validation.md", "docs/gate.md", "docs/mobile.md", "docs/arm64.md"),
 )
 
 

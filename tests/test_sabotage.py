@@ -242,7 +242,7 @@ def _(s: Sabotage) -> Outcome:
         scale[3] = np.nan
         return scale
 
-    return damaged_onnx(s, "blocks.5.mlp.fc2.weight_scale", spoil)
+    return damaged_onnx(s, "head.weight_scale", spoil)
 
 
 @case("channels read as BGR by the file", 1, "min_snr_db")
