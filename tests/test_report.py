@@ -71,6 +71,7 @@ ARM64: Mapping[str, Any] = {
             "repeat_spread": 0.001,
             "images": 4,
             "max_abs_to_x86": 0.02,
+            "snr_db_to_x86": 60.5,
             "snr_db_to_float": 24.1,
             "same_argmax_as_x86": 1.0,
         }
