@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edge_deit.host import ARM_NOTE
+from edge_deit.metrics import EQUAL_DB
 from edge_deit.report import ArtefactResult, Report
 
 __all__ = [
@@ -29,9 +30,6 @@ __all__ = [
 
 DASH: Final = "\N{EN DASH}"
 """Stands where a figure could not be had."""
-
-EQUAL_DB: Final = 200.0
-"""The signal-to-noise ratio that stands for equal outputs (edge_deit.report)."""
 
 _ARM: Final = ("arm", "aarch")
 _STAND_IN: Final = "reference numerics"

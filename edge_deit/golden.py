@@ -25,8 +25,8 @@ from edge_deit.errors import EdgeDeitError
 from edge_deit.manifest import Manifest, read_manifest
 from edge_deit.metrics import softmax, top_k
 from edge_deit.preprocess import load_pixels
+from edge_deit.runners import open_runner, stand_in
 from exporters import Runner
-from exporters import target as find_target
 
 __all__ = ["golden_cases", "golden_spec", "measured_logits", "write_golden"]
 
@@ -216,13 +216,8 @@ def golden(
         raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
     manifest = read_manifest(artefact)
     spec = golden_spec(manifest)
-    target = find_target(manifest.target)
-    target.check(manifest.precision)
-    if reason := target.unchecked(manifest.backend):
-        raise EdgeDeitError(f"{reason}; name another artefact of the same weights")
     with quiet():
-        stand_in = target.runs_on()
-        logits = measured_logits(target.load_runner(artefact, threads), manifest, photos)
+        logits = measured_logits(open_runner(artefact, threads), manifest, photos)
     cases = golden_cases(manifest, logits)
     write_golden(output, spec, cases)
     table = Table(title=f"{artefact.name} -> {output}", title_justify="left")
@@ -231,8 +226,8 @@ def golden(
     for name in ("images", "classification", "refused"):
         table.add_row(name, str(len(cases[name])))
     out().print(table)
-    if stand_in:
-        out().print(stand_in, markup=False)
+    if reason := stand_in(manifest):
+        out().print(reason, markup=False)
 
 
 app.command()(golden)

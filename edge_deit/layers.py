@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from edge_deit.config import DeiTConfig
 from edge_deit.errors import EdgeDeitError
+from edge_deit.metrics import decibels
 from edge_deit.model import DeiT
 from edge_deit.observe import watching
 from edge_deit.report import Layers
@@ -52,7 +53,6 @@ DROP_DB: Final = 6.0
 """Noise of twice the amplitude: what counts as a drop from one point to the next."""
 
 _HEADROOM_DB: Final = 10.0
-_EQUAL_DB: Final = 200.0
 _SAME_LENGTHS_DB: Final = 20.0
 _FRONT: Final = "in front of "
 
@@ -178,9 +178,7 @@ class _Sums:
 
     def snr_db(self, name: str) -> float:
         """10 log10(signal / noise), at most 200."""
-        signal, noise = max(self.signal[name], 1e-300), self.noise[name]
-        equal = noise <= signal * 10 ** (-_EQUAL_DB / 10)
-        return _EQUAL_DB if equal else 10 * math.log10(signal / noise)
+        return decibels(self.signal[name], self.noise[name])
 
 
 def compare_layers(

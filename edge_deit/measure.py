@@ -133,7 +133,9 @@ def _measured(
     if plan.rounds and reason:
         notes["timing"] = reason
     layers = None
-    if plan.layer_images:
+    if not plan.layer_images:
+        notes["layers"] = "not looked at: --layers"
+    else:
         layers, note = _look(plan, baseline, one)
         if note:
             notes["layers"] = note

@@ -5,13 +5,18 @@ Shapes: M images, K classes; an output of the features task is flattened to K = 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from edge_deit.errors import EdgeDeitError
 
-__all__ = ["Closeness", "closeness", "softmax", "top_k"]
+__all__ = ["EQUAL_DB", "Closeness", "closeness", "decibels", "softmax", "top_k"]
+
+EQUAL_DB: Final = 200.0
+"""The signal-to-noise ratio that stands for equal outputs; float32 cannot come near it otherwise."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,19 @@ def closeness(reference: np.ndarray, actual: np.ndarray, *, classes: bool) -> Cl
     pooled = float((a * b).sum()) / lengths if lengths > 0 else 0.0
     largest = float(np.abs(a - b).max())
     return Closeness(len(a), float(cosine.min()), pooled, snr_db, same, largest)
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise), at most `EQUAL_DB`.
+
+    >>> decibels(100.0, 1.0)
+    20.0
+    >>> decibels(1.0, 0.0)
+    200.0
+    """
+    if noise <= signal * 10 ** (-EQUAL_DB / 10):
+        return EQUAL_DB
+    return 10 * math.log10(max(signal, 1e-300) / noise)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -70,6 +70,8 @@ def artefact_result(measured: Measured, baseline: Baseline) -> ArtefactResult:
         (timing, notes.pop("timing", _NOT_ASKED)),
     ):
         notes |= {name: reason for name, value in figures.items() if value is None}
+    if not tally.classes:
+        notes["classes"] = _NO_LABELS
     if measured.timing is not None and timing["peak_rss_bytes"] is None:
         notes["peak_rss_bytes"] = "this system does not tell a process's peak memory"
     return ArtefactResult(

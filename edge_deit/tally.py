@@ -14,13 +14,10 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.errors import EdgeDeitError
-from edge_deit.metrics import softmax, top_k
+from edge_deit.metrics import decibels, softmax, top_k
 from edge_deit.report import ClassResult, Flip
 
-__all__ = ["EQUAL_DB", "Answer", "Seen", "Tally", "answer", "compare", "decibels"]
-
-EQUAL_DB: Final = 200.0
-"""The signal-to-noise ratio that stands for equal outputs; float32 cannot come near it otherwise."""
+__all__ = ["Answer", "Seen", "Tally", "answer", "compare"]
 
 _TOP: Final = 5
 _MOST_FLIPS: Final = 200
@@ -91,19 +88,6 @@ def compare(reference: np.ndarray, logits: np.ndarray) -> Seen:
     cosine = float(a @ b) / lengths if lengths > 0 else float(not noise)
     points = tuple((float(a[index]), float(b[index])) for index in top_k(reference, _TOP))
     return Seen(answer(logits), signal, noise, min(cosine, 1.0), points)
-
-
-def decibels(signal: float, noise: float) -> float:
-    """10 log10(signal / noise), at most `EQUAL_DB`.
-
-    >>> decibels(100.0, 1.0)
-    20.0
-    >>> decibels(1.0, 0.0)
-    200.0
-    """
-    if noise <= signal * 10 ** (-EQUAL_DB / 10):
-        return EQUAL_DB
-    return 10 * math.log10(max(signal, 1e-300) / noise)
 
 
 class Tally:

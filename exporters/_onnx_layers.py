@@ -14,14 +14,13 @@ import numpy as np
 
 from edge_deit._graph_points import Step, find_points
 from edge_deit.config import DeiTConfig
-from edge_deit.host import describe_host
 from edge_deit.layers import LayerReader, Points, shaped
+from exporters._onnx_session import open_session
 
 __all__ = ["layer_reader"]
 
 _METHOD: Final = "ONNX Runtime, with the points as further outputs of the graph"
 _KINDS: Final = {"Add": "add", "Softmax": "softmax"}
-_ERROR_SEVERITY: Final = 3  # 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 
 
 def layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
@@ -43,20 +42,8 @@ def layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
     graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in tensors.values() if name != result.name
     )
-    session = _session(model.SerializeToString())
+    session = open_session(model.SerializeToString(), threads=1)
     return LayerReader(_METHOD, _Session(session, source.name, tensors, config).read)
-
-
-def _session(content: bytes) -> Any:
-    """A session on one thread, with the products that `exporters.onnx` chooses on this host."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = _ERROR_SEVERITY
-    if describe_host()["vnni"] is False:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @dataclass(frozen=True)

@@ -19,20 +19,13 @@ import numpy as np
 from torch import nn
 
 from edge_deit.errors import EdgeDeitError
-from edge_deit.host import describe_host
 from exporters._onnx_convert import convert
 from exporters._onnx_layers import layer_reader
 from exporters._onnx_quantise import check_quantised, quantise_dynamic, quantise_static
+from exporters._onnx_session import open_session
 from exporters.target import ExportRequest, Runner, Target
 
-__all__ = ["SESSION_CONFIG", "TARGET", "export", "load_runner", "read_metadata", "runs_on"]
-
-SESSION_CONFIG: Final = {"session.force_spinning_stop": "1"}
-"""Options of every session: threads that spin between two calls slow whatever runs next."""
-
-_WITHOUT_VNNI: Final = {"session.x64quantprecision": "1"}  # else uint8 x int8 products saturate
-
-_ERROR_SEVERITY: Final = 3  # 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+__all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
 
 
 def export(request: ExportRequest) -> Path:
@@ -95,17 +88,10 @@ def load_runner(path: Path, threads: int) -> Runner:
     if (reason := runs_on()) is not None:
         raise EdgeDeitError(reason)
     _check_exists(path)
-    import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = _ERROR_SEVERITY
-    config = SESSION_CONFIG | (_WITHOUT_VNNI if describe_host()["vnni"] is False else {})
-    for key, value in config.items():
-        options.add_session_config_entry(key, value)
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path, threads)
     except (
         errors.Fail,
         errors.InvalidArgument,

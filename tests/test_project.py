@@ -85,6 +85,7 @@ ORDER = (
     "exporters._mil_layers",
     "exporters._executorch_runtime",
     "exporters._executorch_layers",
+    "exporters._onnx_session",
     "exporters._onnx_layers",
     "exporters._pt2e",
     "exporters._tflite_file",

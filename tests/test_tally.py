@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edge_deit.errors import EdgeDeitError
-from edge_deit.metrics import closeness
-from edge_deit.tally import EQUAL_DB, Seen, Tally, answer, compare, decibels
+from edge_deit.metrics import EQUAL_DB, closeness, decibels
+from edge_deit.tally import Seen, Tally, answer, compare
 
 LABELS = tuple(f"class {index}" for index in range(8))
 

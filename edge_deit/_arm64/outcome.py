@@ -9,8 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit._arm64.counts import Counts, median, ratio, spread
-from edge_deit.metrics import closeness
-from edge_deit.tally import EQUAL_DB
+from edge_deit.metrics import EQUAL_DB, closeness
 
 __all__ = ["COUNTED_NOTE", "NATIVE_NOTE", "REPEATABLE", "Core", "core_entry", "merged", "problems"]
 
