@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs Debian trixie's Swift (package swiftlang) into a folder of its own, for check.py and tests/test_ios.py.
 #
-#   sudo tools/mobile/ios/setup.sh        about 3 minutes and 3.2 GB, once; it goes on where it was cut off
+#   sudo tools/mobile/ios/setup.sh        1 to 3 minutes and 2.6 GB, once; it goes on where it was cut off
 #
 # The folder is ${XDG_CACHE_HOME:-~/.cache}/edge-deit/swift; delete it to undo everything. It needs Debian or
 # Ubuntu, root and Debian's package server. debootstrap is installed with apt where it is missing. Every mount
