@@ -43,7 +43,7 @@ def why_missing() -> str | None:
     if shutil.which("swift"):
         return None
     if not (CACHE / "ready").exists():
-        return f"Swift is not installed: sudo {_SETUP} (about 3 minutes and 3.2 GB, once)"
+        return f"Swift is not installed: sudo {_SETUP} (1 to 3 minutes and 2.6 GB, once)"
     if os.geteuid() != 0:
         return "Swift lies in a chroot, which needs root: run this as root"
     return None
