@@ -4,7 +4,8 @@
 
 RUNTIME is the target's name; PIXELS holds (M, 3, H, W) float32. The first inference is not counted, as
 runtimes do part of their set-up in it. RUNS inferences follow the photos in order, again from the first
-when they end; a mark stands in front of each counted one and behind the last. LOGITS gets (M, K) float32.
+when they end; a mark stands in front of each counted one and another behind it, and Python collects no
+garbage in between. LOGITS gets (M, K) float32.
 Standard output carries the runtime's name and version, then a line for each inference that has ended.
 
 Nothing of this package is imported here: the Arm Python has NumPy and the runtimes only.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import os
 import sys
@@ -34,7 +36,7 @@ Model = Callable[[np.ndarray], Any]
 
 
 def _mark() -> None:
-    """Tell the counter that an inference begins or has ended."""
+    """Tell the counter that a counted inference begins or has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.getsid(MARK)
 
@@ -122,12 +124,15 @@ def main(runtime: str, artefact: str, pixels: str, runs: str, logits: str) -> No
     print(name, flush=True)
     found = [np.array(model(photos[:1]), np.float32)]  # (1, K)
     print("not counted", flush=True)
+    gc.disable()
     for run in range(1, int(runs) + 1):
         place = run % len(photos)
+        photo = photos[place : place + 1]
         _mark()
-        found.append(np.array(model(photos[place : place + 1]), np.float32))
+        result = model(photo)
+        _mark()
+        found.append(np.array(result, np.float32))
         print("counted", flush=True)
-    _mark()
     np.save(logits, np.concatenate(found)[: len(photos)])
 
 

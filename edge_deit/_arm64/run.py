@@ -178,12 +178,13 @@ class _Process:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise EdgeDeitError(f"{where} failed, {how}: {_last_words(errors)}")
         sections = read_sections(self._folder / "counts")
-        if len(sections) != job.inferences + 1:  # set-up, the counted inferences, the end
+        counted = sections[1::2]  # what lies before, between and behind them is not the model's
+        if len(sections) != 2 * (job.inferences - 1) + 1:
             raise EdgeDeitError(
-                f"{where}: the counter saw {len(sections) - 2} inferences, not {job.inferences - 1}"
+                f"{where}: the counter saw {len(counted)} inferences, not {job.inferences - 1}"
             )
         runtime = (self._folder / "out").read_text(encoding="utf-8").splitlines()[0]
-        return Ran(runtime, np.load(self._folder / "logits.npy"), tuple(sections[1:-1]))
+        return Ran(runtime, np.load(self._folder / "logits.npy"), tuple(counted))
 
     def kill(self) -> None:
         """End it now."""
