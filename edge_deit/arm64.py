@@ -76,7 +76,8 @@ def arm64(
 
     The runtimes' own Arm builds run under emulation. Logits are compared with those on this machine and
     with the float model's, and the executed instructions are counted; they are no time. Exits with 1 when
-    an artefact is wrong more often than on this machine, or its counts do not repeat.
+    an artefact is wrong more often than on this machine (near-ties of the float model apart) or noisier, or
+    its counts do not repeat.
     """
     if setup:
         _set_up()
@@ -206,7 +207,7 @@ def _print(results: Sequence[Result]) -> None:
             if entry["instructions"]:
                 kinds.append(f"{cpu}: {_kinds(entry)}")
         out().print(table)
-        for line in (*kinds, f"{one.arm64['runtime']}: {one.arm64['note']}"):
+        for line in (*kinds, *one.remarks, f"{one.arm64['runtime']}: {one.arm64['note']}"):
             out().print(line, markup=False, highlight=False)
     out().print("max diff, same answer: from x86's; SNR: to x86's / to the float model's logits")
 

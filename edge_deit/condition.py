@@ -36,6 +36,7 @@ from edge_deit.reshape import (
     scale_tokens,
     split_coarse,
     token_scalable,
+    unscale_tokens,
     use_grey_levels,
 )
 from edge_deit.rotate import rotate
@@ -66,11 +67,14 @@ class Conditioned:
     methods: dict[str, tuple[str, str]] = field(default_factory=dict)
     noise: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def with_layers(self, layers: Iterable[str], dynamic: Collection[str] = ()) -> DeployDeiT:
+    def with_layers(
+        self, layers: Collection[str], dynamic: Collection[str] = (), *, token_ranges: bool = False
+    ) -> DeployDeiT:
         """The form whose named layers are on the int8 grid and whose others are as they were.
 
         Biases make up for what fixed ranges cut off; those of layers in `dynamic` have nothing to make up
-        for.
+        for. A token scale stays where it is of use: in an integer layer, unless that is in `dynamic` and
+        its runtime finds a range for each token (`token_ranges`).
         """
         model = copy.deepcopy(self.unrounded)
         for name in layers:
@@ -78,6 +82,9 @@ class Conditioned:
             if name in dynamic:
                 state["bias"] = self.unrounded.get_submodule(name).get_parameter("bias")
             model.get_submodule(name).load_state_dict(state)
+        for name in self.token_scaled:
+            if name not in layers or (token_ranges and name in dynamic):
+                unscale_tokens(model, name)
         return model
 
 

@@ -105,8 +105,8 @@ def export(
     with assets.calibration_folder() as bundled:
         photos = calibration_set(calibration or bundled, checkpoint.preprocess, calibration_images)
     form = deploy(checkpoint.model)
-    for _, scheme, _ in plan:
-        scheme.quantised_layers(form)  # a pattern without a layer is refused before long work
+    # a pattern without a layer is refused here, before long work
+    plan = [(one, one.fit(scheme, form), engine) for one, scheme, engine in plan]
     conditioned = None
     if any(scheme.quantised for _, scheme, _ in plan):
         own = static or calibration is not None or weights == "bundled"

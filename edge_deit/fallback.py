@@ -168,25 +168,42 @@ def _describe(job: Job, scheme: Scheme) -> str:
 def _candidates(job: Job, ranking: list[Damage], scheme: Scheme, dynamic: bool) -> Iterator[Scheme]:
     """Schemes with more and more of the worst layers kept: at run time's ranges first, then in float.
 
-    The counts grow slowly at first, one by one, then by a quarter.
+    The counts grow slowly at first, one by one, then by a quarter. Layers that the scheme has dynamic
+    already stay so until they are float.
     """
     order = [d.layer for d in ranking if d.layer in scheme.quantised_layers(job.form)]
-    counts = [0]
-    while counts[-1] < len(order):
-        counts.append(min(len(order), counts[-1] + max(1, counts[-1] // 4)))
-    for count in counts if dynamic else ():
-        yield _kept(job, scheme, order[:count], [])
-    for count in counts if not dynamic else counts[1:]:
+    fixed = [name for name in order if name not in scheme.dynamic]
+    if dynamic:
+        for count in _counts(len(fixed)):
+            yield _kept(job, scheme, fixed[:count], [])
+    for count in _counts(len(order))[1 if dynamic else 0 :]:
         yield _kept(job, scheme, order[count:] if dynamic else [], order[:count])
 
 
+def _counts(layers: int) -> list[int]:
+    counts = [0]
+    while counts[-1] < layers:
+        counts.append(min(layers, counts[-1] + max(1, counts[-1] // 4)))
+    return counts
+
+
 def _kept(job: Job, scheme: Scheme, dynamic: list[str], floats: list[str]) -> Scheme:
-    """A convolution has no ranges at run time, so it is float where a Linear would be dynamic."""
-    convolutions = [n for n in dynamic if isinstance(job.form.get_submodule(n), nn.Conv2d)]
+    """The scheme with further layers dynamic or float.
+
+    A convolution has no ranges at run time, unless the target gave it some, so it is float where a Linear
+    would be dynamic.
+    """
+    convolutions = [
+        name
+        for name in dynamic
+        if name not in scheme.dynamic and isinstance(job.form.get_submodule(name), nn.Conv2d)
+    ]
+    keep_float = (*scheme.keep_float, *floats, *convolutions)
+    names = dict.fromkeys((*scheme.dynamic, *dynamic))
     return replace(
         scheme,
-        keep_float=(*scheme.keep_float, *floats, *convolutions),
-        dynamic=tuple(name for name in dynamic if name not in convolutions),
+        keep_float=keep_float,
+        dynamic=tuple(name for name in names if name not in keep_float),
     )
 
 

@@ -24,6 +24,7 @@ from edge_deit.checkpoint import Checkpoint
 from edge_deit.condition import Conditioned
 from edge_deit.dataset import CalibrationSet
 from edge_deit.form import DeployDeiT
+from edge_deit.half import fits_half
 from edge_deit.manifest import (
     SCHEMA,
     Manifest,
@@ -35,6 +36,7 @@ from edge_deit.manifest import (
 )
 from edge_deit.metrics import Closeness
 from edge_deit.quantize import Scheme
+from edge_deit.reshape import token_scaled
 from exporters import ExportRequest, Runner, Target
 from exporters.parity import check_parity
 
@@ -57,6 +59,19 @@ class Job:
     reference: np.ndarray
     output: Path
     threads: int
+
+    @functools.cached_property
+    def fits_half(self) -> bool:
+        """Whether the float part of the conditioned form can run in half precision (`edge_deit.half`).
+
+        Not known, so False, where no photos were measured.
+        """
+        found = self.conditioned
+        return (
+            found is not None
+            and bool(found.ranges)
+            and fits_half(found.unrounded, self.calibration)
+        )
 
     @functools.cached_property
     def calibration_outputs(self) -> Tensor:
@@ -98,7 +113,7 @@ def export_one(
     mark = "" if backend == target.backends[0] else f"-{backend}"
     name = f"{job.checkpoint.name}.{scheme.precision}{mark}{target.suffix}"
     with _workplace(job.output) as folder:
-        request = _request(job, scheme, backend, folder / name)
+        request = _request(job, target, scheme, backend, folder / name)
         with quiet():
             target.export(request)
         unchecked = target.unchecked(backend)
@@ -162,12 +177,12 @@ def _license(checkpoint: Checkpoint) -> str:
     return f"that of the weights, {checkpoint.source}"
 
 
-def _request(job: Job, scheme: Scheme, backend: str, path: Path) -> ExportRequest:
+def _request(job: Job, target: Target, scheme: Scheme, backend: str, path: Path) -> ExportRequest:
     checkpoint, model = job.checkpoint, job.form
     if scheme.quantised:
         assert job.conditioned is not None
         layers, dynamic = scheme.quantised_layers(job.form), scheme.dynamic_layers(job.form)
-        model = job.conditioned.with_layers(layers, dynamic)
+        model = job.conditioned.with_layers(layers, dynamic, token_ranges=target.token_ranges)
     return ExportRequest(
         model=model,
         example=job.photos[:1],
@@ -186,6 +201,7 @@ def _request(job: Job, scheme: Scheme, backend: str, path: Path) -> ExportReques
             f"normalised as `preprocessing` says -> {_output_name(checkpoint)}",
             "version": checkpoint.sha256[:12],
         },
+        half_remainder=target.half_remainder and scheme.quantised and job.fits_half,
     )
 
 
@@ -252,8 +268,10 @@ def _scheme(job: Job, request: ExportRequest) -> dict[str, Any]:
         "dynamic": scheme.dynamic_layers(form),
     }
     if scheme.quantised and job.conditioned is not None:
+        assert isinstance(request.model, DeployDeiT)
         found = job.conditioned
-        entry["token_scaled"] = list(found.token_scaled)
+        entry["token_scaled"] = token_scaled(request.model)
+        entry["half_remainder"] = request.half_remainder
         entry["equalised"] = found.exponents
         entry["ranges"] = {
             name: {"input": ends.input, "output": ends.output, "methods": found.methods[name]}

@@ -8,7 +8,8 @@
   a fraction of the range.
 * Token scale: `proj` and `fc2` read tokens of very different size, and some tokens are far larger than all
   others. Each token is divided by its root mean square before the layer and multiplied after it. This
-  costs a few passes over the tokens, so conditioning does it only where it pays.
+  costs a few passes over the tokens, so conditioning does it only where it pays, and it is undone for a
+  layer in float, or one whose runtime finds a range for each token anyway.
 
 Shapes: D width, p patch size, C colour channels.
 """
@@ -20,11 +21,27 @@ from typing import Final
 import torch
 from torch import nn
 
-from edge_deit.form import CoarseEmbed, DeployBlock, DeployDeiT, GreyLevels, TokenScale
+from edge_deit.form import (
+    CoarseEmbed,
+    DeployAttention,
+    DeployBlock,
+    DeployDeiT,
+    DeployMlp,
+    GreyLevels,
+    TokenScale,
+)
 from edge_deit.preprocess import PreprocessSpec
 from edge_deit.quantize import Range
 
-__all__ = ["GREY_LEVELS", "scale_tokens", "split_coarse", "token_scalable", "use_grey_levels"]
+__all__ = [
+    "GREY_LEVELS",
+    "scale_tokens",
+    "split_coarse",
+    "token_scalable",
+    "token_scaled",
+    "unscale_tokens",
+    "use_grey_levels",
+]
 
 GREY_LEVELS: Final[Range] = (0.0, 1.0)
 _SQUARE: Final = 4  # pixels
@@ -62,19 +79,42 @@ def token_scalable(form: DeployDeiT) -> list[str]:
     return [f"blocks.{i}.{layer}" for i in range(len(form.blocks)) for layer in _SCALABLE]
 
 
+def token_scaled(form: DeployDeiT) -> list[str]:
+    """Names of the layers that have a token scale."""
+    return [name for name in token_scalable(form) if _place(form, name)[0].token_scale is not None]
+
+
 def scale_tokens(form: DeployDeiT, name: str) -> None:
     """Give the named layer tokens of one magnitude, in place.
 
     Raises:
         KeyError: not one of `token_scalable`.
     """
-    block = form.get_submodule(name.rsplit(".", 2)[0])
-    assert isinstance(block, DeployBlock)
-    layer = {"proj": block.attn.proj, "fc2": block.mlp.fc2}[name.rsplit(".", 1)[1]]
-    scale = TokenScale(layer.in_features, layer.bias.detach().clone())
-    if layer is block.attn.proj:
-        block.attn.token_scale = scale
-    else:
-        block.mlp.token_scale = scale
+    part, layer = _place(form, name)
+    part.token_scale = TokenScale(layer.in_features, layer.bias.detach().clone())
     with torch.no_grad():
         layer.bias.zero_()
+
+
+def unscale_tokens(form: DeployDeiT, name: str) -> None:
+    """Take the token scale of the named layer back, in place, if it has one: W (x / r) r + b = W x + b.
+
+    Raises:
+        KeyError: not one of `token_scalable`.
+    """
+    part, layer = _place(form, name)
+    if part.token_scale is not None:
+        with torch.no_grad():
+            layer.bias.copy_(part.token_scale.bias)
+        part.token_scale = None
+
+
+def _place(form: DeployDeiT, name: str) -> tuple[DeployAttention | DeployMlp, nn.Linear]:
+    """The part of a block that holds the token scale of the named layer, and the layer."""
+    block = form.get_submodule(name.rsplit(".", 2)[0])
+    assert isinstance(block, DeployBlock)
+    places: dict[str, tuple[DeployAttention | DeployMlp, nn.Linear]] = {
+        "proj": (block.attn, block.attn.proj),
+        "fc2": (block.mlp, block.mlp.fc2),
+    }
+    return places[name.rsplit(".", 1)[1]]

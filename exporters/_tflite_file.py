@@ -13,6 +13,7 @@ import numpy as np
 from edge_deit.errors import EdgeDeitError
 
 __all__ = [
+    "allow_half",
     "contents",
     "drop_unused",
     "embed",
@@ -28,6 +29,8 @@ __all__ = [
 _IDENTIFIER: Final = b"TFL3"  # bytes 4 to 8 of the file, from the schema's `file_identifier`
 _ALIGNMENT_BYTES: Final = 16  # the schema's `force_align` of Buffer.data
 _VERSION_ENTRY: Final = b"min_runtime_version"  # the converter's one note that tools read
+_HALF_ENTRY: Final = b"reduced_precision_support"
+_HALF: Final = b"fp16accfp16"  # half precision, accumulated in it too
 _BROKEN: Final = (struct.error, IndexError, ValueError, TypeError, OverflowError, RecursionError)
 """What reading a flatbuffer raises when an offset or a length in it points outside the file."""
 
@@ -101,16 +104,30 @@ def drop_unused(model: Any) -> None:
 
 def embed(model: Any, metadata: Mapping[str, str]) -> None:
     """Store one metadata entry, name and buffer, for each text; the converter's own notes go."""
-    from ai_edge_litert import schema_py_generated as schema
-
     model.metadata = [entry for entry in model.metadata or [] if entry.name == _VERSION_ENTRY]
     for name, text in metadata.items():
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(text.encode(), np.uint8)
-        entry = schema.MetadataT()
-        entry.name, entry.buffer = name.encode(), len(model.buffers)
-        model.buffers.append(buffer)
-        model.metadata.append(entry)
+        _add_entry(model, name.encode(), text.encode())
+
+
+def allow_half(model: Any) -> None:
+    """Tell runtimes that float operators may be computed in half precision.
+
+    XNNPACK does so on processors that have its arithmetic, and computes in float32 on others.
+
+    Source: tensorflow/lite/tools/optimize/reduced_precision_metadata.h.
+    """
+    _add_entry(model, _HALF_ENTRY, _HALF)
+
+
+def _add_entry(model: Any, name: bytes, content: bytes) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(content, np.uint8)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = name, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata.append(entry)
 
 
 def texts(model: Any) -> dict[str, str]:
@@ -118,7 +135,7 @@ def texts(model: Any) -> dict[str, str]:
     return {
         word(entry.name): contents(model.buffers[entry.buffer]).decode()
         for entry in model.metadata or []
-        if word(entry.name) != _VERSION_ENTRY.decode()
+        if word(entry.name) not in (_VERSION_ENTRY.decode(), _HALF_ENTRY.decode())
     }
 
 

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_deit.form import DeployAttention, DeployBlock, DeployDeiT, DeployMlp, TokenScale
+from edge_deit.form import DeployAttention, DeployBlock, DeployDeiT, DeployMlp
 from edge_deit.observe import watching
+from edge_deit.reshape import token_scaled, unscale_tokens
 
 __all__ = ["IntegerDeiT", "centre_attention", "fold_back"]
 
@@ -108,11 +109,8 @@ def fold_back(form: DeployDeiT) -> DeployDeiT:
             bias.add_((weight * plain.grey_levels.mean).sum((1, 2, 3)))
             weight.mul_(plain.grey_levels.std)
             plain.grey_levels = None
-        for block in plain.blocks:
-            assert isinstance(block, DeployBlock)
-            _fold_token_scale(block.attn.proj, block.attn.token_scale)
-            _fold_token_scale(block.mlp.fc2, block.mlp.token_scale)
-            block.attn.token_scale = block.mlp.token_scale = None
+        for name in token_scaled(plain):
+            unscale_tokens(plain, name)
     return plain.float().eval()
 
 
@@ -123,12 +121,6 @@ def _fold_coarse(form: DeployDeiT) -> None:
     weight = form.coarse_embed.conv.weight / square**2  # (D, 3, p / square, p / square)
     form.patch_embed.weight.add_(weight.repeat_interleave(square, 2).repeat_interleave(square, 3))
     form.coarse_embed = None
-
-
-def _fold_token_scale(layer: nn.Linear, scale: TokenScale | None) -> None:
-    """W (x / r) r + b = W x + b."""
-    if scale is not None:
-        layer.bias.copy_(scale.bias)
 
 
 def centre_attention(model: IntegerDeiT, photos: Iterable[Tensor]) -> None:

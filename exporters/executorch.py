@@ -210,4 +210,5 @@ TARGET: Final = Target(
     layer_reader=layer_reader,
     unchecked=_unchecked,
     integer_outputs=True,
+    token_ranges=True,
 )

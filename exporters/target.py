@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +30,9 @@ class ExportRequest:
     for each quantisable layer (empty when the scheme needs none), `output` the file or folder to write,
     which does not exist yet. `metadata` is text that the format may carry
     inside the file: `labels` (one a line), `preprocessing` (JSON), `author`, `license`,
-    `description`, `version`. `backend` is one of the target's `backends`.
+    `description`, `version`. `backend` is one of the target's `backends`. `half_remainder` says that
+    the operators which stay float may be computed in half precision where a core can
+    (`edge_deit.half`).
     """
 
     model: nn.Module
@@ -42,6 +45,7 @@ class ExportRequest:
     input_name: str = "pixels"
     output_name: str = "logits"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    half_remainder: bool = False
 
 
 class Runner(Protocol):
@@ -64,6 +68,9 @@ class Target:
     `layer_reader` opens a file that `load_runner` accepts so that its inside can be compared with the
     float model's, None where the format's runtime shows nothing; it raises EdgeDeitError for a file whose
     inside cannot be shown.
+    `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
+    patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
+    finer with it. `half_remainder` says whether a file can let its float operators run in half precision.
     `units` names the processors that a runner may be told to use, the default first; `load_on` takes one.
     """
 
@@ -78,6 +85,9 @@ class Target:
     runs_on: Callable[[], str | None]
     unchecked: Callable[[str], str | None] = lambda backend: None
     integer_outputs: bool = False
+    token_ranges: bool = False
+    int8_dynamic: tuple[str, ...] = ()
+    half_remainder: bool = False
     units: tuple[str, ...] = ()
     load_on: Callable[[Path, int, str], Runner] | None = None
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
@@ -86,6 +96,18 @@ class Target:
         """Distributions that this target needs and this environment lacks."""
         found = importlib.util.find_spec
         return [dist for module, dist in self.requires.items() if found(module) is None]
+
+    def fit(self, scheme: Scheme, model: nn.Module) -> Scheme:
+        """The scheme as this target carries it out on the deployment form `model`: see `int8_dynamic`.
+
+        Raises:
+            EdgeDeitError: as `Scheme.quantised_layers`.
+        """
+        if scheme.precision != "int8":
+            return scheme
+        layers = scheme.quantised_layers(model)
+        found = [n for n in layers if any(fnmatch.fnmatch(n, p) for p in self.int8_dynamic)]
+        return replace(scheme, dynamic=tuple(dict.fromkeys((*scheme.dynamic, *found))))
 
     def check(self, precision: str) -> None:
         """Refuse a precision that the format cannot hold, or a target whose packages are absent.

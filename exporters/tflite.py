@@ -1,8 +1,12 @@
 """LiteRT (TensorFlow Lite): a `.tflite` file that XNNPACK runs whole, float or int8.
 
 The deployment form is converted in float; `int8` and `int8-dynamic` are made from that file with
-ai-edge-quantizer, layer by layer (`_tflite_quantise`). `int8-full`, every operator int8, starts from
-another graph of the same function (`_tflite_integer`, `_tflite_full`); XNNPACK takes most of it.
+ai-edge-quantizer, layer by layer (`_tflite_quantise`). In `int8`, queries, keys and values have fixed
+ranges: they read one tensor, which is then rounded once, and on cores with half precision what comes behind
+them is computed in it. In all other layers XNNPACK finds a range for each token, which is finer and takes
+fewer instructions than rounding their outputs (docs/arm64.md has the counts). `int8-full`, every operator
+int8, starts from another graph of the same function (`_tflite_integer`, `_tflite_full`); XNNPACK takes most
+of it.
 
 A layer is found in the file by its weights, bit for bit, so the mapping does not depend on how a converter
 names things; afterwards tensors carry the names of the deployment form (`blocks.0.attn.q`), which also
@@ -21,7 +25,7 @@ from torch import nn
 
 from edge_deit.errors import EdgeDeitError
 from edge_deit.form import DeployDeiT
-from exporters._tflite_file import embed, pack, read, texts, unpack, verify
+from exporters._tflite_file import allow_half, embed, pack, read, texts, unpack, verify
 from exporters._tflite_full import quantise_fully
 from exporters._tflite_integer import IntegerDeiT, centre_attention
 from exporters._tflite_layers import layer_reader
@@ -52,6 +56,8 @@ def export(request: ExportRequest) -> Path:
     model = unpack(content)
     name_ends(model, request.input_name, request.output_name)
     embed(model, request.metadata)
+    if request.half_remainder:
+        allow_half(model)
     request.output.write_bytes(pack(model))
     return request.output
 
@@ -190,4 +196,7 @@ TARGET: Final = Target(
     runs_on=runs_on,
     layer_reader=layer_reader,
     integer_outputs=True,
+    token_ranges=True,
+    int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
+    half_remainder=True,
 )

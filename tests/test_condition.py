@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -18,11 +19,18 @@ from edge_deit.deploy import deploy
 from edge_deit.errors import EdgeDeitError
 from edge_deit.fakequant import fake_quantise, round_activation
 from edge_deit.form import DeployDeiT, quantizable_layers
+from edge_deit.half import fits_half
 from edge_deit.metrics import closeness
 from edge_deit.observe import Histogram, TensorView
 from edge_deit.preprocess import PreprocessSpec
 from edge_deit.ranges import choose_range
-from edge_deit.reshape import scale_tokens, split_coarse, token_scalable, use_grey_levels
+from edge_deit.reshape import (
+    scale_tokens,
+    split_coarse,
+    token_scalable,
+    token_scaled,
+    use_grey_levels,
+)
 from edge_deit.rotate import rotate
 from edge_deit.rounding import GREATEST, int8_scale, round_weights
 from exporter_models import ranges_of
@@ -139,6 +147,36 @@ def test_kept_layers_are_not_rounded(conditioned: Conditioned) -> None:
             conditioned.unrounded.get_submodule(name).get_parameter("weight"),
         )
         assert same == (name != "blocks.0.attn.q")
+
+
+def test_token_scales_stay_where_they_are_of_use(conditioned: Conditioned) -> None:
+    names = ("blocks.0.attn.proj", "blocks.0.mlp.fc2", "blocks.1.mlp.fc2")
+    scaled = copy.deepcopy(conditioned.unrounded)
+    for name in names:
+        scale_tokens(scaled, name)
+    found = replace(conditioned, form=scaled, unrounded=scaled, token_scaled=names)
+    layers = quantizable_layers(scaled)
+    assert token_scaled(found.with_layers(layers)) == list(names)
+    assert token_scaled(found.with_layers(layers, names[:1])) == list(names)
+    assert token_scaled(found.with_layers(layers, names[:1], token_ranges=True)) == list(names[1:])
+    finer = found.with_layers([name for name in layers if name != names[2]], names[:1])
+    assert token_scaled(finer) == list(names[:2])
+    photo = grey_photos(1, seed=1).pixels
+    with torch.inference_mode():
+        torch.testing.assert_close(finer(photo), scaled(photo), rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_needs_squares_within_its_range() -> None:
+    form, photos = deploy(random_model(TINY)), list(grey_photos(3))
+    assert fits_half(form, photos)
+    assert not fits_half(form, [])
+    for factor in (1e-4, 1e4):
+        changed = copy.deepcopy(form)
+        with torch.no_grad():
+            changed.patch_embed.weight.mul_(factor)
+            changed.patch_embed.bias.mul_(factor)
+            changed.token_table.mul_(factor)
+        assert not fits_half(changed, photos), factor
 
 
 def test_weights_are_on_the_grid_that_backends_find(conditioned: Conditioned) -> None:

@@ -70,6 +70,7 @@ ORDER = (
     "edge_deit.observe",
     "edge_deit.ranges",
     "edge_deit.rounding",
+    "edge_deit.half",
     "edge_deit.equalise",
     "edge_deit.fakequant",
     "edge_deit.condition",

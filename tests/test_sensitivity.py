@@ -6,15 +6,20 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_condition import SPEC, grey_photos, outliers
 
 from conftest import TINY, CommandLine
+from edge_deit.checkpoint import load_checkpoint
 from edge_deit.condition import Conditioned, condition
 from edge_deit.dataset import CalibrationSet
-from edge_deit.quantize import LayerRanges
+from edge_deit.fallback import Plan, choose_fallback
+from edge_deit.produce import Job
+from edge_deit.quantize import LayerRanges, Scheme
 from edge_deit.sensitivity import drop_of, rank_layers, write_report
+from exporters import target
 
 BAD = "blocks.1.mlp.fc1"
 
@@ -81,6 +86,23 @@ def test_command_line_writes_the_report_and_keeps_the_limit(
     assert code == 0, text
     assert "0 layers dynamic and 0 float" in text
     assert (tmp_path / "report" / "sensitivity.png").is_file()
+
+
+def test_fallback_starts_from_what_the_target_has_dynamic(
+    spoilt: tuple[Conditioned, CalibrationSet], tiny_weights: Path, tmp_path: Path
+) -> None:
+    found, photos = spoilt
+    checkpoint = load_checkpoint(str(tiny_weights))
+    nothing = np.zeros((6, TINY.num_classes))
+    job = Job(checkpoint, found.unrounded, found, photos, photos.pixels, nothing, tmp_path, 1)
+    items = [
+        (one, one.fit(Scheme("int8"), job.form), one.backends[0])
+        for one in (target("tflite"), target("executorch"))
+    ]
+    lite, other = (scheme for _, scheme, _ in choose_fallback(Plan(0.0, None, 1), job, items))
+    assert set(items[0][1].dynamic) <= {*lite.dynamic, *lite.keep_float}
+    assert not items[1][1].dynamic
+    assert BAD in (*other.dynamic, *other.keep_float)
 
 
 def test_limits_that_mean_nothing_are_refused(command_line: CommandLine, tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ def export(folder: Path, kind: str, scheme: Scheme) -> Path:
     path = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.tflite"
     if path.exists():
         return path
+    form = deploy(fresh_model(kind))
     with quiet():
-        return TARGET.export(request_for(TARGET, deploy(fresh_model(kind)), scheme, path))
+        return TARGET.export(request_for(TARGET, form, TARGET.fit(scheme, form), path))
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,46 @@ def test_names_and_metadata(plain: dict[Precision, Path]) -> None:
             *names
         }
         assert tflite.read_metadata(path) == METADATA
+
+
+def test_int8_fixes_the_ranges_of_queries_keys_and_values(
+    folder: Path, plain: dict[Precision, Path]
+) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    form = deploy(fresh_model("plain"))
+    scheme = TARGET.fit(Scheme("int8"), form)
+    fixed = scheme.static_layers(form)
+    assert {name.rsplit(".", 1)[1] for name in fixed} == {"q", "k", "v"}
+    assert len(fixed) == 3 * CONFIGS["plain"].depth
+    assert TARGET.fit(Scheme("int8-dynamic"), form) == Scheme("int8-dynamic")
+    kept = TARGET.fit(Scheme("int8", ("head", "*.fc1"), ("blocks.0.attn.q",)), form)
+    assert not {"head", "blocks.0.mlp.fc1"} & set(kept.dynamic)
+    assert "blocks.0.attn.q" not in kept.static_layers(form)
+    file = read(plain["int8"])
+    (graph,) = file.subgraphs
+    reads_integers = {
+        word(weight.name).removesuffix(".weight")
+        for operator in graph.operators
+        if kind(file, operator) in ("FULLY_CONNECTED", "CONV_2D")
+        for x, weight in [[graph.tensors[index] for index in operator.inputs[:2]]]
+        if x.type == schema.TensorType.INT8
+    }
+    assert reads_integers == set(fixed)
+
+
+def test_half_precision_is_allowed_where_it_was_asked_for(folder: Path) -> None:
+    form = deploy(fresh_model("plain"))
+    request = request_for(TARGET, form, Scheme("fp32"), folder / "half.tflite")
+    for allowed in (False, True):
+        with quiet():
+            path = TARGET.export(replace(request, half_remainder=allowed))
+        entries = {word(entry.name): entry.buffer for entry in read(path).metadata}
+        assert ("reduced_precision_support" in entries) is allowed
+        assert tflite.read_metadata(path) == METADATA
+        if allowed:
+            buffer = read(path).buffers[entries["reduced_precision_support"]]
+            assert contents(buffer) == b"fp16accfp16"
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])

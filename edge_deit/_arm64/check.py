@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit._arm64.counts import Counts, median
-from edge_deit._arm64.outcome import COUNTED_NOTE, NATIVE_NOTE, Core, core_entry, problems
+from edge_deit._arm64.outcome import COUNTED_NOTE, NATIVE_NOTE, Core, core_entry, problems, remarks
 from edge_deit._arm64.run import Job, Ran, emulator_version, run_jobs
 from edge_deit._arm64.sysroot import Cpu
 from edge_deit._quiet import quiet
@@ -36,11 +36,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Result:
-    """What one artefact did: its `arm64` object, and what is wrong with it."""
+    """What one artefact did: its `arm64` object, what is wrong with it, and what else to know."""
 
     artefact: Artefact
     arm64: Mapping[str, Any]
     problems: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def load_batch(baseline: Baseline, photos: Sequence[Photo]) -> Batch:
@@ -107,6 +108,7 @@ class _Emulation:
         """What one artefact did on all cores."""
         entries: dict[str, dict[str, Any]] = {}
         wrong: list[str] = []
+        known: list[str] = []
         sha256 = artefact.manifest.sha256
         for cpu in cpus:
             one = self.ran[sha256, cpu.name]
@@ -114,9 +116,10 @@ class _Emulation:
             core = Core(one.logits, self.x86[sha256], batch.reference, one.repeats, fp32)
             entries[cpu.name] = core_entry(core)
             wrong += [f"{cpu.name}: {text}" for text in problems(core)]
+            known += [f"{cpu.name}: {text}" for text in remarks(core)]
         runtime = f"{one.runtime}, aarch64, qemu-user {emulator_version()}"
         found = {"cpus": entries, "runtime": runtime, "note": COUNTED_NOTE}
-        return Result(artefact, found, tuple(wrong))
+        return Result(artefact, found, tuple(wrong), tuple(known))
 
 
 def check_emulated(
