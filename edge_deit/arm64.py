@@ -76,8 +76,8 @@ def arm64(
 
     The runtimes' own Arm builds run under emulation. Logits are compared with those on this machine and
     with the float model's, and the executed instructions are counted; they are no time. Exits with 1 when
-    an artefact is wrong more often than on this machine (near-ties of the float model apart) or noisier, or
-    its counts do not repeat.
+    an artefact gives answers that it excludes on this machine, is noisier than here, or its counts do not
+    repeat.
     """
     if setup:
         _set_up()
