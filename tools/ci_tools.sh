@@ -19,12 +19,12 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo --non-interactive --preserve-env=HOME,XDG_CACHE_HOME "$@"; fi
 }
 
-chromium() {
+browser() { # not called after a program: `command -v` finds functions too
   command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null && return
   as_root apt-get -qq -o DPkg::Lock::Timeout=600 update &&
     as_root apt-get -qq -y -o DPkg::Lock::Timeout=600 install --no-install-recommends chromium fonts-dejavu-core >/dev/null
 }
 
-try "Chromium" chromium
+try "Chromium" browser
 try "Android's tools" timeout 600 bash "$here/mobile/android/setup.sh"
 try "Swift" as_root timeout 900 bash "$here/mobile/ios/setup.sh"
