@@ -19,8 +19,7 @@ def open_runner(artefact: Path, threads: int, units: str | None = None) -> Runne
 
     Raises:
         EdgeDeitError: manifest and file do not fit, a runtime is absent, the file is damaged, or there is
-        no
-            such choice.
+            no such choice.
     """
     manifest = read_manifest(artefact)
     target = find_target(manifest.target)
