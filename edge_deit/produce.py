@@ -201,7 +201,7 @@ def _request(job: Job, target: Target, scheme: Scheme, backend: str, path: Path)
             f"normalised as `preprocessing` says -> {_output_name(checkpoint)}",
             "version": checkpoint.sha256[:12],
         },
-        half_remainder=target.half_remainder and scheme.quantised and job.fits_half,
+        half_remainder=scheme.precision in target.half_remainder and job.fits_half,
     )
 
 

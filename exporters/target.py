@@ -70,7 +70,8 @@ class Target:
     inside cannot be shown.
     `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
-    finer with it. `half_remainder` says whether a file can let its float operators run in half precision.
+    finer with it. `half_remainder` lists the precisions whose files can let what stays float run in half
+    precision.
     `units` names the processors that a runner may be told to use, the default first; `load_on` takes one.
     """
 
@@ -87,7 +88,7 @@ class Target:
     integer_outputs: bool = False
     token_ranges: bool = False
     int8_dynamic: tuple[str, ...] = ()
-    half_remainder: bool = False
+    half_remainder: tuple[Precision, ...] = ()
     units: tuple[str, ...] = ()
     load_on: Callable[[Path, int, str], Runner] | None = None
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None

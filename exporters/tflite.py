@@ -3,10 +3,10 @@
 The deployment form is converted in float; `int8` and `int8-dynamic` are made from that file with
 ai-edge-quantizer, layer by layer (`_tflite_quantise`). In `int8`, queries, keys and values have fixed
 ranges: they read one tensor, which is then rounded once, and on cores with half precision what comes behind
-them is computed in it. In all other layers XNNPACK finds a range for each token, which is finer and takes
-fewer instructions than rounding their outputs (docs/arm64.md has the counts). `int8-full`, every operator
-int8, starts from another graph of the same function (`_tflite_integer`, `_tflite_full`); XNNPACK takes most
-of it.
+them is computed in it. In all other layers XNNPACK finds a range for each token and leaves the output in
+float: that is finer, and takes fewer instructions on cores without half precision (docs/arm64.md).
+`int8-full`, every operator int8, starts from another graph of the same function (`_tflite_integer`,
+`_tflite_full`); XNNPACK takes most of it.
 
 A layer is found in the file by its weights, bit for bit, so the mapping does not depend on how a converter
 names things; afterwards tensors carry the names of the deployment form (`blocks.0.attn.q`), which also
@@ -198,5 +198,5 @@ TARGET: Final = Target(
     integer_outputs=True,
     token_ranges=True,
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
-    half_remainder=True,
+    half_remainder=("int8", "int8-dynamic"),
 )

@@ -75,6 +75,8 @@ def test_manifest_says_what_the_file_is(name: str, precision: str, artefacts: Pa
     assert manifest.labels[9] == "class 9"
     assert (manifest.calibration is not None) == (precision in ("int8", "int8-full"))
     assert manifest.parity["cosine"] > 0.9
+    half = name == "tflite" and precision in ("int8", "int8-dynamic")
+    assert manifest.scheme.get("half_remainder", False) is half
 
 
 @pytest.mark.slow
