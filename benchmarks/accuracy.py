@@ -24,25 +24,24 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
-from artefacts import Artefact, find_ours, find_stock, select, torch_artefact
-from grid import show
-from processes import run_logits
-from scores import judge, score
-from stock_recipes import RECIPES, Recipe
-from table import grids, write_result
+from harness.candidates import Artefact, find_ours, find_stock, select, torch_artefact
+from harness.processes import run_logits
+from harness.real import real_folder
+from tables.accuracy import judge, score
+from tables.grid import show
+from tables.results import grids, write_result
+from toolchains.recipes import RECIPES, Recipe
 
-from edge_deit._console import new_app, progress, run, status_console
-from edge_deit.checkpoint import Checkpoint, load_checkpoint
-from edge_deit.dataset import list_photos, spread
-from edge_deit.errors import EdgeDeitError
-from edge_deit.host import describe_host
-from edge_deit.manifest import hash_path, tool_versions
-from edge_deit.preprocess import load_pixels
-from edge_deit.quantize import PRECISIONS
-from exporters import TARGETS
+from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.common.console import new_app, progress, run, status_console
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path
+from edge_deit.common.host import describe_host
+from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.preprocess import load_pixels
+from edge_deit.quantization.scheme import PRECISIONS
+from exporters import TARGETS, tool_versions
 from exporters import target as find_target
-
-__all__ = ["real_folder"]
 
 app = new_app(__doc__)
 
@@ -56,21 +55,6 @@ class Photos:
     file: Path
     sha256: str
     labels: np.ndarray
-
-
-def real_folder() -> Path:
-    """The folder that EDGE_DEIT_REAL names.
-
-    Raises:
-        EdgeDeitError: it names none.
-    """
-    folder = os.environ.get("EDGE_DEIT_REAL")
-    if not folder:
-        raise EdgeDeitError(
-            "set EDGE_DEIT_REAL to a folder with deit_tiny_patch16_224/model.safetensors and imagenet400/, "
-            "or give --weights and --data"
-        )
-    return Path(folder)
 
 
 @app.command()
@@ -98,7 +82,7 @@ def accuracy(
     environment = describe_host()
     weights = weights or real_folder() / "deit_tiny_patch16_224" / "model.safetensors"
     data = data or real_folder() / "imagenet400"
-    checkpoint = load_checkpoint(str(weights))
+    checkpoint = load_model(str(weights))
     (output / "cache").mkdir(parents=True, exist_ok=True)
     photos = _photos(data, checkpoint, images, output / "cache")
     stock = stock or output / "stock"
@@ -184,7 +168,7 @@ def _photos(data: Path, checkpoint: Checkpoint, count: int, cache: Path) -> Phot
     listed = list_photos(data, "validation")
     if {photo.path for photo in listed} & {p.path for p in list_photos(data, "calibration")}:
         raise EdgeDeitError(f"{data} needs a labels.csv with the splits calibration and validation")
-    chosen = spread(listed, count)
+    chosen = pick_evenly(listed, count)
     if any(photo.label is None for photo in chosen):
         raise EdgeDeitError(f"{data} has photos without labels")
     pixels = np.concatenate([load_pixels(photo.path, checkpoint.preprocess) for photo in chosen])

@@ -18,21 +18,23 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
-from accuracy import real_folder
-from artefacts import Artefact, find_ours, find_stock, load, select
-from grid import Grid, insert, show, to_markdown
+from harness.candidates import Artefact, find_ours, find_stock, load, select
+from harness.real import real_folder
+from tables.grid import Grid, insert, show, to_markdown
 
-from edge_deit._arm64.counts import Counts, median
-from edge_deit._arm64.outcome import COUNTED_NOTE, Core, core_entry
-from edge_deit._arm64.run import Job, Ran, emulator_version, require, run_jobs
-from edge_deit._arm64.sysroot import CPUS, RUNTIMES
-from edge_deit._atomic import write_text
-from edge_deit._console import new_app, progress, run
-from edge_deit._quiet import quiet
-from edge_deit.checkpoint import Checkpoint, load_checkpoint
-from edge_deit.dataset import list_photos, spread
-from edge_deit.errors import EdgeDeitError
-from edge_deit.preprocess import load_pixels
+from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.common.console import new_app, progress, run
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import write_text
+from edge_deit.common.quiet import quiet
+from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.preprocess import load_pixels
+from edge_deit.emulation.counts import Counts, median
+from edge_deit.emulation.emulator import CoreJob, Ran, emulator_version, require, run_jobs
+from edge_deit.emulation.figures import COUNTED_NOTE, Core, core_entry
+from edge_deit.emulation.sysroot import CPUS, RUNTIMES
+
+__all__ = ["BARS", "Bar", "arm64"]
 
 app = new_app(__doc__)
 
@@ -79,7 +81,7 @@ def arm64(
     if cpu not in CPUS or images < 1:
         raise EdgeDeitError(f"--cpu takes {', '.join(CPUS)}; --images must be at least 1")
     weights = weights or real_folder() / "deit_tiny_patch16_224" / "model.safetensors"
-    checkpoint = load_checkpoint(str(weights))
+    checkpoint = load_model(str(weights))
     pixels = _photos(data or real_folder() / "imagenet400", checkpoint, images)
     found = [*find_ours(ours), *(find_stock(stock) if stock else [])]
     found = [one for one in select(found, only or []) if one.target in RUNTIMES]
@@ -87,7 +89,7 @@ def arm64(
     keys = [(one.name, core) for one in found for core in CPUS]
     by_name = {one.name: one for one in found}
     work = [
-        Job(
+        CoreJob(
             by_name[name].target,
             by_name[name].path,
             CPUS[core],
@@ -118,7 +120,7 @@ def arm64(
 
 def _photos(data: Path, checkpoint: Checkpoint, images: int) -> np.ndarray:
     """(M, 3, H, W) pixels of validation photos."""
-    photos = spread(list_photos(data, "validation"), images)
+    photos = pick_evenly(list_photos(data, "validation"), images)
     return np.concatenate([load_pixels(photo.path, checkpoint.preprocess) for photo in photos])
 
 

@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+__all__ = ["export", "main"]
+
 
 def export(real: Path, precision: str, output: Path) -> tuple[float, float]:
     """Seconds and peak bytes of one export of all targets."""

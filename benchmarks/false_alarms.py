@@ -17,20 +17,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from grid import Grid, show
+from tables.grid import Grid, show
 
-from edge_deit._console import new_app, progress, run
-from edge_deit._quiet import quiet
-from edge_deit.baseline import Baseline, find_baselines, read_artefacts
-from edge_deit.evaluate import Evaluation, Task, evaluate, labels_for
+from edge_deit.artefacts.artefact import read_artefacts
+from edge_deit.artefacts.float_model import FloatModel, find_float_models
+from edge_deit.artefacts.photos import open_photos
+from edge_deit.artefacts.runners import open_runner
+from edge_deit.common.console import new_app, progress, run
+from edge_deit.common.host import describe_host
+from edge_deit.common.quiet import quiet
+from edge_deit.data.photos import labels_for
+from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
+from edge_deit.evaluation.results import Measured, artefact_result, data_result
+from edge_deit.evaluation.tally import Tally
 from edge_deit.gate import gate
-from edge_deit.host import describe_host
-from edge_deit.measure import open_photos
-from edge_deit.outcome import Measured, artefact_result, data_result
-from edge_deit.report import Report
-from edge_deit.runners import open_runner
-from edge_deit.tally import Tally
-from edge_deit.thresholds import read_thresholds
+from edge_deit.gating.thresholds import read_thresholds
+from edge_deit.report.report import Report
+
+__all__ = ["false_alarms"]
 
 app = new_app(__doc__)
 
@@ -48,7 +52,7 @@ def false_alarms(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Count the draws in which the gate fails."""
-    (baseline,) = find_baselines(read_artefacts(artefacts), None)
+    (baseline,) = find_float_models(read_artefacts(artefacts), None)
     lines = _lines(baseline, data, threads)
     limits = read_thresholds(thresholds)
     generator = random.Random(seed)  # noqa: S311 # which photos are drawn is no secret
@@ -76,7 +80,7 @@ def false_alarms(
     raise typer.Exit(1 if any(failed.values()) else 0)
 
 
-def _lines(baseline: Baseline, data: Path, threads: int) -> list[dict[str, object]]:
+def _lines(baseline: FloatModel, data: Path, threads: int) -> list[dict[str, object]]:
     """What every photo showed, as the journal has it."""
     checkpoint = baseline.checkpoint
     with (
@@ -86,7 +90,7 @@ def _lines(baseline: Baseline, data: Path, threads: int) -> list[dict[str, objec
         journal = Path(folder) / "journal.jsonl"
         with quiet():
             models = {str(o.path): open_runner(o.path, threads) for o in baseline.artefacts}
-        task = Task(
+        task = EvaluationRequest(
             photos=labels_for(photos, names, checkpoint.labels),
             root=root,
             spec=checkpoint.preprocess,
@@ -104,7 +108,7 @@ def _lines(baseline: Baseline, data: Path, threads: int) -> list[dict[str, objec
         return [json.loads(line) for line in journal.read_text().splitlines()[1:]]
 
 
-def _report(baseline: Baseline, lines: list[dict[str, object]], threads: int) -> Report:
+def _report(baseline: FloatModel, lines: list[dict[str, object]], threads: int) -> Report:
     """The report of a validation that saw only these photos."""
     seen = Evaluation(
         {str(one.path): Tally(baseline.checkpoint.labels) for one in baseline.artefacts}

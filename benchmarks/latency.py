@@ -18,8 +18,7 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
-from accuracy import real_folder
-from artefacts import (
+from harness.candidates import (
     TORCH_NAME,
     Artefact,
     counterpart,
@@ -28,17 +27,19 @@ from artefacts import (
     select,
     torch_artefact,
 )
-from grid import show
-from processes import measure_peak, serve
-from ratios import SpeedBar, judge
-from table import grids, write_result
+from harness.processes import measure_peak, serve
+from harness.real import real_folder
+from tables.grid import show
+from tables.results import grids, write_result
+from tables.speed import SpeedBar, judge
 
-from edge_deit._console import new_app, progress, run, status_console
-from edge_deit.bench import Rounds, interleave, ratio_of_medians
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.config import DeiTConfig
-from edge_deit.errors import EdgeDeitError
-from edge_deit.host import describe_host
+from edge_deit.checkpoint.load import load_model
+from edge_deit.common.console import new_app, progress, run, status_console
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import describe_host
+from edge_deit.evaluation.latency import Rounds, interleave
+from edge_deit.metrics.ratios import ratio_of_medians
+from edge_deit.model.config import DeiTConfig
 
 __all__ = ["SPEED_BARS", "macs"]
 
@@ -98,7 +99,7 @@ def latency(
             "the intervals will be wide and the medians high"
         )
     weights = weights or real_folder() / "deit_tiny_patch16_224" / "model.safetensors"
-    checkpoint = load_checkpoint(str(weights))
+    checkpoint = load_model(str(weights))
     found, notes = _runnable([*find_ours(ours), *find_stock(stock)])
     artefacts = [torch_artefact(weights), *select(found, only or [])]
     peak = measure_peak(threads)

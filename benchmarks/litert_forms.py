@@ -18,25 +18,28 @@ from typing import Annotated, Final
 import numpy as np
 import torch
 import typer
-from accuracy import real_folder
-from grid import Grid, show, to_markdown
+from harness.real import real_folder
+from tables.grid import Grid, show, to_markdown
 
-from edge_deit._arm64.counts import median
-from edge_deit._arm64.run import Job, Ran, require, run_jobs
-from edge_deit._arm64.sysroot import CPUS
-from edge_deit._atomic import write_text
-from edge_deit._console import new_app, progress, run
-from edge_deit._quiet import quiet
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.condition import Conditioned, condition, passes
-from edge_deit.dataset import calibration_set, list_photos, spread
-from edge_deit.deploy import deploy
-from edge_deit.form import DeployDeiT, quantizable_layers
-from edge_deit.metrics import closeness
-from edge_deit.preprocess import load_pixels
-from edge_deit.quantize import Scheme
+from edge_deit.checkpoint.load import load_model
+from edge_deit.common.console import new_app, progress, run
+from edge_deit.common.files import write_text
+from edge_deit.common.quiet import quiet
+from edge_deit.data.calibration import calibration_set
+from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.preprocess import load_pixels
+from edge_deit.emulation.counts import median
+from edge_deit.emulation.emulator import CoreJob, Ran, require, run_jobs
+from edge_deit.emulation.sysroot import CPUS
+from edge_deit.metrics.outputs import closeness
+from edge_deit.model.deploy import deploy
+from edge_deit.model.form import DeployDeiT, quantizable_layers
+from edge_deit.quantization.condition import Conditioned, condition, passes
+from edge_deit.quantization.scheme import Scheme
 from exporters import ExportRequest
 from exporters import target as find_target
+
+__all__ = ["FORMS", "litert_forms"]
 
 app = new_app(__doc__)
 
@@ -65,8 +68,8 @@ def litert_forms(
     require(["tflite"])
     weights = real_folder() / "deit_tiny_patch16_224" / "model.safetensors"
     data = real_folder() / "imagenet400"
-    checkpoint = load_checkpoint(str(weights))
-    photos = spread(list_photos(data, "validation"), images)
+    checkpoint = load_model(str(weights))
+    photos = pick_evenly(list_photos(data, "validation"), images)
     pixels = np.concatenate([load_pixels(one.path, checkpoint.preprocess) for one in photos])
     with torch.inference_mode():
         reference = np.concatenate(
@@ -83,7 +86,7 @@ def litert_forms(
         files = _files(found, torch.from_numpy(pixels[:1]), output)
         float_file = _write(form, Scheme("fp32"), None, pixels[:1], output / "fp32.tflite")
         work = {
-            (name, core): Job(
+            (name, core): CoreJob(
                 "tflite", path, CPUS[core], pixels[: arm_images if core == _CPU else 1]
             )
             for name, path in {**files, "fp32": float_file}.items()
@@ -132,7 +135,7 @@ def _write(
     target = find_target("tflite")
     model, ranges = form, {}
     if found is not None:
-        layers, dynamic = scheme.quantised_layers(form), scheme.dynamic_layers(form)
+        layers, dynamic = scheme.quantized_layers(form), scheme.dynamic_layers(form)
         model = found.with_layers(layers, dynamic, token_ranges=target.token_ranges)
         ranges = {name: found.ranges[name] for name in scheme.static_layers(form)}
     request = ExportRequest(

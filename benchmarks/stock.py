@@ -14,57 +14,30 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import stock_builders
+import toolchains.builders as stock_builders
 import torch
 import typer
 from rich.table import Table
-from stock_builders import Source
-from stock_recipes import RECIPES, Recipe, find_recipe
+from toolchains.builders import Source
+from toolchains.recipes import RECIPES, Recipe, find_recipe
+from toolchains.stamp import Stamp, read_stamp
 
-from edge_deit._console import new_app, out, progress, run, status_console
-from edge_deit._quiet import quiet
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.dataset import calibration_set
-from edge_deit.errors import EdgeDeitError
-from edge_deit.manifest import hash_path, manifest_path, size_of, tool_versions
+from edge_deit.artefacts.manifest import manifest_path
+from edge_deit.checkpoint.load import load_model
+from edge_deit.common.console import new_app, out, progress, run, status_console
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path, size_of
+from edge_deit.common.quiet import quiet
+from edge_deit.data.calibration import calibration_set
+from exporters import tool_versions
 
-__all__ = ["Stamp", "make", "read_stamp"]
+__all__ = ["make"]
 
 app = new_app(__doc__)
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What lies beside a stock file; `inputs` decides whether the file must be made again."""
-
-    name: str
-    target: str
-    precision: str
-    description: str
-    inputs: dict[str, Any]
-    sha256: str
-    size_bytes: int
-    seconds: float
-
-
-def read_stamp(path: Path) -> Stamp:
-    """The stamp of a stock file, checked against it.
-
-    Raises:
-        EdgeDeitError: no stamp, an unreadable one, or a file that is not the one it describes.
-    """
-    remedy = "make it again with benchmarks/stock.py"
-    try:
-        stamp = Stamp(**json.loads(manifest_path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise EdgeDeitError(f"{manifest_path(path)} is not readable ({error}); {remedy}") from error
-    if not path.exists() or hash_path(path) != stamp.sha256:
-        raise EdgeDeitError(f"{path} is not the file that its stamp describes; {remedy}")
-    return stamp
 
 
 def make(recipe: Recipe, source: Source, inputs: dict[str, Any], output: Path) -> Stamp:
@@ -128,7 +101,7 @@ def stock(
     recipes = [find_recipe(name) for name in only] if only else list(RECIPES)
     if min(calibration_images, histogram_images) < 1:
         raise EdgeDeitError("--calibration-images and --histogram-images must be at least 1")
-    checkpoint = load_checkpoint(weights)
+    checkpoint = load_model(weights)
     photos = calibration_set(calibration, checkpoint.preprocess, calibration_images)
     source = Source(checkpoint.model, tuple(photos), min(histogram_images, len(photos)))
     output.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """Edge DeiT: a trained DeiT becomes the files a phone runs, and each file is checked."""
 
-from edge_deit.config import VARIANTS, DeiTConfig
-from edge_deit.errors import EdgeDeitError
-from edge_deit.model import DeiT
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.model.config import VARIANTS, DeiTConfig
+from edge_deit.model.deit import DeiT
 
 __all__ = ["VARIANTS", "DeiT", "DeiTConfig", "EdgeDeitError", "__version__"]
 

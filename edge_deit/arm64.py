@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,20 +13,24 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from edge_deit import assets
-from edge_deit._arm64.check import Result, check_emulated, check_native, fp32_artefacts, load_batch
-from edge_deit._arm64.outcome import NATIVE_NOTE, merged
-from edge_deit._arm64.run import require, warm_up
-from edge_deit._arm64.setup import native, set_up
-from edge_deit._arm64.sysroot import RUNTIMES, find_cpu
-from edge_deit._atomic import write_text
-from edge_deit._console import new_app, out, progress, run, status_console
-from edge_deit._report_html import write_html
-from edge_deit.baseline import Artefact, find_baselines, read_artefacts
-from edge_deit.errors import EdgeDeitError
-from edge_deit.host import describe_host
-from edge_deit.measure import open_photos
-from edge_deit.report import Report, read_report, write_report
+from edge_deit.artefacts.artefact import read_artefacts
+from edge_deit.artefacts.float_model import find_float_models
+from edge_deit.artefacts.photos import open_photos
+from edge_deit.common.console import new_app, out, progress, run, status_console
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.emulation.check import (
+    ArmResult,
+    check_emulated,
+    check_native,
+    fp32_artefacts,
+    load_batch,
+)
+from edge_deit.emulation.emulator import require, warm_up
+from edge_deit.emulation.figures import NATIVE_NOTE
+from edge_deit.emulation.run import _add, _matching, _processors, _write
+from edge_deit.emulation.setup import native, set_up
+from edge_deit.emulation.sysroot import RUNTIMES, find_cpu
+from edge_deit.report.report import read_report
 
 __all__ = ["arm64"]
 
@@ -96,7 +96,7 @@ def arm64(
         require([one.manifest.target for one in found])
     elif report is not None:
         raise EdgeDeitError(f"{NATIVE_NOTE}; leave --report out, or run this on x86-64")
-    baselines = find_baselines(found, weights)
+    baselines = find_float_models(found, weights)
     with open_photos(data, split, images, baselines) as (_, photos, _):
         batches = [load_batch(baseline, photos) for baseline in baselines]
     if native():
@@ -116,13 +116,6 @@ def arm64(
         raise typer.Exit(1)
 
 
-def _processors() -> int:
-    """How many this process may use; macOS does not tell, so all there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _set_up() -> None:
     """Download, build and try out."""
     if native():
@@ -133,17 +126,6 @@ def _set_up() -> None:
     for target in RUNTIMES:
         warm_up(target)
     out().print("the Arm runtimes and the instruction counter are set up")
-
-
-def _matching(report: Report, found: Sequence[Artefact], path: Path) -> Report:
-    """The report, if it knows every artefact."""
-    known = {one.sha256 for one in report.artefacts}
-    for one in found:
-        if one.manifest.sha256 not in known:
-            raise EdgeDeitError(
-                f"{path} has no {one.path.name} (by sha256); run edge_deit.validate on it first"
-            )
-    return report
 
 
 def _counting(bar: Progress) -> Callable[[int], Callable[[], None]]:
@@ -159,41 +141,7 @@ def _counting(bar: Progress) -> Callable[[int], Callable[[], None]]:
 # Output
 
 
-def _write(results: Sequence[Result], path: Path) -> None:
-    entries = [
-        {
-            "path": str(one.artefact.path),
-            "sha256": one.artefact.manifest.sha256,
-            "target": one.artefact.manifest.target,
-            "precision": one.artefact.manifest.precision,
-            "model": one.artefact.manifest.model,
-            "arm64": one.arm64,
-            "problems": list(one.problems),
-        }
-        for one in results
-    ]
-    content = {"environment": describe_host(), "artefacts": entries}
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def _add(report: Report, results: Sequence[Result], path: Path) -> None:
-    """Put the result into a report, and into the HTML file beside it if there is one."""
-    new = {one.artefact.manifest.sha256: one.arm64 for one in results}
-    entries = tuple(
-        replace(one, arm64=merged(one.arm64, new[one.sha256])) if one.sha256 in new else one
-        for one in report.artefacts
-    )
-    report = replace(report, artefacts=entries)
-    write_report(report, path)
-    if (html := path.with_suffix(".html")).is_file():
-        with ExitStack() as stack:
-            root = Path(report.data.source)
-            if report.data.source == "bundled":
-                root = stack.enter_context(assets.validation_folder())
-            write_html(report, html, data_root=root if root.is_dir() else None)
-
-
-def _print(results: Sequence[Result]) -> None:
+def _print(results: Sequence[ArmResult]) -> None:
     """A table an artefact, then what the words mean."""
     for one in results:
         title = Text(one.artefact.path.name)

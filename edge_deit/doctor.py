@@ -7,8 +7,8 @@ import platform
 
 from rich.table import Table
 
-from edge_deit._console import new_app, out, run
-from edge_deit._quiet import quiet
+from edge_deit.common.console import new_app, out, run
+from edge_deit.common.quiet import quiet
 from exporters import TARGETS, Target
 from exporters import target as find_target
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,21 +14,21 @@ from rich import box
 from rich.table import Table
 
 from edge_deit import assets
-from edge_deit._console import new_app, out, progress, run, status_console
-from edge_deit.checkpoint import Checkpoint, load_checkpoint
-from edge_deit.condition import Conditioned, condition, condition_without_photos, passes
-from edge_deit.config import Task
-from edge_deit.dataset import CalibrationSet, calibration_set, spread
-from edge_deit.deploy import deploy
-from edge_deit.errors import EdgeDeitError
-from edge_deit.fallback import Plan, choose_fallback, keeps_limit
-from edge_deit.form import DeployDeiT
-from edge_deit.metrics import Closeness
-from edge_deit.produce import Exported, Job, export_one
-from edge_deit.quantize import PRECISIONS, Precision, Scheme
-from exporters import TARGETS, Target
-from exporters import target as find_target
-from exporters.parity import float_outputs
+from edge_deit.checkpoint.load import load_model
+from edge_deit.common.console import new_app, out, progress, run, status_console
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.fallback import DropLimit, choose_fallback, keeps_limit
+from edge_deit.conversion.parity import float_outputs
+from edge_deit.conversion.produce import Exported, export_one
+from edge_deit.conversion.run import _check_space, _condition, _plan
+from edge_deit.data.calibration import calibration_set
+from edge_deit.data.photos import pick_evenly
+from edge_deit.metrics.outputs import Closeness
+from edge_deit.model.config import Task
+from edge_deit.model.deploy import deploy
+from edge_deit.quantization.scheme import PRECISIONS
+from exporters import TARGETS
 
 __all__ = ["export"]
 
@@ -92,9 +91,9 @@ def export(
         raise EdgeDeitError(
             "--calibration-images, --parity-images and --threads must be at least 1"
         )
-    wanted = Plan(max_drop, sensitivity_report, threads)
+    wanted = DropLimit(max_drop, sensitivity_report, threads)
     wanted.check([scheme for _, scheme, _ in plan])
-    checkpoint = load_checkpoint(weights, model, image_size=image_size, task=_task(task))
+    checkpoint = load_model(weights, model, image_size=image_size, task=_task(task))
     static = any(scheme.needs_calibration for _, scheme, _ in plan)
     if calibration is None and weights != "bundled" and static:
         raise EdgeDeitError(
@@ -108,13 +107,13 @@ def export(
     # a pattern without a layer is refused here, before long work
     plan = [(one, one.fit(scheme, form), engine) for one, scheme, engine in plan]
     conditioned = None
-    if any(scheme.quantised for _, scheme, _ in plan):
+    if any(scheme.quantized for _, scheme, _ in plan):
         own = static or calibration is not None or weights == "bundled"
         measured = photos if own else None  # the bundled photos tell nothing about other weights
         conditioned = _condition(form, checkpoint, measured)
-    chosen = torch.cat(spread(list(photos), parity_images))
+    chosen = torch.cat(pick_evenly(list(photos), parity_images))
     reference = float_outputs(checkpoint.model, chosen)
-    job = Job(checkpoint, form, conditioned, photos, chosen, reference, output, threads)
+    job = ExportContext(checkpoint, form, conditioned, photos, chosen, reference, output, threads)
     plan = choose_fallback(wanted, job, plan)
     done: list[Exported] = []
     with progress() as bar:
@@ -137,62 +136,6 @@ def _task(name: str | None) -> Task | None:
     raise EdgeDeitError(f"unknown task {name!r}; choose one of: classification, features")
 
 
-def _plan(
-    target: str, precisions: list[str], keep_float: list[str], backend: str | None
-) -> list[tuple[Target, Scheme, str]]:
-    names = list(TARGETS) if target == "all" else [target]
-    targets = [find_target(name) for name in names]
-    plan = []
-    for name in dict.fromkeys(precisions):
-        if name not in PRECISIONS:
-            raise EdgeDeitError(
-                f"unknown precision {name!r}; choose one of: {', '.join(PRECISIONS)}"
-            )
-        precision: Precision = name
-        scheme = Scheme(precision, tuple(keep_float) if name.startswith("int8") else ())
-        able = [t for t in targets if target != "all" or precision in t.precisions]
-        if keep_float and not any(p.startswith("int8") for p in precisions):
-            raise EdgeDeitError(
-                "--keep-float means nothing without an int8 precision; leave it out"
-            )
-        for chosen in able:
-            chosen.check(precision)
-            plan.append((chosen, scheme, _backend(chosen, backend)))
-        if skipped := [t.name for t in targets if t not in able]:
-            status_console().print(f"no {precision} in {', '.join(skipped)}: left out")
-    return plan
-
-
-def _backend(target: Target, name: str | None) -> str:
-    if name is None:
-        return target.backends[0]
-    if name not in target.backends:
-        raise EdgeDeitError(
-            f"target {target.name} has no backend {name!r}; it has: {', '.join(target.backends)}"
-        )
-    return name
-
-
-def _check_space(checkpoint: Checkpoint, output: Path) -> None:
-    need = 6 * sum(p.numel() * 4 for p in checkpoint.model.parameters())
-    free = shutil.disk_usage(output).free
-    if free < need:
-        raise EdgeDeitError(
-            f"{output} has {free / 1e6:.0f} MB free, an export needs about {need / 1e6:.0f} MB; "
-            "free some space or choose another --output"
-        )
-
-
-def _condition(
-    form: DeployDeiT, checkpoint: Checkpoint, photos: CalibrationSet | None
-) -> Conditioned:
-    if photos is None:
-        return condition_without_photos(form, checkpoint.preprocess)
-    with progress() as bar:
-        task = bar.add_task("conditioning", total=passes(len(photos)))
-        return condition(form, photos, checkpoint.preprocess, on_photo=lambda: bar.advance(task))
-
-
 def _say(done: Exported) -> None:
     if not status_console().is_terminal:
         status_console().print(
@@ -200,7 +143,7 @@ def _say(done: Exported) -> None:
         )
 
 
-def _summary(done: list[Exported], job: Job, seconds: float) -> None:
+def _summary(done: list[Exported], job: ExportContext, seconds: float) -> None:
     float_bytes = 4 * sum(p.numel() for p in job.checkpoint.model.parameters())
     title = f"{job.checkpoint.name}, {len(job.photos)} photos against the float model"
     table = Table(title=title, box=box.SIMPLE, padding=0)  # narrow enough for 80 columns

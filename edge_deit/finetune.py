@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from edge_deit._console import new_app, out, progress, run
-from edge_deit.checkpoint import load_checkpoint, save_checkpoint
-from edge_deit.config import variant
-from edge_deit.dataset import Photo, class_names, list_photos, spread
-from edge_deit.errors import EdgeDeitError
-from edge_deit.model import DeiT
-from edge_deit.preprocess import PreprocessSpec, default_spec
-from edge_deit.recipe import Distillation, Recipe, Teacher
-from edge_deit.train import accuracy, load_teacher, train
+from edge_deit.checkpoint.save import save_checkpoint
+from edge_deit.common.console import new_app, out, progress, run
+from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.training.recipe import Recipe
+from edge_deit.training.run import _distillation, _labels, _report, _student, _teacher
+from edge_deit.training.train import train
 
 __all__ = ["finetune"]
 
@@ -117,73 +112,7 @@ def finetune(
     save_checkpoint(result, student, spec, names, half=True)
     out().print(f"wrote {result} ({result.stat().st_size / 1e6:.1f} MB)")
     if validation:
-        _report(student, spread(validation, val_images or len(validation)), spec, output)
-
-
-def _labels(data: Path, photos: list[Photo]) -> tuple[str, ...]:
-    names = [] if (data / "labels.csv").is_file() else class_names(data)
-    highest = max((photo.label for photo in photos if photo.label is not None), default=-1)
-    if highest < 0:
-        raise EdgeDeitError(f"{data} has no labels; use one subfolder a class, or a labels.csv")
-    return tuple(names) if names else tuple(str(index) for index in range(highest + 1))
-
-
-def _student(
-    weights: str, model: str | None, image_size: int | None, crop_ratio: float | None, classes: int
-) -> tuple[DeiT, PreprocessSpec]:
-    if crop_ratio is not None and not 0 < crop_ratio <= 1:
-        raise EdgeDeitError(f"--crop-ratio is {crop_ratio}; it must be in (0, 1]")
-    if weights != "none":
-        start = load_checkpoint(
-            weights, model, image_size=image_size, num_classes=classes, allow_new_head=True
-        )
-        return start.model, _cropped(start.preprocess, crop_ratio)
-    if model is None:
-        raise EdgeDeitError("--weights none needs --model, e.g. --model deit_tiny_distilled")
-    config = replace(variant(model), num_classes=classes)
-    if image_size:
-        config = replace(config, image_size=image_size)
-    return DeiT(config), default_spec(config.image_size, crop_ratio or 0.9)
-
-
-def _cropped(spec: PreprocessSpec, crop_ratio: float | None) -> PreprocessSpec:
-    if crop_ratio is None:
-        return spec
-    return replace(spec, resize_size=round(spec.crop_size / crop_ratio))
-
-
-def _distillation(name: str, student: DeiT) -> Distillation:
-    if name not in ("none", "soft", "hard"):
-        raise EdgeDeitError(f"--distillation {name!r}; choose one of: none, soft, hard")
-    if name != "none" and not student.config.distillation_head:
-        raise EdgeDeitError(
-            f"--distillation {name} needs a distilled model, e.g. --model deit_tiny_distilled"
-        )
-    return name  # type: ignore[return-value]
-
-
-def _teacher(distillation: Distillation, path: Path | None, weights: str | None) -> Teacher | None:
-    if distillation == "none":
-        if path or weights:
-            raise EdgeDeitError("a teacher was named; say --distillation soft or hard too")
-        return None
-    if path and weights:
-        raise EdgeDeitError("--teacher and --teacher-weights exclude each other")
-    if path:
-        return load_teacher(path)
-    if weights:
-        guide: Teacher = load_checkpoint(weights).model
-        return guide
-    raise EdgeDeitError(f"--distillation {distillation} needs --teacher or --teacher-weights")
-
-
-def _report(model: DeiT, photos: list[Photo], spec: PreprocessSpec, output: Path) -> None:
-    with progress() as bar:
-        task = bar.add_task("accuracy", total=len(photos))
-        top1 = accuracy(model, photos, spec, lambda count: bar.advance(task, count))
-    figures = {"images": len(photos), "top1": round(top1, 4)}
-    (output / "accuracy.json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
-    out().print(f"top-1 {100 * top1:.2f} % on {len(photos)} photos")
+        _report(student, pick_evenly(validation, val_images or len(validation)), spec, output)
 
 
 app.command()(finetune)

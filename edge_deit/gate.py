@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,25 +10,24 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from edge_deit import assets
-from edge_deit._atomic import write_text
-from edge_deit._console import new_app, out, run
-from edge_deit._report_figures import display_names
-from edge_deit._report_html import write_html
-from edge_deit._report_junit import junit
-from edge_deit._report_text import headline, markdown, write_step_summary
-from edge_deit.errors import EdgeDeitError
-from edge_deit.judge import BASELINE_PREFIX, gate
-from edge_deit.report import Report, read_report
-from edge_deit.thresholds import Thresholds, read_thresholds
-from edge_deit.verdict import Status, Verdict
+from edge_deit.common.console import new_app, out, run
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import write_text
+from edge_deit.gating.judge import judge_report
+from edge_deit.gating.run import _not_compared
+from edge_deit.gating.thresholds import read_thresholds
+from edge_deit.report.html import _write_html
+from edge_deit.report.junit import junit
+from edge_deit.report.report import Report, read_report
+from edge_deit.report.text import headline, markdown, write_step_summary
+from edge_deit.report.verdict import Verdict, not_passed
 
-__all__ = ["gate", "gate_command", "not_passed"]
+__all__ = ["gate"]
 
 app = new_app(__doc__)
 
 
-def gate_command(
+def gate(
     report: Annotated[Path, typer.Argument(help="report.json of edge_deit.validate.")],
     thresholds: Annotated[Path, typer.Option(help="The limits.")] = Path("thresholds.toml"),
     baseline: Annotated[
@@ -49,7 +47,7 @@ def gate_command(
     In GitHub Actions the verdict goes to the job's summary as well.
     """
     found, limits = read_report(report), read_thresholds(thresholds)
-    verdict = gate(found, limits, read_report(baseline) if baseline else None)
+    verdict = judge_report(found, limits, read_report(baseline) if baseline else None)
     _print(found, verdict)
     for line in _not_compared(found, limits, baseline, verdict):
         out().print(line, markup=False, highlight=False)
@@ -62,25 +60,6 @@ def gate_command(
         first = not_passed(verdict, "error")[0]
         raise EdgeDeitError(f"the gate could not judge; {first.removeprefix('error: ')}")
     raise typer.Exit(verdict.exit_code)
-
-
-def _not_compared(
-    report: Report, limits: Thresholds, baseline: Path | None, verdict: Verdict
-) -> Iterator[str]:
-    """What the baseline's limits did not cover, so that nobody takes it for checked."""
-    if limits.baseline and baseline is None:
-        yield "no --baseline was given: the limits of [baseline] were not checked"
-    if baseline is not None and not verdict.problems:
-        compared = {c.artefact for c in verdict.checks if c.limit.startswith(BASELINE_PREFIX)}
-        for name in display_names(report):
-            if name not in compared:
-                yield f"{name} is new: the baseline has nothing to compare it with"
-
-
-def _write_html(report: Report, path: Path, verdict: Verdict) -> None:
-    with assets.validation_folder() as bundled:
-        root = bundled if report.data.source == "bundled" else Path(report.data.source)
-        write_html(report, path, data_root=root if root.is_dir() else None, verdict=verdict)
 
 
 def _print(report: Report, verdict: Verdict) -> None:
@@ -105,14 +84,6 @@ def _print(report: Report, verdict: Verdict) -> None:
     out().print(headline(report, verdict), markup=False, highlight=False)
 
 
-def not_passed(verdict: Verdict, *statuses: Status) -> list[str]:
-    """One line for each problem and each check that has one of the statuses (default: did not pass)."""
-    wanted = statuses or ("failed", "error")
-    checks = (check for check in verdict.checks if check.status in wanted)
-    problems = [f"error: {problem}" for problem in verdict.problems]
-    return problems + [f"{c.status}: {c.artefact}: {c.limit}: {c.message}" for c in checks]
-
-
 def _cell(value: float) -> str:
     """A figure of at most four digits after the first.
 
@@ -122,7 +93,7 @@ def _cell(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10000 else f"{value:.4g}"
 
 
-app.command(name="gate")(gate_command)
+app.command(name="gate")(gate)
 
 if __name__ == "__main__":
     run(app, "python -m edge_deit.gate")

@@ -6,199 +6,26 @@ examples with their answers. The apps' tests and their self-test screens read bo
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
-from edge_deit._console import new_app, out, run
-from edge_deit._golden_images import PHOTOS, image_cases, own_cases, photo_cases, shortest
-from edge_deit._quiet import quiet
-from edge_deit.dataset import list_photos, spread
-from edge_deit.errors import EdgeDeitError
-from edge_deit.manifest import Manifest, read_manifest
-from edge_deit.metrics import softmax, top_k
-from edge_deit.preprocess import load_pixels
-from edge_deit.runners import open_runner, stand_in
-from exporters import Runner
-
-__all__ = ["golden_cases", "golden_spec", "measured_logits", "write_golden"]
+from edge_deit.artefacts.manifest import read_manifest
+from edge_deit.artefacts.runners import open_runner, stand_in
+from edge_deit.common.console import new_app, out, run
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
+from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
 
 app = new_app(__doc__)
-
-_SCHEMA: Final = 1
-_VERTICAL_FIRST_IF: Final = "rows lost > max(0, 2 * columns lost)"
-_TOP: Final = 5
 
 
 # Classes
 
 
-def measured_logits(
-    runner: Runner, manifest: Manifest, photos: Path | None = None
-) -> dict[str, np.ndarray]:
-    """The artefact's own logits (K,) on a few photos, by name.
-
-    The photos are those of the folder where one is named, the bundled ones where the artefact holds the
-    bundled weights, otherwise generated. The latter two have image cases of the same names, so that an
-    app can compare its model's outputs too.
-
-    Raises:
-        EdgeDeitError: logits that are not finite, or not as many as there are labels.
-    """
-    spec = manifest.preprocess_spec
-    if photos is not None:
-        chosen = [photo.path for photo in spread(list_photos(photos), PHOTOS)]
-        tensors = {path.relative_to(photos).as_posix(): load_pixels(path, spec) for path in chosen}
-    else:
-        bundled = manifest.weights.get("source") == "bundled"
-        cases = photo_cases(spec) if bundled else list(own_cases(spec))[:PHOTOS]
-        tensors = {case.name: case.tensor()[None] for case in cases}
-    return {name: _logits(runner, pixels, manifest) for name, pixels in tensors.items()}
-
-
-def _logits(runner: Runner, pixels: np.ndarray, manifest: Manifest) -> np.ndarray:
-    logits: np.ndarray = np.asarray(runner(pixels), np.float32)
-    if logits.shape != (1, len(manifest.labels)):
-        raise EdgeDeitError(
-            f"{manifest.artefact} returns shape {logits.shape} for {len(manifest.labels)} labels; "
-            "export it again"
-        )
-    if not np.isfinite(logits).all():
-        raise EdgeDeitError(f"{manifest.artefact} returned NaN or infinite logits; export it again")
-    return logits.reshape(-1)
-
-
-def _made_up_logits(classes: int) -> dict[str, np.ndarray]:
-    """Logits (K,) with a trap each: ties, signed zeros, neighbours, overflow of float32."""
-    index = np.arange(classes)
-    one = np.full(classes, -20.0)
-    one[-1] = 60.0
-    return {
-        "all equal": np.zeros(classes),
-        "ties": (index * 7 % 3).astype(np.float64),
-        "signed zeros": np.where(index % 2 == 0, -0.0, 0.0),
-        "one dominates": one,
-        "large": np.where(index % 2 == 0, -3.0e38, 3.0e38),
-        "far below zero": -1000.0 - index % 11,
-        "neighbours": 1 + (index * 5 % 7) * 2.0**-23,
-    }
-
-
-def _refused(classes: int) -> list[dict[str, Any]]:
-    """Logits that an app must not rank."""
-    cases = []
-    for value, name in (("nan", "NaN"), ("inf", "infinite"), ("-inf", "negative infinite")):
-        logits: list[float | str] = [float(index) for index in range(classes)]
-        logits[classes // 2] = value
-        cases.append({"name": name, "logits": logits})
-    for name, length in (("none", 0), ("one too few", classes - 1), ("one too many", classes + 1)):
-        cases.append({"name": name, "logits": [float(index) for index in range(length)]})
-    return cases
-
-
-def _classification(name: str, logits: np.ndarray) -> dict[str, Any]:
-    values = logits.astype(np.float32)
-    return {
-        "name": name,
-        "logits": [shortest(value) for value in values],
-        "probabilities": [round(float(p), 9) for p in softmax(values)],
-        "top": top_k(values, _TOP),
-    }
-
-
 # The two files
-
-
-def golden_spec(manifest: Manifest) -> dict[str, Any]:
-    """The contract of one artefact: input, output, preprocessing, labels, rule of ranking.
-
-    Since 13.0 Pillow resizes vertically first where rows are lost, and more than twice as many as columns
-    (https://github.com/python-pillow/Pillow/pull/9549; the exact rule was found by comparing both orders).
-
-    Raises:
-        EdgeDeitError: the artefact returns no classes, or labels that one line each cannot hold.
-    """
-    if manifest.task != "classification":
-        raise EdgeDeitError(
-            f"{manifest.artefact} returns {manifest.task}, not classes; "
-            "export it again with --task classification"
-        )
-    labels = manifest.labels
-    if (returned := manifest.output["shape"][-1]) != len(labels):
-        raise EdgeDeitError(
-            f"{manifest.artefact} returns {returned} values for {len(labels)} labels; export it again"
-        )
-    if broken := [label for label in labels if "\n" in label or "\r" in label]:
-        raise EdgeDeitError(f"label {broken[0]!r} holds a line break; rename the class")
-    return {
-        "schema": _SCHEMA,
-        "artefact": manifest.artefact,
-        "artefact_sha256": manifest.sha256,
-        "weights_sha256": manifest.weights["sha256"],
-        "model": manifest.model,
-        "input": manifest.input,
-        "output": manifest.output,
-        "preprocessing": manifest.preprocess_spec.to_json(),
-        "resize": {
-            "implementation": "Pillow",
-            "precision_bits": 22,  # of the fixed-point coefficients, Pillow's Resample.c
-            "bicubic_a": -0.5,
-            "passes": ["horizontal", "vertical"],
-            "vertical_first_if": _VERTICAL_FIRST_IF,
-        },
-        "labels": labels,
-        "labels_sha256": hashlib.sha256("\n".join(labels).encode()).hexdigest(),
-        "top_k": _TOP,
-        "ties": "lower index first",
-    }
-
-
-def golden_cases(manifest: Manifest, logits: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Image cases for the manifest's preprocessing; class cases of these logits and of made-up ones."""
-    spec, classes = manifest.preprocess_spec, len(manifest.labels)
-    ranked = {**logits, **_made_up_logits(classes)}
-    return {
-        "schema": _SCHEMA,
-        "images": [case.to_json() for case in image_cases(spec)],
-        "classification": [_classification(name, values) for name, values in ranked.items()],
-        "refused": _refused(classes),
-    }
-
-
-def write_golden(folder: Path, spec: dict[str, Any], cases: dict[str, Any]) -> None:
-    """Write `golden_spec.json` and `golden_cases.json`, both complete before either is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".golden-", dir=folder))
-    try:
-        texts = {"golden_spec.json": _text(spec), "golden_cases.json": _text(cases)}
-        for name, text in texts.items():
-            (work / name).write_text(text, encoding="utf-8")
-        for name in texts:
-            (work / name).replace(folder / name)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _text(data: dict[str, Any]) -> str:
-    """JSON with one entry, or one case of a list, a line."""
-
-    def line(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-    entries = []
-    for key, value in data.items():
-        text = line(value)
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            text = "[\n  " + ",\n  ".join(line(case) for case in value) + "\n ]"
-        entries.append(f" {line(key)}: {text}")
-    return "{\n" + ",\n".join(entries) + "\n}\n"
 
 
 def golden(

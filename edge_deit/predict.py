@@ -6,18 +6,15 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
-from edge_deit._console import new_app, out, run
-from edge_deit._quiet import quiet
-from edge_deit.errors import EdgeDeitError
-from edge_deit.manifest import Manifest, read_manifest
-from edge_deit.metrics import softmax, top_k
-from edge_deit.preprocess import load_pixels
-from edge_deit.runners import open_runner, stand_in
-from exporters import Runner
+from edge_deit.artefacts.manifest import read_manifest
+from edge_deit.artefacts.runners import open_runner, rank, stand_in
+from edge_deit.common.console import new_app, out, run
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
+from edge_deit.data.preprocess import load_pixels
 
 __all__ = ["predict"]
 
@@ -50,33 +47,6 @@ def predict(
         _print(image, rows)
     if reason:
         out().print(reason, markup=False)
-
-
-def rank(
-    runner: Runner, pixels: np.ndarray, manifest: Manifest, top: int
-) -> list[dict[str, str | int | float]]:
-    """The `top` classes of one photo, most probable first.
-
-    Raises:
-        EdgeDeitError: logits that are not finite, or not as many as there are labels.
-    """
-    logits = np.asarray(runner(pixels))[0]
-    if not np.isfinite(logits).all():
-        raise EdgeDeitError(f"{manifest.artefact} returned NaN or infinite logits; export it again")
-    if len(logits) != len(manifest.labels):
-        raise EdgeDeitError(
-            f"{manifest.artefact} returns {len(logits)} values for {len(manifest.labels)} labels"
-        )
-    probabilities = softmax(logits)
-    return [
-        {
-            "index": index,
-            "label": manifest.labels[index],
-            "probability": float(probabilities[index]),
-            "logit": float(logits[index]),
-        }
-        for index in top_k(logits, top)
-    ]
 
 
 def _print(image: Path, rows: list[dict[str, str | int | float]]) -> None:

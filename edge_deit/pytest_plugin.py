@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from edge_deit.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError
 
 if TYPE_CHECKING:
-    from edge_deit.verdict import Verdict
+    from edge_deit.report.verdict import Verdict
 
 __all__ = ["GateCall", "edge_deit_gate"]
 
@@ -46,13 +46,14 @@ def edge_deit_gate(pytestconfig: pytest.Config) -> GateCall:
         thresholds_path: str | PathLike[str] | None = None,
         baseline_path: str | PathLike[str] | None = None,
     ) -> Verdict:
-        from edge_deit.gate import gate, not_passed
-        from edge_deit.report import read_report
-        from edge_deit.thresholds import read_thresholds
+        from edge_deit.gating.judge import judge_report
+        from edge_deit.gating.thresholds import read_thresholds
+        from edge_deit.report.report import read_report
+        from edge_deit.report.verdict import not_passed
 
         root = pytestconfig.rootpath
         try:
-            verdict = gate(
+            verdict = judge_report(
                 read_report(root / report_path),
                 read_thresholds(root / (thresholds_path or "thresholds.toml")),
                 None if baseline_path is None else read_report(root / baseline_path),

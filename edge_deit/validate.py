@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich import box
 from rich.table import Table
 
-from edge_deit._atomic import write_text
-from edge_deit._console import new_app, out, run
-from edge_deit._device_report import DeviceReport, read_device_report
-from edge_deit._report_html import write_html
-from edge_deit._report_text import markdown, write_step_summary
-from edge_deit.baseline import find_baselines, read_artefacts
-from edge_deit.bench import Rounds
-from edge_deit.errors import EdgeDeitError
-from edge_deit.host import ARM_NOTE, describe_host
-from edge_deit.measure import Plan, measure, open_photos
-from edge_deit.outcome import data_result
-from edge_deit.report import ArtefactResult, DataResult, Report, write_report
+from edge_deit.artefacts.artefact import read_artefacts
+from edge_deit.artefacts.float_model import find_float_models
+from edge_deit.artefacts.photos import open_photos
+from edge_deit.common.console import new_app, out, run
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import write_text
+from edge_deit.common.host import ARM_NOTE, _peak_gb, describe_host
+from edge_deit.evaluation.latency import Rounds
+from edge_deit.evaluation.results import data_result
+from edge_deit.evaluation.run import Settings, _as_given, _now, _on_phones, measure
+from edge_deit.report.device_report import read_device_report
+from edge_deit.report.html import write_html
+from edge_deit.report.report import ArtefactResult, DataResult, Report, write_report
+from edge_deit.report.text import markdown, write_step_summary
 
 __all__ = ["validate"]
 
@@ -86,10 +84,10 @@ def validate(
     environment = describe_host()
     found = read_artefacts(artefacts)
     phones = [read_device_report(path) for path in device_report or []]
-    baselines = find_baselines(found, weights)
+    baselines = find_float_models(found, weights)
     with open_photos(data, split, images, baselines) as (root, photos, names):
         output.mkdir(parents=True, exist_ok=True)
-        plan = Plan(
+        plan = Settings(
             root=root,
             photos=photos,
             names=names,
@@ -119,28 +117,6 @@ def validate(
 
 
 # Output
-
-
-def _on_phones(one: ArtefactResult, phones: Sequence[DeviceReport]) -> tuple[dict[str, Any], ...]:
-    """What phones measured of the same file, each with its device."""
-    return tuple(
-        {**asdict(entry), "device": asdict(phone.device), "created": phone.created.isoformat()}
-        for phone in phones
-        for entry in phone.artefacts
-        if entry.sha256 == one.sha256
-    )
-
-
-def _as_given(
-    results: Sequence[ArtefactResult], artefacts: Sequence[Path]
-) -> tuple[ArtefactResult, ...]:
-    """The results in the order of the command line."""
-    order = [str(path) for path in artefacts]
-    return tuple(sorted(results, key=lambda one: order.index(one.path)))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _write(report: Report, output: Path, root: Path) -> None:
@@ -189,11 +165,6 @@ def _row(one: ArtefactResult) -> list[str]:
         "-" if one.latency_ratio is None else f"{one.latency_ratio:.2f}",
         f"{one.size_bytes / one.size_float_bytes:.2f}",
     ]
-
-
-def _peak_gb() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 app.command()(validate)

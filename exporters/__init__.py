@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import platform
 from typing import Final
 
-from edge_deit.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError
 from exporters.target import ExportRequest, Runner, Target
 
 __all__ = ["TARGETS", "ExportRequest", "Runner", "Target", "target"]
@@ -30,3 +31,31 @@ def target(name: str) -> Target:
     found = importlib.import_module(TARGETS[name]).TARGET
     assert isinstance(found, Target)
     return found
+
+
+_PACKAGES: Final = (
+    "torch",
+    "executorch",
+    "torchao",
+    "coremltools",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+)
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of Python and of those converters that are installed."""
+    versions = {"python": platform.python_version(), "edge-deit": _version("edge-deit")}
+    versions |= {name: _version(name) for name in _PACKAGES}
+    return {name: version for name, version in versions.items() if version}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from edge_deit.config import DeiTConfig
-from edge_deit.dataset import CalibrationSet
-from edge_deit.errors import EdgeDeitError
-from edge_deit.layers import LayerReader
-from edge_deit.quantize import LayerRanges, Precision, Scheme
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.calibration import CalibrationSet
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.points import LayerReader
+from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
 
 __all__ = ["ExportRequest", "Runner", "Target"]
 
@@ -27,12 +27,12 @@ class ExportRequest:
 
     `model` is the deployment form (eval, float32, batch 1), `example` pixels (1, 3, H, W),
     `calibration` the photos of a static scheme (None when it needs none), `ranges` what was found on them
-    for each quantisable layer (empty when the scheme needs none), `output` the file or folder to write,
+    for each quantizable layer (empty when the scheme needs none), `output` the file or folder to write,
     which does not exist yet. `metadata` is text that the format may carry
     inside the file: `labels` (one a line), `preprocessing` (JSON), `author`, `license`,
     `description`, `version`. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
-    (`edge_deit.half`).
+    (`quantization.half`).
     """
 
     model: nn.Module
@@ -102,11 +102,11 @@ class Target:
         """The scheme as this target carries it out on the deployment form `model`: see `int8_dynamic`.
 
         Raises:
-            EdgeDeitError: as `Scheme.quantised_layers`.
+            EdgeDeitError: as `Scheme.quantized_layers`.
         """
         if scheme.precision != "int8":
             return scheme
-        layers = scheme.quantised_layers(model)
+        layers = scheme.quantized_layers(model)
         found = [n for n in layers if any(fnmatch.fnmatch(n, p) for p in self.int8_dynamic)]
         return replace(scheme, dynamic=tuple(dict.fromkeys((*scheme.dynamic, *found))))
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from edge_deit.checkpoint import save_checkpoint
-from edge_deit.config import DeiTConfig
-from edge_deit.model import DeiT
-from edge_deit.preprocess import PreprocessSpec
+from edge_deit.checkpoint.save import save_checkpoint
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.deit import DeiT
 
 TINY = DeiTConfig(image_size=64, embed_dim=64, depth=2, num_heads=2, mlp_dim=128, num_classes=10)
 ROOT = Path(__file__).parents[1]

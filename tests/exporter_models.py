@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from edge_deit._quiet import quiet
-from edge_deit.config import DeiTConfig
-from edge_deit.dataset import CalibrationSet
-from edge_deit.errors import EdgeDeitError
-from edge_deit.form import DeployDeiT, quantizable_layers
-from edge_deit.model import DeiT
-from edge_deit.quantize import LayerRanges, Scheme
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
+from edge_deit.data.calibration import CalibrationSet
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.deit import DeiT
+from edge_deit.model.form import DeployDeiT, quantizable_layers
+from edge_deit.quantization.scheme import LayerRanges, Scheme
 from exporters.target import ExportRequest, Target
 
 CONFIGS = {
@@ -45,7 +45,7 @@ def images(count: int, seed: int) -> torch.Tensor:
 
 
 def ranges_of(model: nn.Module, photos: torch.Tensor) -> dict[str, LayerRanges]:
-    """Least and greatest input and output of each quantisable layer over the photos."""
+    """Least and greatest input and output of each quantizable layer over the photos."""
     seen: dict[str, list[float]] = {}
 
     def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:

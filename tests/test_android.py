@@ -22,11 +22,11 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, CommandLine
-from edge_deit._device_report import read_device_report
-from edge_deit._golden_images import ImageCase, wide_cases
-from edge_deit.manifest import Manifest, manifest_path, read_manifest
-from edge_deit.predict import rank
-from edge_deit.preprocess import PreprocessSpec, load_pixels
+from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
+from edge_deit.artefacts.runners import rank
+from edge_deit.data.preprocess import PreprocessSpec, load_pixels
+from edge_deit.mobile.golden_images import ImageCase, wide_cases
+from edge_deit.report.device_report import read_device_report
 from exporters import target
 
 PROJECT = ROOT / "android_demo"

@@ -13,12 +13,25 @@ import numpy as np
 import pytest
 
 from conftest import TINY, CommandLine, random_model
-from edge_deit._arm64 import run, setup
-from edge_deit._arm64.counts import KINDS, Counts, kind_of, median, ratio, read_sections, spread
-from edge_deit._arm64.outcome import Core, core_entry, merged, problems, remarks
-from edge_deit._arm64.run import Job, Ran, run_jobs
-from edge_deit._arm64.setup import native
-from edge_deit._arm64.sysroot import (
+from edge_deit.arm64 import arm64
+from edge_deit.checkpoint.save import save_checkpoint
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.emulation import emulator as run
+from edge_deit.emulation import setup
+from edge_deit.emulation.counts import (
+    KINDS,
+    Counts,
+    kind_of,
+    median,
+    ratio,
+    read_sections,
+    relative_spread,
+)
+from edge_deit.emulation.emulator import CoreJob, Ran, run_jobs
+from edge_deit.emulation.figures import Core, core_entry, merged, problems, remarks
+from edge_deit.emulation.setup import native
+from edge_deit.emulation.sysroot import (
     CPUS,
     PARTS,
     RUNTIMES,
@@ -28,12 +41,8 @@ from edge_deit._arm64.sysroot import (
     missing_parts,
     parts_for,
 )
-from edge_deit.arm64 import arm64
-from edge_deit.checkpoint import save_checkpoint
-from edge_deit.errors import EdgeDeitError
 from edge_deit.export import export
-from edge_deit.preprocess import PreprocessSpec
-from edge_deit.report import read_report
+from edge_deit.report.report import read_report
 
 # Kinds of instructions
 
@@ -124,7 +133,7 @@ def repeats(*totals: int) -> tuple[Counts, ...]:
 def test_median_spread_and_ratio() -> None:
     assert median(repeats(103, 100, 101)).total == 101
     assert median(repeats(103, 100)).total == 100  # one that was counted, not a mean
-    assert spread(repeats(100, 103, 101)) == pytest.approx(0.03)
+    assert relative_spread(repeats(100, 103, 101)) == pytest.approx(0.03)
     assert ratio(Counts(40, {}), Counts(100, {})) == 0.4
     assert ratio(Counts(40, {}), None) is None
 
@@ -318,11 +327,11 @@ def test_a_program_that_fails_is_quoted() -> None:
 class FakeProcess:
     """A job that ends when it has been looked at three times."""
 
-    started: list[Job]
+    started: list[CoreJob]
     most: int
     killed: int
 
-    def __init__(self, job: Job, folder: Path) -> None:
+    def __init__(self, job: CoreJob, folder: Path) -> None:
         type(self).started.append(job)
         self.job, self.looks = job, 0
 
@@ -348,8 +357,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> type[FakeProcess]:
     return FakeProcess
 
 
-def job(name: str, photos: int = 1) -> Job:
-    return Job(name, Path(name), CPUS["cortex-a76"], np.zeros((photos, 3, 8, 8), np.float32))
+def job(name: str, photos: int = 1) -> CoreJob:
+    return CoreJob(name, Path(name), CPUS["cortex-a76"], np.zeros((photos, 3, 8, 8), np.float32))
 
 
 def test_results_come_in_the_order_of_the_jobs(processes: type[FakeProcess]) -> None:
@@ -544,4 +553,4 @@ def test_a_file_that_the_runtime_refuses(tmp_path: Path) -> None:
     broken.write_bytes(b"no model")
     pixels = np.zeros((1, 3, 8, 8), np.float32)
     with pytest.raises(EdgeDeitError, match=r"broken\.tflite on cortex-a76 failed, exit code 1"):
-        run_jobs([Job("tflite", broken, CPUS["cortex-a76"], pixels)], 1)
+        run_jobs([CoreJob("tflite", broken, CPUS["cortex-a76"], pixels)], 1)

@@ -216,7 +216,7 @@ def test_interrupt_leaves_nothing(
         "    request.output.write_bytes(b'half')\n"
         f"    signal.raise_signal(signal.{name})\n"
         "onnx.TARGET = replace(onnx.TARGET, export=stop)\n"
-        "from edge_deit._console import run\n"
+        "from edge_deit.common.console import run\n"
         "run(export.app)\n"
     )
     arguments = [str(part) for part in export(place)[1:]]

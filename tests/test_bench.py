@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_deit.bench import Rounds, Served, Worker, interleave, ratio_of_medians
-from edge_deit.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.evaluation.latency import JsonProcess, Rounds, Served, interleave
+from edge_deit.metrics.ratios import ratio_of_medians
 
 ECHO = """
 import json, sys
@@ -87,14 +88,14 @@ def test_orders_are_shuffled_and_reversed() -> None:
 def test_a_process_that_dies_says_why() -> None:
     code = "import sys; sys.exit('the model is broken')"
     with (
-        Worker("x.tflite", 1, ("-c", code)) as worker,
+        JsonProcess("x.tflite", 1, ("-c", code)) as worker,
         pytest.raises(EdgeDeitError, match=r"x\.tflite failed, exit code 1: .*broken"),
     ):
         worker.answer()
 
 
 def test_closing_ends_the_process() -> None:
-    worker = Worker("x", 1, ("-c", "import sys; sys.stdin.read()"))
+    worker = JsonProcess("x", 1, ("-c", "import sys; sys.stdin.read()"))
     worker.close()
     assert worker._process.poll() == 0
 
@@ -102,7 +103,7 @@ def test_closing_ends_the_process() -> None:
 def test_float_worker_tells_what_loading_took(tiny_weights: Path, tmp_path: Path) -> None:
     pixels = tmp_path / "pixels.npy"
     np.save(pixels, np.zeros((1, 3, 64, 64), np.float32))
-    place = ("-m", "edge_deit._worker", "float", tiny_weights, 1, pixels)
+    place = ("-m", "edge_deit.evaluation.worker", "float", tiny_weights, 1, pixels)
     with Served("float", 1, place) as served:
         loading = served.wait_until_ready()
         assert loading["load_ms"] > 0

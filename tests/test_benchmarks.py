@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, TINY
-from edge_deit.config import VARIANTS
-from edge_deit.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.model.config import VARIANTS
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from artefacts import Artefact, counterpart, select
-from grid import Grid, insert, to_markdown
+from harness.candidates import Artefact, counterpart, select
 from latency import SPEED_BARS, macs
-from ratios import SpeedBar, judge
-from scores import ACCURACY_BARS, SIZE_LIMIT, score
-from scores import judge as judge_accuracy
-from stock_recipes import RECIPES, find_recipe
-from table import grids, read_result
+from tables.accuracy import ACCURACY_BARS, SIZE_LIMIT, score
+from tables.accuracy import judge as judge_accuracy
+from tables.grid import Grid, insert, to_markdown
+from tables.results import grids, read_result
+from tables.speed import SpeedBar, judge
+from toolchains.recipes import RECIPES, find_recipe
 
 from exporters import TARGETS
 

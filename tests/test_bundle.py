@@ -17,17 +17,11 @@ from typer.testing import CliRunner
 
 from conftest import CommandLine
 from edge_deit import __version__, bundle
-from edge_deit._bundle_checks import Delivery
-from edge_deit.errors import EdgeDeitError
-from edge_deit.manifest import (
-    Manifest,
-    hash_path,
-    manifest_path,
-    read_manifest,
-    size_of,
-    write_manifest,
-)
-from edge_deit.preprocess import PreprocessSpec
+from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest, write_manifest
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path, size_of
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.mobile.deliveries import Delivery
 from exporters import TARGETS, Runner
 from exporters import target as find_target
 

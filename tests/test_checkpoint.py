@@ -21,11 +21,12 @@ from torch import Tensor
 
 from conftest import TINY, random_model
 from edge_deit import assets
-from edge_deit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edge_deit.config import DeiTConfig
-from edge_deit.errors import EdgeDeitError
-from edge_deit.model import DeiT, interpolate_positions
-from edge_deit.preprocess import PreprocessSpec, default_spec
+from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.checkpoint.save import save_checkpoint
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.preprocess import PreprocessSpec, default_spec
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.deit import DeiT, interpolate_positions
 
 DISTILLED = replace(TINY, distilled=True, distillation_head=True)
 HEAD_64 = replace(TINY, num_heads=1)  # what bare tensors 64 wide say
@@ -37,7 +38,7 @@ State = dict[str, Tensor]
 
 def refused(weights: object, *arguments: Any, **options: Any) -> str:
     with pytest.raises(EdgeDeitError) as caught:
-        load_checkpoint(str(weights), *arguments, **options)
+        load_model(str(weights), *arguments, **options)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -66,7 +67,7 @@ def test_round_trip(config: DeiTConfig, half: bool, tmp_path: Path) -> None:
     labels = tuple(f"name {index}" for index in range(config.num_classes))
     spec = PreprocessSpec("exact", 70, 64, "floor", "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     save_checkpoint(path, model, spec, labels, half=half, metadata={"made by": "a test"})
-    loaded = load_checkpoint(str(path))
+    loaded = load_model(str(path))
     assert (loaded.config, loaded.preprocess, loaded.labels) == (config, spec, labels)
     assert loaded.source == str(path)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -123,7 +124,7 @@ def test_wrong_self_description(key: str, text: str, tmp_path: Path) -> None:
 def test_labels_must_fit(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     own_file(path, TINY)
-    assert load_checkpoint(str(path)).labels == tuple("0123456789")
+    assert load_model(str(path)).labels == tuple("0123456789")
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     save_file(load_file(path), path, metadata={**metadata, "edge_deit_labels": '["a"]'})
@@ -148,7 +149,7 @@ def test_pickled_state_dicts(
 ) -> None:
     model, path = random_model(HEAD_64), tmp_path / f"weights{suffix}"
     torch.save(wrap(dict(model.state_dict())), path)
-    loaded = load_checkpoint(str(path))
+    loaded = load_model(str(path))
     assert loaded.config == HEAD_64
     assert same_tensors(loaded.model, model)
     assert loaded.preprocess == default_spec(64)
@@ -170,7 +171,7 @@ def test_shape_is_inferred(change: dict[str, Any], tmp_path: Path) -> None:
     config = replace(HEAD_64, **change)
     model, path = random_model(config), tmp_path / "bare.safetensors"
     save_file({f"module.{key}": value for key, value in model.state_dict().items()}, path)
-    loaded = load_checkpoint(str(path))
+    loaded = load_model(str(path))
     assert loaded.config == config
     assert same_tensors(loaded.model, model)
 
@@ -179,11 +180,11 @@ def test_names_and_crop_ratios(tmp_path: Path) -> None:
     path = tmp_path / "bare.safetensors"
     for image_size, name, resize in ((224, "deit_tiny", 248), (384, "deit_d192_l12_h3_384", 384)):
         save_file(DeiT(DeiTConfig(image_size=image_size, num_classes=3)).state_dict(), path)
-        loaded = load_checkpoint(str(path))
+        loaded = load_model(str(path))
         assert (loaded.name, loaded.preprocess.resize_size) == (name, resize)
         assert loaded.config.layer_norm_eps == 1e-6
     own_file(path, DISTILLED)
-    assert load_checkpoint(str(path)).name == "deit_d64_l2_h2_64_distilled"
+    assert load_model(str(path)).name == "deit_d64_l2_h2_64_distilled"
 
 
 # Options
@@ -192,7 +193,7 @@ def test_names_and_crop_ratios(tmp_path: Path) -> None:
 def test_image_size_interpolates_and_scales(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     model = own_file(path, DISTILLED)
-    loaded = load_checkpoint(str(path), image_size=96)
+    loaded = load_model(str(path), image_size=96)
     assert loaded.config == replace(DISTILLED, image_size=96)
     positions = interpolate_positions(model.pos_embed.detach(), 2, 6)
     assert torch.equal(loaded.model.pos_embed, positions)
@@ -205,12 +206,12 @@ def test_image_size_interpolates_and_scales(tmp_path: Path) -> None:
 def test_features_task(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     model = own_file(path, DISTILLED)
-    loaded = load_checkpoint(str(path), task="features")
+    loaded = load_model(str(path), task="features")
     assert (loaded.config, loaded.labels) == (DISTILLED.without_head(), ())
     pixels = torch.randn(1, 3, 64, 64)
     assert torch.equal(loaded.model(pixels), model.features(pixels))
     own_file(path, TINY.without_head())
-    assert load_checkpoint(str(path)).config.task == "features"
+    assert load_model(str(path)).config.task == "features"
     assert "has no classifier" in refused(path, task="classification")
 
 
@@ -218,15 +219,15 @@ def test_new_heads(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     model = own_file(path, DISTILLED)
     assert "has 10 classes, 4 are expected" in refused(path, num_classes=4)
-    loaded = load_checkpoint(str(path), num_classes=4, allow_new_head=True)
+    loaded = load_model(str(path), num_classes=4, allow_new_head=True)
     assert loaded.config == replace(DISTILLED, num_classes=4)
     assert loaded.labels == ("0", "1", "2", "3")
     assert torch.equal(loaded.model.pos_embed, model.pos_embed)
     assert loaded.model.head.weight.std() > 0
-    kept = load_checkpoint(str(path), num_classes=10, allow_new_head=True)
+    kept = load_model(str(path), num_classes=10, allow_new_head=True)
     assert same_tensors(kept.model, model)
     own_file(path, DISTILLED.without_head())
-    grown = load_checkpoint(str(path), num_classes=4, allow_new_head=True)
+    grown = load_model(str(path), num_classes=4, allow_new_head=True)
     assert grown.config == replace(DISTILLED, num_classes=4)
 
 
@@ -247,9 +248,9 @@ def test_variant_must_match(tmp_path: Path) -> None:
     path = tmp_path / "bare.safetensors"
     full = DeiTConfig(image_size=32, num_classes=5)
     save_file(random_model(full).state_dict(), path)
-    loaded = load_checkpoint(str(path), "deit_tiny")  # its size is the variant's
+    loaded = load_model(str(path), "deit_tiny")  # its size is the variant's
     assert (loaded.name, loaded.config) == ("deit_tiny", DeiTConfig(num_classes=5))
-    assert load_checkpoint(str(path), "deit_tiny", image_size=32).config == full
+    assert load_model(str(path), "deit_tiny", image_size=32).config == full
     message = refused(path, "deit_tiny_distilled")
     assert "distilled is False, True is expected; it is a plain checkpoint" in message
     assert "embed_dim is 192, 384 is expected" in refused(path, "deit_small")
@@ -261,7 +262,7 @@ def test_variant_must_match(tmp_path: Path) -> None:
     assert "it is a distilled checkpoint" in refused(path, "deit_tiny")
     save_file(random_model(replace(distilled, distillation_head=False)).state_dict(), path)
     assert "distillation_head is False" in refused(path, "deit_tiny_distilled")
-    found = load_checkpoint(str(path), "deit_tiny_distilled", image_size=32, task="features")
+    found = load_model(str(path), "deit_tiny_distilled", image_size=32, task="features")
     assert found.config == distilled.without_head()
 
 
@@ -393,7 +394,7 @@ def test_truncated_and_damaged_files(suffix: str, tmp_path: Path) -> None:
             damaged[place] = generator.integers(0, 256)
         path.write_bytes(damaged)
         try:
-            load_checkpoint(str(path))
+            load_model(str(path))
         except EdgeDeitError as error:
             messages.append(str(error))
     assert messages
@@ -413,7 +414,7 @@ def test_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "bundled_checkpoint", bundled)
     assert "no bundled weights" in refused("bundled")
     own_file(path, DISTILLED)
-    loaded = load_checkpoint("bundled")
+    loaded = load_model("bundled")
     assert (loaded.source, loaded.config) == ("bundled", DISTILLED)
 
 
@@ -452,12 +453,12 @@ def check_hub(loaded: Checkpoint, source: str) -> None:
 
 def test_hub_from_the_cache(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for source in ("hub:org/name", "hub:org/name@main", f"hub:org/name@{COMMIT}"):
-        check_hub(load_checkpoint(source, cache_dir=hub), source)
+        check_hub(load_model(source, cache_dir=hub), source)
     snapshot = hub / "models--org--name" / "snapshots" / COMMIT
     state = load_file(snapshot / "model.safetensors")
     (snapshot / "model.safetensors").unlink()
     torch.save(state, snapshot / "pytorch_model.bin")
-    check_hub(load_checkpoint("hub:org/name", cache_dir=hub), "hub:org/name")
+    check_hub(load_model("hub:org/name", cache_dir=hub), "hub:org/name")
 
 
 def test_hub_refusals(hub: Path) -> None:
@@ -497,7 +498,7 @@ def test_hub_asks_only_for_what_is_read(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_real_checkpoint(real: Path) -> None:
     path = real / "deit_tiny_patch16_224" / "model.safetensors"
-    loaded = load_checkpoint(str(path), "deit_tiny")
+    loaded = load_model(str(path), "deit_tiny")
     assert (loaded.config, loaded.name) == (DeiTConfig(), "deit_tiny")
     assert loaded.preprocess == default_spec(224)
     assert sum(p.numel() for p in loaded.model.parameters()) == 5_717_416

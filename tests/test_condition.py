@@ -12,27 +12,32 @@ from test_deploy import configs
 from torch import Tensor
 
 from conftest import TINY, random_model
-from edge_deit.condition import Conditioned, condition, condition_without_photos, passes
-from edge_deit.config import DeiTConfig
-from edge_deit.dataset import CalibrationSet
-from edge_deit.deploy import deploy
-from edge_deit.errors import EdgeDeitError
-from edge_deit.fakequant import fake_quantise, round_activation
-from edge_deit.form import DeployDeiT, quantizable_layers
-from edge_deit.half import fits_half
-from edge_deit.metrics import closeness
-from edge_deit.observe import Histogram, TensorView
-from edge_deit.preprocess import PreprocessSpec
-from edge_deit.ranges import choose_range
-from edge_deit.reshape import (
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.calibration import CalibrationSet
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.metrics.outputs import closeness
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.deploy import deploy
+from edge_deit.model.form import DeployDeiT, quantizable_layers
+from edge_deit.quantization.condition import (
+    Conditioned,
+    condition,
+    condition_without_photos,
+    passes,
+)
+from edge_deit.quantization.fakequant import fake_quantize, round_activation
+from edge_deit.quantization.half import fits_half
+from edge_deit.quantization.narrow import (
     scale_tokens,
     split_coarse,
     token_scalable,
     token_scaled,
     use_grey_levels,
 )
-from edge_deit.rotate import rotate
-from edge_deit.rounding import GREATEST, int8_scale, round_weights
+from edge_deit.quantization.observe import Histogram, TensorView
+from edge_deit.quantization.ranges import choose_range
+from edge_deit.quantization.rotate import rotate
+from edge_deit.quantization.rounding import GREATEST, int8_scale, round_weights
 from exporter_models import ranges_of
 
 SPEC = PreprocessSpec(resize_size=72, crop_size=64)
@@ -131,8 +136,8 @@ def test_better_than_plain_rounding_on_other_photos(
 ) -> None:
     form, photos = outliers(), grey_photos(8, seed=1)
     layers = quantizable_layers(form)
-    plain = fake_quantise(form, layers, ranges_of(form, grey_photos(8).pixels), outputs=outputs)
-    ours = fake_quantise(conditioned.form, layers, conditioned.ranges, outputs=outputs)
+    plain = fake_quantize(form, layers, ranges_of(form, grey_photos(8).pixels), outputs=outputs)
+    ours = fake_quantize(conditioned.form, layers, conditioned.ranges, outputs=outputs)
     with torch.inference_mode():
         results = [torch.cat([model(p) for p in photos]).numpy() for model in (form, plain, ours)]
     snr = [closeness(results[0], other, classes=True).snr_db for other in results[1:]]

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from edge_deit._quiet import quiet
-from edge_deit.deploy import deploy
-from edge_deit.errors import EdgeDeitError
-from edge_deit.form import quantizable_layers
-from edge_deit.metrics import closeness
-from edge_deit.quantize import Precision, Scheme
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
+from edge_deit.metrics.outputs import closeness
+from edge_deit.model.deploy import deploy
+from edge_deit.model.form import quantizable_layers
+from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import CONFIGS, fresh_model, images, request_for
-from exporters import coreml, mil_reference
-from exporters._mil_operators import OPERATORS
-from exporters._mil_package import read_specification
+from exporters.coreml import export as coreml
+from exporters.coreml import reference as mil_reference
+from exporters.coreml.operators import OPERATORS
+from exporters.coreml.package import read_specification
 from exporters.target import ExportRequest
 
 if missing := coreml.TARGET.missing():
@@ -322,7 +323,7 @@ def in_coremltools(operator: str, inputs: dict[str, Any]) -> np.ndarray:
 def test_operators_agree_with_coremltools(operator: str) -> None:
     with quiet():
         expected = in_coremltools(operator, CASES[operator])
-    arguments = {name: mil_reference.decode(value) for name, value in CASES[operator].items()}
+    arguments = {name: mil_reference.constant(value) for name, value in CASES[operator].items()}
     result = OPERATORS[operator](arguments).numpy()
     assert result.shape == expected.shape
     np.testing.assert_allclose(result, expected.astype(np.float64), rtol=1e-5, atol=1e-6)
@@ -335,7 +336,7 @@ def test_convolution_agrees_with_its_definition() -> None:
     expected = (patches @ weight.reshape(5, 48).T + bias).T.reshape(1, 5, 2, 2)
     constants = {"x": x, "weight": weight, "bias": bias, "strides": np.array([4, 4], np.int32)}
     constants["dilations"] = np.array([1, 1], np.int32)
-    arguments = {name: mil_reference.decode(value) for name, value in constants.items()}
+    arguments = {name: mil_reference.constant(value) for name, value in constants.items()}
     result = OPERATORS["conv"]({**arguments, "pad_type": "valid", "groups": 1})
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-4)
 
@@ -345,7 +346,7 @@ def test_average_pooling_agrees_with_its_definition() -> None:
     expected = x.reshape(1, 3, 2, 4, 2, 4).mean(axis=(3, 5))
     constants = {"x": x, "kernel_sizes": np.array([4, 4], np.int32), "pad": np.zeros(4, np.int32)}
     constants["strides"] = constants["kernel_sizes"]
-    arguments = {name: mil_reference.decode(value) for name, value in constants.items()}
+    arguments = {name: mil_reference.constant(value) for name, value in constants.items()}
     result = OPERATORS["avg_pool"]({**arguments, "pad_type": "custom"})
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)
 
@@ -356,7 +357,7 @@ def test_batch_norm_agrees_with_its_definition() -> None:
     scale = (gamma / np.sqrt(variance + epsilon))[:, None, None]
     expected = (x - mean[:, None, None]) * scale + beta[:, None, None]
     constants = {"x": x, "mean": mean, "variance": variance, "gamma": gamma, "beta": beta}
-    arguments = {name: mil_reference.decode(value) for name, value in constants.items()}
+    arguments = {name: mil_reference.constant(value) for name, value in constants.items()}
     result = OPERATORS["batch_norm"]({**arguments, "epsilon": epsilon})
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-5)
 

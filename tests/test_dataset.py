@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from edge_deit.dataset import Photo, calibration_set, class_names, list_photos, spread
-from edge_deit.errors import EdgeDeitError
-from edge_deit.preprocess import PreprocessSpec
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.calibration import calibration_set
+from edge_deit.data.photos import Photo, class_names, list_photos, pick_evenly
+from edge_deit.data.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(resize_size=36, crop_size=32)
 
@@ -53,7 +54,7 @@ def test_empty_and_missing_folders(tmp_path: Path) -> None:
 
 
 def test_spread_takes_part_of_every_class(photos: Path) -> None:
-    labels = [photo.label for photo in spread(list_photos(photos), 4)]
+    labels = [photo.label for photo in pick_evenly(list_photos(photos), 4)]
     assert labels == [0, 0, 1, 1]
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from conftest import TINY, random_model
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.config import DeiTConfig
-from edge_deit.dataset import list_photos
-from edge_deit.deploy import deploy
-from edge_deit.form import quantizable_layers
-from edge_deit.preprocess import load_pixels
+from edge_deit.checkpoint.load import load_model
+from edge_deit.data.photos import list_photos
+from edge_deit.data.preprocess import load_pixels
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.deploy import deploy
+from edge_deit.model.form import quantizable_layers
 
 
 @st.composite
@@ -48,7 +48,7 @@ def test_equal_to_the_float_model(config: DeiTConfig, seed: int) -> None:
 
 
 def test_equal_on_real_photos(real: Path) -> None:
-    checkpoint = load_checkpoint(str(real / "deit_tiny_patch16_224" / "model.safetensors"))
+    checkpoint = load_model(str(real / "deit_tiny_patch16_224" / "model.safetensors"))
     form = deploy(checkpoint.model)
     for photo in list_photos(real / "imagenet400", "validation")[:10]:
         pixels = torch.from_numpy(load_pixels(photo.path, checkpoint.preprocess))
@@ -74,7 +74,7 @@ def test_residual_stream_has_mean_zero() -> None:
     assert all(tokens.mean(dim=-1).abs().max() < 1e-5 for tokens in seen)
 
 
-def test_norms_are_not_among_the_layers_to_quantise() -> None:
+def test_norms_are_not_among_the_layers_to_quantize() -> None:
     form = deploy(random_model(TINY))
     layers = quantizable_layers(form)
     assert layers[0] == "patch_embed"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from edge_deit._device_report import App, Device, DeviceReport, read_device_report
-from edge_deit.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.report.device_report import App, Device, DeviceReport, read_device_report
 
 REPORT: dict[str, Any] = {
     "schema": 1,

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_deit.dataset import Photo, class_names, list_photos
-from edge_deit.errors import EdgeDeitError
-from edge_deit.evaluate import Task, evaluate, labels_for
-from edge_deit.preprocess import PreprocessSpec
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.photos import Photo, class_names, labels_for, list_photos
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.evaluation.accuracy import EvaluationRequest, evaluate
 
 SPEC = PreprocessSpec(resize_size=16, crop_size=16)
 LABELS = ("cat", "dog")
@@ -30,8 +30,8 @@ def inverted(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def task(photos: Path, tmp_path: Path) -> Task:
-    return Task(
+def task(photos: Path, tmp_path: Path) -> EvaluationRequest:
+    return EvaluationRequest(
         photos=list_photos(photos),
         root=photos,
         spec=SPEC,
@@ -45,7 +45,7 @@ def task(photos: Path, tmp_path: Path) -> Task:
     )
 
 
-def test_every_model_is_compared(task: Task) -> None:
+def test_every_model_is_compared(task: EvaluationRequest) -> None:
     done: list[None] = []
     result = evaluate(task, on_photo=lambda: done.append(None))
     assert len(done) == result.images == result.labelled == 16
@@ -56,7 +56,9 @@ def test_every_model_is_compared(task: Task) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_order_and_digest_do_not_depend_on_the_workers(task: Task, workers: int) -> None:
+def test_order_and_digest_do_not_depend_on_the_workers(
+    task: EvaluationRequest, workers: int
+) -> None:
     expected = evaluate(task)
     other = evaluate(replace(task, workers=workers, journal=task.journal.with_suffix(".2")))
     assert other.digest.hexdigest() == expected.digest.hexdigest()
@@ -74,7 +76,7 @@ def interrupted_after(count: int) -> Callable[[np.ndarray], np.ndarray]:
     return model
 
 
-def test_an_interrupted_run_goes_on(task: Task) -> None:
+def test_an_interrupted_run_goes_on(task: EvaluationRequest) -> None:
     expected = evaluate(replace(task, journal=task.journal.with_suffix(".whole")))
     with pytest.raises(KeyboardInterrupt):
         evaluate(replace(task, reference=interrupted_after(5)))
@@ -88,7 +90,7 @@ def test_an_interrupted_run_goes_on(task: Task) -> None:
         assert tally.points == expected.tallies[name].points
 
 
-def test_a_line_that_was_cut_is_computed_again(task: Task) -> None:
+def test_a_line_that_was_cut_is_computed_again(task: EvaluationRequest) -> None:
     expected = evaluate(task)
     content = task.journal.read_bytes()
     task.journal.write_bytes(content[:-20])
@@ -107,7 +109,9 @@ def test_a_line_that_was_cut_is_computed_again(task: Task) -> None:
     ],
     ids=["another artefact", "other preprocessing", "other labels"],
 )
-def test_another_task_starts_from_the_beginning(task: Task, change: dict[str, object]) -> None:
+def test_another_task_starts_from_the_beginning(
+    task: EvaluationRequest, change: dict[str, object]
+) -> None:
     evaluate(task)
     changed = replace(task, **change)  # type: ignore[arg-type]
     if "labels" in change:
@@ -116,7 +120,7 @@ def test_another_task_starts_from_the_beginning(task: Task, change: dict[str, ob
     assert evaluate(changed).resumed == 0
 
 
-def test_a_changed_photo_starts_from_the_beginning(task: Task, tmp_path: Path) -> None:
+def test_a_changed_photo_starts_from_the_beginning(task: EvaluationRequest, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     copies.mkdir()
     for index, photo in enumerate(task.photos[:3]):
@@ -128,7 +132,7 @@ def test_a_changed_photo_starts_from_the_beginning(task: Task, tmp_path: Path) -
     assert evaluate(task).resumed == 0
 
 
-def test_broken_photos_are_listed(task: Task, tmp_path: Path) -> None:
+def test_broken_photos_are_listed(task: EvaluationRequest, tmp_path: Path) -> None:
     mixed = tmp_path / "mixed"
     mixed.mkdir()
     (mixed / "a.png").write_bytes(b"no image")
@@ -145,7 +149,7 @@ def test_broken_photos_are_listed(task: Task, tmp_path: Path) -> None:
         evaluate(task)
 
 
-def test_a_model_that_fails_is_named_with_the_photo(task: Task) -> None:
+def test_a_model_that_fails_is_named_with_the_photo(task: EvaluationRequest) -> None:
     broken = lambda pixels: np.full((1, 2), np.nan, np.float32)  # noqa: E731
     with pytest.raises(EdgeDeitError, match=r"x\.tflite on cat/0\.png: returned logits that are"):
         evaluate(replace(task, models={"x.tflite": broken}))
@@ -153,7 +157,7 @@ def test_a_model_that_fails_is_named_with_the_photo(task: Task) -> None:
         evaluate(replace(task, reference=broken))
 
 
-def test_only_a_few_photos_are_decoded_ahead(task: Task) -> None:
+def test_only_a_few_photos_are_decoded_ahead(task: EvaluationRequest) -> None:
     """Memory does not grow with the photos: threads wait while a model is slow."""
     ahead: list[int] = []
 

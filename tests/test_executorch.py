@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from edge_deit._quiet import quiet
-from edge_deit.deploy import deploy
-from edge_deit.errors import EdgeDeitError
-from edge_deit.form import quantizable_layers
-from edge_deit.metrics import closeness
-from edge_deit.quantize import Precision, Scheme
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
+from edge_deit.metrics.outputs import closeness
+from edge_deit.model.deploy import deploy
+from edge_deit.model.form import quantizable_layers
+from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import (
     CONFIGS,
     METADATA,
@@ -24,7 +24,7 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters import executorch as executorch_target
+from exporters.executorch import export as executorch_target
 from exporters.target import ExportRequest
 
 TARGET = executorch_target.TARGET
@@ -132,21 +132,21 @@ def test_layers_kept_in_float_make_the_file_larger(
 def test_only_the_layers_of_the_scheme_are_marked(precision: Precision) -> None:
     """Every layer but the norms' has an int8 weight; the dynamic form leaves the convolution."""
     request = request_at(Path(), "plain", Scheme(precision))
-    quantised = executorch_target._quantise(request)
-    targets = [str(node.target) for node in quantised.graph.nodes]  # type: ignore[union-attr]
+    quantized = executorch_target._quantize(request)
+    targets = [str(node.target) for node in quantized.graph.nodes]  # type: ignore[union-attr]
     expected = len(quantizable_layers(request.model)) - (precision == "int8-dynamic")
     assert targets.count("quantized_decomposed.dequantize_per_channel.default") == expected
 
 
 def test_small_weights_keep_their_resolution(folder: Path) -> None:
-    """Rows far below 1 are quantised with steps of their own size."""
+    """Rows far below 1 are quantized with steps of their own size."""
     request = request_at(folder, "plain", Scheme("int8-dynamic"))
     layer = request.model.get_submodule("blocks.0.attn.q")
     assert isinstance(layer, torch.nn.Linear)
     with torch.no_grad():
         layer.weight.mul_(0.01)
-    quantised = executorch_target._quantise(request).state_dict()
-    scales = [scale for name, scale in quantised.items() if name.startswith("_scale")]
+    quantized = executorch_target._quantize(request).state_dict()
+    scales = [scale for name, scale in quantized.items() if name.startswith("_scale")]
     smallest = min(float(scale.min()) for scale in scales)
     assert smallest == pytest.approx(
         float(layer.weight.detach().abs().amax(1).min()) / 127, rel=0.01

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from conftest import CommandLine
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.dataset import list_photos
-from edge_deit.manifest import read_manifest
-from edge_deit.metrics import closeness
-from edge_deit.preprocess import load_pixels
-from edge_deit.quantize import PRECISIONS
+from edge_deit.artefacts.manifest import read_manifest
+from edge_deit.checkpoint.load import load_model
+from edge_deit.conversion.parity import float_outputs
+from edge_deit.data.photos import list_photos
+from edge_deit.data.preprocess import load_pixels
+from edge_deit.metrics.outputs import closeness
+from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS, target
-from exporters.parity import float_outputs
 
 PAIRS = [(name, precision) for name in TARGETS for precision in target(name).precisions]
 
@@ -54,7 +54,7 @@ def test_artefact_matches_the_float_model(
     artefact = find(artefacts, name, precision)
     manifest = read_manifest(artefact)
     runner = target(name).load_runner(artefact, 1)
-    model = load_checkpoint(str(tiny_weights)).model
+    model = load_model(str(tiny_weights)).model
     loaded = [load_pixels(p.path, manifest.preprocess_spec) for p in list_photos(photos)]
     pixels = torch.from_numpy(np.concatenate(loaded))
     outputs = np.concatenate([runner(photo.numpy()) for photo in pixels.split(1)])

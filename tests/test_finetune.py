@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from conftest import TINY, CommandLine, random_model
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.dataset import list_photos
-from edge_deit.errors import EdgeDeitError
-from edge_deit.model import DeiT
-from edge_deit.preprocess import PreprocessSpec
-from edge_deit.recipe import Recipe
-from edge_deit.train import accuracy, load_teacher, train
+from edge_deit.checkpoint.load import load_model
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.photos import list_photos
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.model.deit import DeiT
+from edge_deit.training.recipe import Recipe
+from edge_deit.training.train import accuracy, load_teacher, train
 
 SPEC = PreprocessSpec(resize_size=64, crop_size=64)
 RECIPE = Recipe(epochs=4, batch_size=4, learning_rate=1e-3, flip=False)
@@ -139,7 +139,7 @@ def test_command_adapts_a_checkpoint_to_new_classes(
         "--distillation", "none",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    tuned = load_checkpoint(str(tmp_path / "model.safetensors"))
+    tuned = load_model(str(tmp_path / "model.safetensors"))
     assert tuned.labels == ("cat", "dog")
     assert tuned.config.num_classes == 2
     figures = json.loads((tmp_path / "accuracy.json").read_text(encoding="utf-8"))

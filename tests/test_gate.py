@@ -17,18 +17,19 @@ from scipy.stats import binom
 
 from conftest import CommandLine
 from edge_deit import assets
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.dataset import list_photos, spread
-from edge_deit.errors import EdgeDeitError
+from edge_deit.checkpoint.load import load_model
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path
+from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.preprocess import load_pixels
 from edge_deit.gate import gate
-from edge_deit.manifest import hash_path
-from edge_deit.metrics import closeness
-from edge_deit.paired import drop_interval
-from edge_deit.preprocess import load_pixels
-from edge_deit.quantize import PRECISIONS
-from edge_deit.report import ArtefactResult, DataResult, Report, write_report
-from edge_deit.thresholds import ARM64, BASELINE, LIMITS, Rule, Thresholds, read_thresholds
-from edge_deit.verdict import Check, Verdict
+from edge_deit.gating.limits import ARM64, BASELINE, LIMITS
+from edge_deit.gating.thresholds import Rule, Thresholds, read_thresholds
+from edge_deit.metrics.outputs import closeness
+from edge_deit.metrics.paired import drop_interval
+from edge_deit.quantization.scheme import PRECISIONS
+from edge_deit.report.report import ArtefactResult, DataResult, Report, write_report
+from edge_deit.report.verdict import Check, Verdict
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "thresholds.toml"
@@ -565,15 +566,15 @@ def bundled_weights() -> str:
 @pytest.mark.slow
 def test_the_default_file_fails_real_faults_of_the_bundled_model() -> None:
     """The bundled model against itself with a fault, on its own photos; the layer is the mildest of 48."""
-    checkpoint = load_checkpoint("bundled")
+    checkpoint = load_model("bundled")
     model, spec = checkpoint.model.eval(), checkpoint.preprocess
     with assets.validation_folder() as folder:
-        photos = spread(list_photos(folder, "validation"), 100)
+        photos = pick_evenly(list_photos(folder, "validation"), 100)
         pixels = torch.from_numpy(np.concatenate([load_pixels(p.path, spec) for p in photos]))
     labels = np.array([photo.label for photo in photos])
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     reference = logits(model, pixels)
-    damaged = load_checkpoint("bundled").model.eval()
+    damaged = load_model("bundled").model.eval()
     with torch.no_grad():
         damaged.get_parameter("blocks.6.mlp.fc2.weight").mul_(2)
     outputs = {

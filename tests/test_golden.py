@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from conftest import CommandLine
-from edge_deit._golden_images import ImageCase, hash_pixels, image_cases, wide_cases
-from edge_deit.errors import EdgeDeitError
-from edge_deit.golden import golden_cases, golden_spec, measured_logits, write_golden
-from edge_deit.manifest import Manifest
-from edge_deit.preprocess import PreprocessSpec, default_spec, preprocess
+from edge_deit.artefacts.manifest import Manifest
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.preprocess import PreprocessSpec, default_spec, preprocess
+from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
+from edge_deit.mobile.golden_images import ImageCase, hash_pixels, image_cases, wide_cases
 
 GOLDEN = Path(__file__).parent / "golden"
 MASK = 0xFFFFFFFF

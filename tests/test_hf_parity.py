@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.errors import EdgeDeitError
+from edge_deit.checkpoint.load import load_model
+from edge_deit.common.errors import EdgeDeitError
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 transformers = pytest.importorskip("transformers", reason="transformers is the referee")
@@ -89,7 +89,7 @@ def test_same_output(name: str, layout: str, tmp_path: Path) -> None:
     assert any("attention.attention.query" in key for key in names) == (layout == "hub")
     assert any("attention.q_proj" in key for key in names) == (layout == "modules")
 
-    loaded = load_checkpoint(str(tmp_path))
+    loaded = load_model(str(tmp_path))
     size = case.settings["image_size"]
     pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_same_output(name: str, layout: str, tmp_path: Path) -> None:
 def test_other_image_size_is_transformers_interpolation(tmp_path: Path) -> None:
     model = referee(CASES["distilled"])
     model.save_pretrained(tmp_path)
-    loaded = load_checkpoint(str(tmp_path), image_size=96)
+    loaded = load_model(str(tmp_path), image_size=96)
     pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = model(pixels, interpolate_pos_encoding=True).logits
@@ -134,9 +134,9 @@ def test_sharded_and_pickled_folders(tmp_path: Path) -> None:
         load_file(tmp_path / "one" / "model.safetensors"),
         tmp_path / "pickle" / "pytorch_model.bin",
     )
-    one = load_checkpoint(str(tmp_path / "one"))
+    one = load_model(str(tmp_path / "one"))
     for folder in ("many", "pickle"):
-        other = load_checkpoint(str(tmp_path / folder))
+        other = load_model(str(tmp_path / folder))
         assert len(other.sha256) == 64
         assert other.sha256 != one.sha256
         for key, value in one.model.state_dict().items():
@@ -161,7 +161,7 @@ def test_config_is_refused(change: dict[str, Any], expected: str, tmp_path: Path
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(EdgeDeitError, match=expected) as caught:
-        load_checkpoint(str(tmp_path))
+        load_model(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_every_tensor_counts(tmp_path: Path) -> None:
     for key in state:
         save_file({name: value for name, value in state.items() if name != key}, path)
         with pytest.raises(EdgeDeitError):
-            load_checkpoint(str(tmp_path))
+            load_model(str(tmp_path))
     save_file({**state, "deit.extra.weight": torch.ones(1)}, path)
     with pytest.raises(EdgeDeitError, match=r"unknown deit\.extra\.weight \(1,\)"):
-        load_checkpoint(str(tmp_path))
+        load_model(str(tmp_path))

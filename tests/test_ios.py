@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from edge_deit._golden_images import hash_pixels, wide_cases
-from edge_deit.manifest import Manifest, read_manifest
-from edge_deit.predict import rank
-from edge_deit.preprocess import PreprocessSpec, load_pixels
+from edge_deit.artefacts.manifest import Manifest, read_manifest
+from edge_deit.artefacts.runners import rank
+from edge_deit.data.preprocess import PreprocessSpec, load_pixels
+from edge_deit.mobile.golden_images import hash_pixels, wide_cases
 from exporters import target
 
 IOS = ROOT / "ios_demo"

@@ -13,30 +13,28 @@ from test_condition import SPEC, grey_photos
 from torch import Tensor, nn
 
 from conftest import TINY, random_model
-from edge_deit._graph_points import Step, find_points
-from edge_deit._quiet import quiet
-from edge_deit.condition import condition
-from edge_deit.deploy import deploy
-from edge_deit.errors import EdgeDeitError
-from edge_deit.form import DeployDeiT
-from edge_deit.layers import (
-    LayerReader,
-    Points,
-    compare_layers,
-    first_drop,
-    float_points,
-    point_names,
-    shaped,
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
+from edge_deit.evaluation.layers import compare_layers, first_drop
+from edge_deit.model.deit import DeiT
+from edge_deit.model.deploy import deploy
+from edge_deit.model.form import DeployDeiT
+from edge_deit.model.hooks import watching
+from edge_deit.model.points import LayerReader, Points, float_points, point_names, shaped
+from edge_deit.quantization.condition import condition
+from edge_deit.quantization.narrow import (
+    scale_tokens,
+    split_coarse,
+    token_scalable,
+    use_grey_levels,
 )
-from edge_deit.model import DeiT
-from edge_deit.observe import watching
-from edge_deit.quantize import Precision, Scheme
-from edge_deit.report import Layers
-from edge_deit.reshape import scale_tokens, split_coarse, token_scalable, use_grey_levels
-from edge_deit.rotate import rotate
+from edge_deit.quantization.rotate import rotate
+from edge_deit.quantization.scheme import Precision, Scheme
+from edge_deit.report.report import Layers
 from exporter_models import outputs_of, request_for
 from exporters import TARGETS
 from exporters import target as find_target
+from exporters.graph_points import Step, find_points
 
 CONFIG = replace(TINY, depth=3)
 CONFIGS = {

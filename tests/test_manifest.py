@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from edge_deit.errors import EdgeDeitError
-from edge_deit.manifest import (
+from edge_deit.artefacts.manifest import (
     SCHEMA,
     Manifest,
-    hash_path,
     manifest_path,
     read_manifest,
-    size_of,
     write_manifest,
 )
-from edge_deit.preprocess import PreprocessSpec
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path, size_of
+from edge_deit.data.preprocess import PreprocessSpec
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_deit.errors import EdgeDeitError
-from edge_deit.metrics import closeness, softmax, top_k
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.metrics.outputs import closeness, softmax, top_k
 
 
 def test_equal_outputs() -> None:

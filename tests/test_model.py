@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from conftest import TINY, random_model
-from edge_deit.config import VARIANTS, DeiTConfig, variant
-from edge_deit.errors import EdgeDeitError
-from edge_deit.model import DeiT, interpolate_positions
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.model.config import VARIANTS, DeiTConfig, variant
+from edge_deit.model.deit import DeiT, interpolate_positions
 
 PUBLISHED_PARAMETERS = {
     "deit_tiny": 5_717_416,

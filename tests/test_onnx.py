@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from edge_deit._quiet import quiet
-from edge_deit.deploy import deploy
-from edge_deit.errors import EdgeDeitError
-from edge_deit.form import quantizable_layers
-from edge_deit.metrics import closeness
-from edge_deit.quantize import Precision, Scheme
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
+from edge_deit.metrics.outputs import closeness
+from edge_deit.model.deploy import deploy
+from edge_deit.model.form import quantizable_layers
+from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import (
     CONFIGS,
     METADATA,
@@ -22,7 +22,7 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters import onnx as onnx_target
+from exporters.onnx import export as onnx_target
 
 TARGET = onnx_target.TARGET
 

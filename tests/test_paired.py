@@ -7,8 +7,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from edge_deit.errors import EdgeDeitError
-from edge_deit.paired import drop_interval, mcnemar
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.metrics.paired import drop_interval, mcnemar
 
 
 @pytest.mark.parametrize(("lost", "won", "images"), [(9, 3, 100), (2, 7, 60), (40, 35, 300)])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from edge_deit.errors import EdgeDeitError
-from edge_deit.quantize import Precision, Scheme
-from exporters.parity import check_parity
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.conversion.parity import check_parity
+from edge_deit.quantization.scheme import Precision, Scheme
 
 PIXELS = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 REFERENCE = np.random.default_rng(0).normal(size=(8, 10)).astype(np.float32)

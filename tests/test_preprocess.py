@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_deit._hf import spec_from_folder
-from edge_deit.errors import EdgeDeitError
-from edge_deit.preprocess import (
+from edge_deit.checkpoint.huggingface import spec_from_folder
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.preprocess import (
     PreprocessSpec,
     default_spec,
     load_image,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_gate import GOOD, report, rule
 
-from edge_deit.report import write_report
+from edge_deit.report.report import write_report
 
 pytest_plugins = ["pytester"]
 

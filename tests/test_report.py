@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from edge_deit import report as report_module
-from edge_deit._report_figures import FIGURES, cells, display_names, summary_sentence
-from edge_deit._report_junit import junit
-from edge_deit._report_text import headline, markdown, write_step_summary
-from edge_deit.errors import EdgeDeitError
-from edge_deit.host import ARM_NOTE
-from edge_deit.report import (
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import ARM_NOTE
+from edge_deit.report import report as report_module
+from edge_deit.report.figures import FIGURES, cells, display_names, summary_sentence
+from edge_deit.report.junit import junit
+from edge_deit.report.report import (
     ArtefactResult,
     BrokenImage,
     ClassResult,
@@ -29,7 +28,8 @@ from edge_deit.report import (
     read_report,
     write_report,
 )
-from edge_deit.verdict import Check, Verdict
+from edge_deit.report.text import headline, markdown, write_step_summary
+from edge_deit.report.verdict import Check, Verdict
 
 SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "report.schema.json"
 STAND_IN = "reference numerics (torch), not Core ML"

@@ -35,12 +35,12 @@ from test_report import (
 pytest.importorskip("jinja2", reason="jinja2 is not installed: pip install 'edge-deit[report]'")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: see above")
 
-from edge_deit._report_html import MOST_FLIPS, THUMBNAIL_PX, write_html
-from edge_deit._report_plots import WORST_CLASSES, class_losses, plots
-from edge_deit.errors import EdgeDeitError
-from edge_deit.host import ARM_NOTE
-from edge_deit.report import ClassResult, Flip, Report
-from edge_deit.verdict import Verdict
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import ARM_NOTE
+from edge_deit.report.html import MOST_FLIPS, THUMBNAIL_PX, write_html
+from edge_deit.report.plots import WORST_CLASSES, class_losses, plots
+from edge_deit.report.report import ClassResult, Flip, Report
+from edge_deit.report.verdict import Verdict
 
 PLOTS = ("drop", "latency", "layers", "classes", "scatter")
 

@@ -21,8 +21,9 @@ from PIL import Image
 
 from conftest import ROOT
 from edge_deit import assets, export, gate, validate
-from edge_deit._console import run
-from edge_deit.manifest import hash_path, manifest_path, size_of
+from edge_deit.artefacts.manifest import manifest_path
+from edge_deit.common.console import run
+from edge_deit.common.files import hash_path, size_of
 from exporters import target as find_target
 
 pytestmark = pytest.mark.slow
@@ -315,8 +316,8 @@ def _(s: Sabotage) -> Outcome:
 @case("wrong scale in a Core ML program", 1, "min_snr_db")
 def _(s: Sabotage) -> Outcome:
     def scale(operations: list[Any]) -> None:
-        quantise = [operation for operation in operations if operation.type == "quantize"]
-        value = quantise[10].inputs["scale"].arguments[0]
+        quantize = [operation for operation in operations if operation.type == "quantize"]
+        value = quantize[10].inputs["scale"].arguments[0]
         raise_scale(operations, value, 4.0)
 
     return edit_package(s, scale)

@@ -12,13 +12,14 @@ import torch
 from test_condition import SPEC, grey_photos, outliers
 
 from conftest import TINY, CommandLine
-from edge_deit.checkpoint import load_checkpoint
-from edge_deit.condition import Conditioned, condition
-from edge_deit.dataset import CalibrationSet
-from edge_deit.fallback import Plan, choose_fallback
-from edge_deit.produce import Job
-from edge_deit.quantize import LayerRanges, Scheme
-from edge_deit.sensitivity import drop_of, rank_layers, write_report
+from edge_deit.checkpoint.load import load_model
+from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.fallback import DropLimit, choose_fallback
+from edge_deit.conversion.sensitivity_table import write_sensitivity
+from edge_deit.data.calibration import CalibrationSet
+from edge_deit.quantization.condition import Conditioned, condition
+from edge_deit.quantization.scheme import LayerRanges, Scheme
+from edge_deit.quantization.sensitivity import drop_of, rank_layers
 from exporters import target
 
 BAD = "blocks.1.mlp.fc1"
@@ -51,7 +52,7 @@ def test_report_holds_every_layer(
 ) -> None:
     found, photos = spoilt
     ranking = rank_layers(found, list(photos)[:2], outputs=False)
-    write_report({"float outputs": ranking}, tmp_path / "report")
+    write_sensitivity({"float outputs": ranking}, tmp_path / "report")
     with (tmp_path / "report" / "sensitivity.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["layer"] for row in rows] == [damage.layer for damage in ranking]
@@ -92,14 +93,16 @@ def test_fallback_starts_from_what_the_target_has_dynamic(
     spoilt: tuple[Conditioned, CalibrationSet], tiny_weights: Path, tmp_path: Path
 ) -> None:
     found, photos = spoilt
-    checkpoint = load_checkpoint(str(tiny_weights))
+    checkpoint = load_model(str(tiny_weights))
     nothing = np.zeros((6, TINY.num_classes))
-    job = Job(checkpoint, found.unrounded, found, photos, photos.pixels, nothing, tmp_path, 1)
+    job = ExportContext(
+        checkpoint, found.unrounded, found, photos, photos.pixels, nothing, tmp_path, 1
+    )
     items = [
         (one, one.fit(Scheme("int8"), job.form), one.backends[0])
         for one in (target("tflite"), target("executorch"))
     ]
-    lite, other = (scheme for _, scheme, _ in choose_fallback(Plan(0.0, None, 1), job, items))
+    lite, other = (scheme for _, scheme, _ in choose_fallback(DropLimit(0.0, None, 1), job, items))
     assert set(items[0][1].dynamic) <= {*lite.dynamic, *lite.keep_float}
     assert not items[1][1].dynamic
     assert BAD in (*other.dynamic, *other.keep_float)

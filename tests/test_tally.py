@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from edge_deit.errors import EdgeDeitError
-from edge_deit.metrics import EQUAL_DB, closeness, decibels
-from edge_deit.tally import Seen, Tally, answer, compare
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.evaluation.tally import Seen, Tally, answer, compare
+from edge_deit.metrics.outputs import EQUAL_DB, closeness, decibels
 
 LABELS = tuple(f"class {index}" for index in range(8))
 

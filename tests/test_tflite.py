@@ -11,14 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from edge_deit._quiet import quiet
-from edge_deit.deploy import deploy
-from edge_deit.errors import EdgeDeitError
-from edge_deit.form import quantizable_layers
-from edge_deit.metrics import closeness
-from edge_deit.preprocess import PreprocessSpec
-from edge_deit.quantize import Precision, Scheme
-from edge_deit.reshape import scale_tokens, split_coarse, token_scalable, use_grey_levels
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.metrics.outputs import closeness
+from edge_deit.model.deploy import deploy
+from edge_deit.model.form import quantizable_layers
+from edge_deit.quantization.narrow import (
+    scale_tokens,
+    split_coarse,
+    token_scalable,
+    use_grey_levels,
+)
+from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import (
     CONFIGS,
     METADATA,
@@ -28,10 +33,10 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters import tflite
-from exporters._tflite_file import contents, kind, read, word
-from exporters._tflite_integer import IntegerDeiT, centre_attention, fold_back
-from exporters._tflite_observe import Observed, tight_range, whole_range
+from exporters.tflite import export as tflite
+from exporters.tflite.file import contents, kind, read, word
+from exporters.tflite.integer_form import IntegerDeiT, centre_attention, fold_back
+from exporters.tflite.observe import Observed, tight_range, whole_range
 
 TARGET = tflite.TARGET
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, CommandLine
-from edge_deit.manifest import manifest_path
-from edge_deit.report import Report, read_report
+from edge_deit.artefacts.manifest import manifest_path
+from edge_deit.report.report import Report, read_report
 from exporters import target as find_target
 
 pytestmark = pytest.mark.slow

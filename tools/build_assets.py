@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from edge_deit.checkpoint import load_checkpoint, save_checkpoint
+from edge_deit.checkpoint.load import load_model
+from edge_deit.checkpoint.save import save_checkpoint
 from fashion_mnist import LABELS, folder_name
 
 ASSETS = Path(__file__).parents[1] / "edge_deit" / "assets"
@@ -49,7 +50,7 @@ def build(
     for name in SETS:
         print(f"{name}: {copy_photos(data, name)} photos")
     if checkpoint:
-        trained = load_checkpoint(str(checkpoint))
+        trained = load_model(str(checkpoint))
         target = ASSETS / CHECKPOINT
         save_checkpoint(target, trained.model, trained.preprocess, LABELS, half=True)
         print(f"{target.name}: {target.stat().st_size / 1e6:.1f} MB")

@@ -2,7 +2,7 @@
 ///
 /// `resize` is `shortest` (the short side becomes `resizeSize`, the aspect stays), `exact` (squashed to
 /// `resizeSize` x `resizeSize`) or `none`. Then a centred square of `cropSize` is cut, zero padded where the
-/// image is smaller; last, (x / 255 - mean) / std per channel. The reference is `edge_deit/preprocess.py`.
+/// image is smaller; last, (x / 255 - mean) / std per channel. The reference is `edge_deit/data/preprocess.py`.
 public struct PreprocessSpec: Codable, Equatable, Sendable {
     public enum Resize: String, Codable, Sendable { case shortest, exact, none }
     public enum CropRounding: String, Codable, Sendable { case halfEven = "half-even", floor }

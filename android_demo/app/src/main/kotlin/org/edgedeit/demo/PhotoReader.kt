@@ -18,7 +18,7 @@ class Photo(
 )
 
 /**
- * Reads photos as edge_deit.preprocess.load_image does: upright, 8-bit RGB, transparency dropped.
+ * Reads photos as edge_deit.data.preprocess.load_image does: upright, 8-bit RGB, transparency dropped.
  *
  * A photo is read at full size when the memory allows, as every other size changes its pixels. One
  * that is too large is read at a half, a quarter, ... of its size and says so in [Photo.scale].

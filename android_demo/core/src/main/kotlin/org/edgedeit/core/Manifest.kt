@@ -1,7 +1,7 @@
 package org.edgedeit.core
 
 /**
- * What the app needs of an artefact's manifest (written by edge_deit/manifest.py).
+ * What the app needs of an artefact's manifest (written by edge_deit/artefacts/manifest.py).
  *
  * The model takes float32 (1, 3, `height`, `width`) and returns float32 (1, K), K = `labels.size`.
  */

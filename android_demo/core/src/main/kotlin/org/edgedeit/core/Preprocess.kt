@@ -6,7 +6,7 @@ import kotlin.math.min
 /**
  * An upright photo as a model's input: (3, crop, crop) float32, all red values first.
  *
- * Bit for bit what edge_deit/preprocess.py makes of the same pixels.
+ * Bit for bit what edge_deit/data/preprocess.py makes of the same pixels.
  *
  * @throws EdgeDeitException where the resized photo would be wider than an Int counts.
  */

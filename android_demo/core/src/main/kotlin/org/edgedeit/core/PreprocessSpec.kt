@@ -23,7 +23,7 @@ enum class CropRounding(
 /**
  * How a photo becomes a model's input; the seven fields of a manifest's `preprocessing`.
  *
- * The rules are those of edge_deit/preprocess.py. `mean` and `std` belong to red, green, blue.
+ * The rules are those of edge_deit/data/preprocess.py. `mean` and `std` belong to red, green, blue.
  */
 class PreprocessSpec(
     val resize: Resize,

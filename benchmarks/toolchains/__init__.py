@@ -1,0 +1,1 @@
+"""Each toolchain's own recipe, independent of this package on purpose."""

@@ -1,0 +1,178 @@
+"""The files that a competent user of each toolchain makes from the plain float model, one row each.
+
+Each recipe is the toolchain's own default. What was chosen where there is no default is said in the
+description, which goes into every table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import toolchains.builders as build
+from edge_deit.common.errors import EdgeDeitError
+from toolchains.builders import Source
+
+__all__ = ["RECIPES", "Recipe", "find_recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One stock file; `name` is TARGET.RECIPE, `calibrates` says whether the photos matter."""
+
+    name: str
+    precision: str
+    suffix: str
+    description: str
+    calibrates: bool
+    build: Callable[[Source, Path], None]
+
+    @property
+    def target(self) -> str:
+        """The target whose runner executes the file."""
+        return self.name.partition(".")[0]
+
+    @property
+    def recipe(self) -> str:
+        """The toolchain's name for what was done."""
+        return self.name.partition(".")[2]
+
+    @property
+    def file_name(self) -> str:
+        """The file's name in the output folder."""
+        return f"stock.{self.recipe}{self.suffix}"
+
+
+RECIPES: Final = (
+    Recipe(
+        "tflite.float",
+        "fp32",
+        ".tflite",
+        "litert_torch.convert",
+        False,
+        build.litert_float,
+    ),
+    Recipe(
+        "tflite.static_wi8_ai8",
+        "int8-full",
+        ".tflite",
+        "litert_torch.convert, then ai-edge-quantizer's recipe static_wi8_ai8 with its own ranges",
+        True,
+        build.litert_static,
+    ),
+    Recipe(
+        "tflite.dynamic_wi8_afp32",
+        "int8-dynamic",
+        ".tflite",
+        "litert_torch.convert, then ai-edge-quantizer's recipe dynamic_wi8_afp32",
+        False,
+        build.litert_dynamic,
+    ),
+    Recipe(
+        "onnx.float",
+        "fp32",
+        ".onnx",
+        "torch.onnx.export (dynamo), its own opset; weights in the one file",
+        False,
+        build.onnx_float,
+    ),
+    Recipe(
+        "onnx.quantize_static",
+        "int8",
+        ".onnx",
+        "torch.onnx.export, then quantize_static with its defaults (Q/DQ, every operator, per tensor)",
+        True,
+        build.onnx_static,
+    ),
+    Recipe(
+        "onnx.quantize_static_preprocessed",
+        "int8",
+        ".onnx",
+        "the same after quant_pre_process, which ONNX Runtime's manual advises",
+        True,
+        build.onnx_static_preprocessed,
+    ),
+    Recipe(
+        "onnx.quantize_dynamic",
+        "int8-dynamic",
+        ".onnx",
+        "torch.onnx.export, then quantize_dynamic with its defaults",
+        False,
+        build.onnx_dynamic,
+    ),
+    Recipe(
+        "executorch.float",
+        "fp32",
+        ".pte",
+        "torch.export, to_edge_transform_and_lower with XnnpackPartitioner",
+        False,
+        build.executorch_float,
+    ),
+    Recipe(
+        "executorch.static",
+        "int8",
+        ".pte",
+        "PT2E, XNNPACKQuantizer with get_symmetric_quantization_config(is_per_channel=True), histogram "
+        "observers (slow, so they see the evenly spaced part of the photos that the table names)",
+        True,
+        build.executorch_static,
+    ),
+    Recipe(
+        "executorch.dynamic",
+        "int8-dynamic",
+        ".pte",
+        "PT2E, XNNPACKQuantizer with get_symmetric_quantization_config(is_per_channel=True, "
+        "is_dynamic=True)",
+        False,
+        build.executorch_dynamic,
+    ),
+    Recipe(
+        "coreml.float32",
+        "fp32",
+        ".mlpackage",
+        "coremltools.convert, compute_precision FLOAT32",
+        False,
+        build.coreml_float32,
+    ),
+    Recipe(
+        "coreml.float16",
+        "fp16",
+        ".mlpackage",
+        "coremltools.convert, its default precision (FLOAT16)",
+        False,
+        build.coreml_float16,
+    ),
+    Recipe(
+        "coreml.weights",
+        "int8-weights",
+        ".mlpackage",
+        "coremltools.convert, then linear_quantize_weights (int8 weights, float16 activations)",
+        False,
+        build.coreml_weights,
+    ),
+    Recipe(
+        "coreml.static",
+        "int8",
+        ".mlpackage",
+        "PT2E with ExecuTorch's CoreMLQuantizer on the whole model (affine, per channel), then "
+        "coremltools.convert",
+        True,
+        build.coreml_static,
+    ),
+)
+"""Every stock file, one row each."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        EdgeDeitError: there is none; the message lists those there are.
+    """
+    for recipe in RECIPES:
+        if recipe.name == name:
+            return recipe
+    known = ", ".join(recipe.name for recipe in RECIPES)
+    raise EdgeDeitError(f"unknown stock file {name!r}; choose one of: {known}")

@@ -1,0 +1,1 @@
+"""An exported file: its manifest, its float model, and what runs it."""

@@ -1,0 +1,96 @@
+"""The float model that artefacts are measured against, found from their manifests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from edge_deit.artefacts.artefact import Artefact
+from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.common.errors import EdgeDeitError
+
+__all__ = ["FloatModel", "find_float_models"]
+
+
+@dataclass(frozen=True)
+class FloatModel:
+    """A float checkpoint, and the artefacts that were made from it."""
+
+    checkpoint: Checkpoint
+    weights: str
+    artefacts: tuple[Artefact, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its parameters in float32."""
+        return 4 * sum(parameter.numel() for parameter in self.checkpoint.model.parameters())
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) pixels -> (1, K) logits, by PyTorch."""
+        with torch.inference_mode():
+            return np.asarray(self.checkpoint.model(torch.from_numpy(pixels)).numpy())
+
+
+def find_float_models(artefacts: Sequence[Artefact], weights: str | None) -> list[FloatModel]:
+    """One baseline for each set of weights and preprocessing; `weights` says where the former are now.
+
+    Raises:
+        EdgeDeitError: weights that are missing, or not those that an artefact was made from; a manifest
+        whose
+            preprocessing, labels or shape are not the weights'.
+    """
+    groups: dict[str, list[Artefact]] = {}
+    for artefact in artefacts:
+        manifest = artefact.manifest
+        key = [manifest.weights["sha256"], manifest.preprocessing, manifest.config]
+        groups.setdefault(json.dumps(key, sort_keys=True), []).append(artefact)
+    return [_baseline(group, weights) for group in groups.values()]
+
+
+def _baseline(group: Sequence[Artefact], weights: str | None) -> FloatModel:
+    manifest = group[0].manifest
+    source = weights or manifest.weights["source"]
+    try:
+        checkpoint = load_model(source, image_size=manifest.config["image_size"])
+    except EdgeDeitError as error:
+        raise EdgeDeitError(
+            f"the float model of {group[0].path.name} cannot be loaded: {error}; "
+            "--weights says where it is now"
+        ) from error
+    for artefact in group:
+        _check(artefact, checkpoint, source)
+    return FloatModel(checkpoint, source, tuple(group))
+
+
+def _check(artefact: Artefact, checkpoint: Checkpoint, source: str) -> None:
+    """Refuse a manifest that does not describe these weights."""
+    manifest, name = artefact.manifest, artefact.path.name
+    if manifest.weights["sha256"] != checkpoint.sha256:
+        raise EdgeDeitError(
+            f"{source} is not the float model of {name}: sha256 {checkpoint.sha256[:12]}, the artefact "
+            f"was made from {manifest.weights['sha256'][:12]}; give the right --weights, or export again"
+        )
+    pairs = {
+        "preprocessing": (manifest.preprocessing, checkpoint.preprocess.to_json()),
+        "labels": (manifest.labels, list(checkpoint.labels)),
+        "config": (manifest.config, asdict(checkpoint.config)),
+    }
+    for what, (said, true) in pairs.items():
+        if json.loads(json.dumps(said)) != json.loads(json.dumps(true)):
+            raise EdgeDeitError(
+                f"the manifest of {name} has other {what} than its weights{_difference(said, true)}; "
+                "it was edited, or belongs to another artefact: export again"
+            )
+
+
+def _difference(said: object, true: object) -> str:
+    """The first entry that differs, for a message."""
+    if isinstance(said, dict) and isinstance(true, dict):
+        for key in sorted(said.keys() | true.keys()):
+            if json.dumps(said.get(key)) != json.dumps(true.get(key)):
+                return f" ({key} {said.get(key)}, not {true.get(key)})"
+    return ""

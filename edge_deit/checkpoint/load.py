@@ -1,0 +1,146 @@
+"""One strict loader: bundled, a file, a Hugging Face folder or hub name -> a model and all it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from edge_deit.checkpoint.checks import HEADS, check_tensors, check_variant, model_name
+from edge_deit.checkpoint.files import (
+    RawCheckpoint,
+    read_weights,
+)
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.model.config import DeiTConfig, Task, variant
+from edge_deit.model.deit import DeiT, interpolate_positions
+
+__all__ = ["Checkpoint", "load_model"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model (eval, float32) with all that belongs to it.
+
+    `labels` has one name a class (their numbers where the checkpoint names none, nothing for
+    features); `source` is what the user typed, `sha256` that of the weights file (of several shards:
+    of their names and hashes), `name` the variant's or a descriptive one.
+    """
+
+    model: DeiT
+    config: DeiTConfig
+    preprocess: PreprocessSpec
+    labels: tuple[str, ...]
+    source: str
+    sha256: str
+    name: str
+
+
+def load_model(
+    weights: str,
+    model: str | None = None,
+    *,
+    image_size: int | None = None,
+    task: Task | None = None,
+    num_classes: int | None = None,
+    allow_new_head: bool = False,
+    cache_dir: Path | None = None,
+) -> Checkpoint:
+    """Load `weights`: `bundled`, a `.safetensors` or `.pth` file, a Hugging Face folder, or
+    `hub:ORG/NAME[@REVISION]`, where a commit hash as REVISION pins what is downloaded.
+
+    `model` is the variant it must be, classes aside. `image_size` (or else the variant's) is the input
+    size: positions are interpolated and preprocessing scales along. `task="features"` drops the
+    classifiers. With `allow_new_head`, another `num_classes` gives new random heads, for fine-tuning.
+
+    Raises:
+        EdgeDeitError: anything missing, unreadable, incomplete, superfluous, of the wrong shape or not
+            finite; one line that names it.
+    """
+    expected = variant(model) if model else None
+    raw = read_weights(weights, expected, cache_dir)
+    check_tensors(raw)
+    if raw.preprocess.crop_size != raw.config.image_size:
+        raise EdgeDeitError(
+            f"{raw.path}: preprocessing makes {raw.preprocess.crop_size} pixels a side, the model takes "
+            f"{raw.config.image_size}; correct preprocessor_config.json"
+        )
+    raw = _other_task(raw, task)
+    if expected and model:
+        check_variant(raw, expected, model)
+    raw = _other_classes(raw, num_classes, allow_new_head)
+    if image_size is None:
+        image_size = (expected or raw.config).image_size
+    raw = _resized(raw, image_size)
+    form = _build(raw)
+    return Checkpoint(
+        model=form.eval(),
+        config=raw.config,
+        preprocess=raw.preprocess,
+        labels=_all_labels(raw),
+        source=weights,
+        sha256=raw.sha256,
+        name=model_name(raw.config),
+    )
+
+
+# Changing
+
+
+def _build(raw: RawCheckpoint) -> DeiT:
+    """The model around its tensors; only new heads cost an initialisation."""
+    if raw.new_heads:
+        form = DeiT(raw.config)
+        form.load_state_dict(raw.state, strict=False)
+        return form
+    with torch.device("meta"):
+        form = DeiT(raw.config)
+    form.load_state_dict(raw.state, assign=True)
+    return form
+
+
+def _other_task(raw: RawCheckpoint, task: Task | None) -> RawCheckpoint:
+    if task is None or task == raw.config.task:
+        return raw
+    if task == "classification":
+        raise EdgeDeitError(f"{raw.path} has no classifier; export it with --task features")
+    state = {key: value for key, value in raw.state.items() if key not in HEADS}
+    return replace(raw, state=state, config=raw.config.without_head(), labels=())
+
+
+def _other_classes(raw: RawCheckpoint, num_classes: int | None, allow: bool) -> RawCheckpoint:
+    if num_classes is None or num_classes == raw.config.num_classes:
+        return raw
+    if not allow:
+        raise EdgeDeitError(
+            f"{raw.path} has {raw.config.num_classes} classes, {num_classes} are expected"
+        )
+    state = {key: value for key, value in raw.state.items() if key not in HEADS}
+    head = raw.config.distillation_head or (raw.config.distilled and not raw.config.num_classes)
+    config = replace(raw.config, num_classes=num_classes, distillation_head=head)
+    return replace(raw, state=state, config=config, labels=(), new_heads=True)
+
+
+def _resized(raw: RawCheckpoint, image_size: int) -> RawCheckpoint:
+    if image_size == raw.config.image_size:
+        return raw
+    config = replace(raw.config, image_size=image_size)
+    positions = interpolate_positions(
+        raw.state["pos_embed"], config.num_prefix_tokens, config.grid_size
+    )
+    ratio = image_size / raw.config.image_size
+    spec = replace(
+        raw.preprocess,
+        crop_size=image_size,
+        resize_size=max(1, round(raw.preprocess.resize_size * ratio)),
+    )
+    return replace(raw, state={**raw.state, "pos_embed": positions}, config=config, preprocess=spec)
+
+
+def _all_labels(raw: RawCheckpoint) -> tuple[str, ...]:
+    count = raw.config.num_classes
+    if raw.labels and len(raw.labels) != count:
+        raise EdgeDeitError(f"{raw.path} names {len(raw.labels)} labels for {count} classes")
+    return raw.labels or tuple(str(index) for index in range(count))

@@ -1,0 +1,1 @@
+"""What every package uses: errors, files, checked JSON, quiet, console, progress, the host."""

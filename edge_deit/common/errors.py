@@ -1,0 +1,17 @@
+"""The one exception that a user is meant to read."""
+
+from __future__ import annotations
+
+__all__ = ["EdgeDeitError", "first_line"]
+
+
+class EdgeDeitError(Exception):
+    """Bad input or a refused request: one line that says what failed and what to do about it.
+
+    The library raises it; the command line prints it on stderr and exits with status 2.
+    """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 160 characters; its type's name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

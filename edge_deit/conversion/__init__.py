@@ -1,0 +1,1 @@
+"""From weights to checked files in every format."""

@@ -1,0 +1,56 @@
+"""What all artefacts of one export share."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_deit.checkpoint.load import Checkpoint
+from edge_deit.data.calibration import CalibrationSet
+from edge_deit.model.form import DeployDeiT
+from edge_deit.quantization.condition import Conditioned
+from edge_deit.quantization.half import fits_half
+
+__all__ = ["ExportContext"]
+
+
+@dataclass(frozen=True)
+class ExportContext:
+    """What all artefacts of one run share.
+
+    `form` is the deployment form, `conditioned` what integer precisions start from (None when there are
+    none), `reference` the float model's outputs on `photos`.
+    """
+
+    checkpoint: Checkpoint
+    form: DeployDeiT
+    conditioned: Conditioned | None
+    calibration: CalibrationSet
+    photos: Tensor
+    reference: np.ndarray
+    output: Path
+    threads: int
+
+    @functools.cached_property
+    def fits_half(self) -> bool:
+        """Whether the float part of the conditioned form can run in half precision (`quantization.half`).
+
+        Not known, so False, where no photos were measured.
+        """
+        found = self.conditioned
+        return (
+            found is not None
+            and bool(found.ranges)
+            and fits_half(found.unrounded, self.calibration)
+        )
+
+    @functools.cached_property
+    def calibration_outputs(self) -> Tensor:
+        """The float model's outputs on all calibration photos (M, ...), computed when first asked for."""
+        with torch.inference_mode():
+            return torch.cat([self.form(photo) for photo in self.calibration])

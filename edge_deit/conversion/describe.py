@@ -1,0 +1,138 @@
+"""An artefact's request to its exporter, and its manifest."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edge_deit.artefacts.manifest import SCHEMA, Manifest
+from edge_deit.checkpoint.load import Checkpoint
+from edge_deit.common.files import hash_path, size_of
+from edge_deit.conversion.context import ExportContext
+from edge_deit.metrics.outputs import Closeness
+from edge_deit.model.form import DeployDeiT
+from edge_deit.quantization.narrow import token_scaled
+from edge_deit.quantization.scheme import Scheme
+from exporters import ExportRequest, Target, tool_versions
+
+
+def _output_name(checkpoint: Checkpoint) -> str:
+    return "logits" if checkpoint.config.task == "classification" else "features"
+
+
+def _license(checkpoint: Checkpoint) -> str:
+    if checkpoint.source == "bundled":
+        return "Apache-2.0; trained on Fashion-MNIST (Expat)"
+    return f"that of the weights, {checkpoint.source}"
+
+
+def _request(
+    job: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
+) -> ExportRequest:
+    checkpoint, model = job.checkpoint, job.form
+    if scheme.quantized:
+        assert job.conditioned is not None
+        layers, dynamic = scheme.quantized_layers(job.form), scheme.dynamic_layers(job.form)
+        model = job.conditioned.with_layers(layers, dynamic, token_ranges=target.token_ranges)
+    return ExportRequest(
+        model=model,
+        example=job.photos[:1],
+        scheme=scheme,
+        calibration=job.calibration if scheme.needs_calibration else None,
+        output=path,
+        backend=backend,
+        ranges=_ranges(job, scheme),
+        output_name=_output_name(checkpoint),
+        metadata={
+            "labels": "\n".join(checkpoint.labels),
+            "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
+            "author": "Edge DeiT",
+            "license": _license(checkpoint),
+            "description": f"{checkpoint.name}, {scheme.precision}: pixels (1, 3, H, W) float32, RGB, "
+            f"normalised as `preprocessing` says -> {_output_name(checkpoint)}",
+            "version": checkpoint.sha256[:12],
+        },
+        half_remainder=scheme.precision in target.half_remainder and job.fits_half,
+    )
+
+
+def _ranges(job: ExportContext, scheme: Scheme) -> dict[str, Any]:
+    if job.conditioned is None or not scheme.needs_calibration:
+        return {}
+    return {name: job.conditioned.ranges[name] for name in scheme.static_layers(job.form)}
+
+
+def _manifest(
+    job: ExportContext,
+    target: Target,
+    request: ExportRequest,
+    result: Closeness | None,
+    stand_in: str | None,
+) -> Manifest:
+    checkpoint, scheme = job.checkpoint, request.scheme
+    calibration = request.calibration
+    parity: dict[str, Any] = {"runner": stand_in or f"{target.name} runtime"}
+    if result is not None:
+        parity |= asdict(result)
+        parity["snr_db"] = None if math.isinf(result.snr_db) else result.snr_db
+    return Manifest(
+        schema=SCHEMA,
+        artefact=request.output.name,
+        sha256=hash_path(request.output),
+        size_bytes=size_of(request.output),
+        target=target.name,
+        backend=request.backend,
+        precision=scheme.precision,
+        model=checkpoint.name,
+        task=checkpoint.config.task,
+        config=asdict(checkpoint.config),
+        weights={"source": checkpoint.source, "sha256": checkpoint.sha256},
+        input={
+            "name": request.input_name,
+            "shape": list(request.example.shape),
+            "dtype": "float32",
+            "layout": "NCHW",
+        },
+        output={
+            "name": request.output_name,
+            "shape": [1, *job.reference.shape[1:]],
+            "dtype": "float32",
+        },
+        preprocessing=checkpoint.preprocess.to_json(),
+        labels=list(checkpoint.labels),
+        scheme=_scheme(job, request),
+        calibration=None
+        if calibration is None
+        else {
+            "images": len(calibration),
+            "sha256": calibration.sha256,
+            "source": calibration.source,
+        },
+        parity=parity,
+        tools=tool_versions(),
+    )
+
+
+def _scheme(job: ExportContext, request: ExportRequest) -> dict[str, Any]:
+    """Which layers are integer, and how they came to be so."""
+    scheme, form = request.scheme, job.form
+    entry: dict[str, Any] = {
+        "precision": scheme.precision,
+        "keep_float": list(scheme.keep_float),
+        "layers": scheme.quantized_layers(form),
+        "dynamic": scheme.dynamic_layers(form),
+    }
+    if scheme.quantized and job.conditioned is not None:
+        assert isinstance(request.model, DeployDeiT)
+        found = job.conditioned
+        entry["token_scaled"] = token_scaled(request.model)
+        entry["half_remainder"] = request.half_remainder
+        entry["equalised"] = found.exponents
+        entry["ranges"] = {
+            name: {"input": ends.input, "output": ends.output, "methods": found.methods[name]}
+            for name, ends in request.ranges.items()
+        }
+    return entry

@@ -1,0 +1,1 @@
+"""Photos in folders, from photo to pixels, calibration sets."""

@@ -1,0 +1,1 @@
+"""Artefacts beside their float model: accuracy, latency, layers."""

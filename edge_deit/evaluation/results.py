@@ -1,0 +1,145 @@
+"""From what was counted and timed to the figures of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edge_deit.artefacts.artefact import Artefact
+from edge_deit.artefacts.float_model import FloatModel
+from edge_deit.evaluation.accuracy import Evaluation
+from edge_deit.evaluation.tally import Tally
+from edge_deit.metrics.paired import drop_interval, mcnemar
+from edge_deit.metrics.ratios import ratio_of_medians
+from edge_deit.report.report import ArtefactResult, DataResult, Layers
+
+__all__ = ["Measured", "Timing", "artefact_result", "data_result"]
+
+_NO_LABELS = "the photos have no labels"
+_NOT_ASKED = "not measured: --no-latency"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds (R,) of an artefact and of the float model in the same rounds, and what loading took.
+
+    `loading` holds `load_ms` and `peak_rss_bytes`, None where the system does not tell.
+    """
+
+    times: np.ndarray
+    float_times: np.ndarray
+    loading: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured of one artefact; `notes` holds the reason for each thing that was not."""
+
+    artefact: Artefact
+    tally: Tally
+    runner: str
+    threads: int
+    timing: Timing | None = None
+    layers: Layers | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def data_result(seen: Evaluation, source: str, split: str | None) -> DataResult:
+    """The photos of an evaluation; `source` is what the user called them."""
+    return DataResult(
+        source=source,
+        split=split,
+        images=seen.images,
+        labelled=seen.labelled,
+        classes=len(seen.classes),
+        sha256=seen.digest.hexdigest(),
+        broken=tuple(seen.broken),
+    )
+
+
+def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
+    """The report's entry; a figure without a value has its reason in `notes`."""
+    artefact, tally = measured.artefact, measured.tally
+    manifest = artefact.manifest
+    accuracy, timing = _accuracy(tally), _timing(measured.timing)
+    notes = dict(measured.notes)
+    for figures, reason in (
+        (accuracy, _NO_LABELS),
+        (timing, notes.pop("timing", _NOT_ASKED)),
+    ):
+        notes |= {name: reason for name, value in figures.items() if value is None}
+    if not tally.classes:
+        notes["classes"] = _NO_LABELS
+    if measured.timing is not None and timing["peak_rss_bytes"] is None:
+        notes["peak_rss_bytes"] = "this system does not tell a process's peak memory"
+    return ArtefactResult(
+        path=str(artefact.path),
+        sha256=manifest.sha256,
+        target=manifest.target,
+        backend=manifest.backend,
+        precision=manifest.precision,
+        model=manifest.model,
+        weights_sha256=manifest.weights["sha256"],
+        runner=measured.runner,
+        images=tally.images,
+        labelled=tally.labelled,
+        agreement=tally.agreed / tally.images,
+        snr_db=tally.snr_db,
+        snr_db_worst=tally.snr_worst,
+        cosine=tally.cosine_sum / tally.images,
+        cosine_worst=tally.cosine_worst,
+        worst_image=tally.worst_image,
+        threads=measured.threads,
+        size_bytes=manifest.size_bytes,
+        size_float_bytes=baseline.size_bytes,
+        classes=tally.classes,
+        flips=tuple(tally.flips),
+        flips_total=tally.flips_total,
+        scatter=tuple(tally.points),
+        layers=measured.layers,
+        notes=notes,
+        **accuracy,
+        **timing,
+    )
+
+
+def _accuracy(tally: Tally) -> dict[str, Any]:
+    """Figures that need labels, all None where no photo has one."""
+    names = ("top1", "top5", "top1_float", "top5_float", "top1_drop", "top1_drop_ci95")
+    if not tally.labelled:
+        return dict.fromkeys((*names, "lost", "won", "mcnemar_p"))
+    lost, won, images = tally.lost, tally.won, tally.labelled
+    return {
+        "top1": 100 * tally.right / images,
+        "top5": 100 * tally.right5 / images,
+        "top1_float": 100 * tally.right_float / images,
+        "top5_float": 100 * tally.right5_float / images,
+        "top1_drop": 100 * (lost - won) / images,
+        "top1_drop_ci95": drop_interval(lost, won, images),
+        "lost": lost,
+        "won": won,
+        "mcnemar_p": mcnemar(lost, won),
+    }
+
+
+def _timing(timing: Timing | None) -> dict[str, Any]:
+    """Figures of speed and memory, all None without a measurement."""
+    names = ("latency_ms_p50", "latency_ms_p90", "latency_float_ms_p50", "latency_ratio")
+    if timing is None:
+        rest = ("latency_ratio_ci95", "latency_runs", "load_ms", "peak_rss_bytes")
+        return dict.fromkeys((*names, *rest))
+    ratio = ratio_of_medians(timing.times, timing.float_times)
+    peak = timing.loading["peak_rss_bytes"]
+    return {
+        "latency_ms_p50": float(np.median(timing.times)),
+        "latency_ms_p90": float(np.percentile(timing.times, 90)),
+        "latency_float_ms_p50": float(np.median(timing.float_times)),
+        "latency_ratio": ratio.value,
+        "latency_ratio_ci95": (ratio.low, ratio.high),
+        "latency_runs": len(timing.times),
+        "load_ms": timing.loading["load_ms"],
+        "peak_rss_bytes": None if peak is None else int(peak),
+    }

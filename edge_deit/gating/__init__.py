@@ -1,0 +1,1 @@
+"""Limits, the file that sets them, and the verdict on a report."""

@@ -1,0 +1,217 @@
+"""Hold limits against a report's figures: the verdict, with advice for each limit that broke."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+from edge_deit.gating.limits import ARM64, BASELINE, LIMITS, About, Limit
+from edge_deit.gating.thresholds import Rule, Thresholds
+from edge_deit.report.figures import display_names
+from edge_deit.report.report import ArtefactResult, Report
+from edge_deit.report.verdict import Check, Status, Verdict
+
+__all__ = ["BASELINE_PREFIX", "judge_report"]
+
+BASELINE_PREFIX: Final = "baseline."
+"""What the name of a limit on a change begins with, in a verdict."""
+
+_ADVICE: Final[Mapping[About, str]] = {
+    "float model": "are the labels shuffled, the photos another dataset's, or the preprocessing "
+    "(mean, std, RGB order, resize) not that of the weights?",
+    "speed": "measure again on a quiet machine; a lasting rise comes from layers kept float or "
+    "from another runtime",
+    "memory": "measure again; a lasting rise comes from layers kept float or from another runtime",
+    "size": "export an int8 precision, or keep fewer layers float (--keep-float, --max-drop)",
+    "photos": "too few to judge by; validate on more",
+}
+_CALIBRATE: Final = "calibrate with photos more like the app's (export --calibration)"
+_ACCURACY_ADVICE: Final = (
+    ("int8-full", f"{_CALIBRATE}, or export --precision int8"),
+    ("int8-dynamic", "keep the worst layers float (export --sensitivity-report, --keep-float)"),
+    (
+        "int8",
+        f"{_CALIBRATE}, keep the worst layers finer (--max-drop, --keep-float), "
+        "or export --precision int8-dynamic",
+    ),
+    (
+        "",
+        "a float file is all but equal to its model: do both have the same weights and the same "
+        "preprocessing (mean, std, RGB order)?",
+    ),
+)
+"""Start of the precision's name -> what to try; the first that fits."""
+
+_SLACK: Final = 1e-9  # relative: 1.1 - 0.8 is a little above 0.3 in floating point
+
+
+def judge_report(report: Report, thresholds: Thresholds, baseline: Report | None = None) -> Verdict:
+    """Check every limit of every rule that matches, and against the baseline where there is one.
+
+    What keeps it from judging is in the verdict, as a check with status `error` or as a problem; it never
+    raises for it.
+    """
+    names = display_names(report)
+    checks = [
+        check
+        for name, result in zip(names, report.artefacts, strict=True)
+        for rule in thresholds.rules
+        if rule.matches(result)
+        for check in _rule_checks(name, result, rule)
+    ]
+    problems = list(_unmatched(report, thresholds))
+    if baseline is not None:
+        problems += _incomparable(report, baseline, thresholds)
+        if report.data.sha256 == baseline.data.sha256:
+            checks += _baseline_checks(report, baseline, thresholds)
+    if not checks and not problems:
+        problems = ["no rule matched any artefact, so nothing was judged; check the patterns"]
+    return Verdict(tuple(checks), tuple(problems))
+
+
+def _unmatched(report: Report, thresholds: Thresholds) -> Iterator[str]:
+    if not report.artefacts:
+        yield "the report holds no artefact; run edge_deit.validate on some"
+        return
+    for name, result in zip(display_names(report), report.artefacts, strict=True):
+        if not thresholds.ignore_unmatched and not any(r.matches(result) for r in thresholds.rules):
+            yield (
+                f"no rule matches {name} (target {result.target}, precision {result.precision}); add one, "
+                "or write unmatched = 'ignore'"
+            )
+    for rule in thresholds.rules:
+        if not rule.optional and not any(rule.matches(result) for result in report.artefacts):
+            yield f"the rule for {rule} matches no artefact; mend it, or write optional = true"
+
+
+def _rule_checks(name: str, result: ArtefactResult, rule: Rule) -> Iterator[Check]:
+    for key, bound in rule.limits.items():
+        yield _limit_check(name, result, key, LIMITS[key], bound)
+    for core, bound in rule.arm64.items():
+        row = Limit(partial(_arm64_ratio, core), True, "speed", "", notes=("arm64",))
+        yield _limit_check(name, result, f"{ARM64}.{core}", row, bound)
+
+
+def _arm64_ratio(core: str, result: ArtefactResult) -> float | None:
+    """Instructions on an emulated core / those of the float file there."""
+    found: Any = result.arm64
+    for key in ("cpus", core, "ratio_to_fp32"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return float(found) if type(found) in (int, float) else None
+
+
+def _limit_check(name: str, result: ArtefactResult, key: str, limit: Limit, bound: float) -> Check:
+    value = _figure(limit.figure(result), limit.notes, result)
+    if isinstance(value, str):
+        return Check(name, key, None, bound, "error", value)
+    over = value - bound if limit.at_most else bound - value
+    ends = limit.interval(result) if limit.interval else None
+    spread = "" if ends is None else f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})"
+    side = "at most" if limit.at_most else "at least"
+    message = f"{_amount(value, limit.unit)}{spread}, limit {side} {_amount(bound, limit.unit)}"
+    if not _exceeds(over, bound):
+        return Check(name, key, value, bound, "passed", message)
+    much = f"{_amount(over, limit.unit)} too {'much' if limit.at_most else 'little'}"
+    message += f", {much}; {_advice(limit.about, result)}"
+    status: Status = "error" if limit.about == "photos" else "failed"
+    return Check(name, key, value, bound, status, message)
+
+
+def _figure(value: float | None, notes: tuple[str, ...], result: ArtefactResult) -> float | str:
+    """The figure, or one line that says why there is nothing to judge."""
+    if value is None:
+        why = next((result.notes[key] for key in notes if key in result.notes), "no reason given")
+        return f"no such figure in the report ({why}); supply what it needs, or remove the limit"
+    if not math.isfinite(value):
+        return f"the figure is {value}: the report is damaged; run edge_deit.validate again"
+    return value
+
+
+def _exceeds(over: float, bound: float) -> bool:
+    """Whether a bound is exceeded by more than rounding."""
+    return over > _SLACK * max(1.0, abs(bound))
+
+
+def _amount(value: float, unit: str) -> str:
+    number = f"{value:,.0f}" if unit == "bytes" else f"{value:.4g}"
+    return f"{number} {unit}".rstrip()
+
+
+def _advice(about: About, result: ArtefactResult) -> str:
+    if about != "accuracy":
+        return _ADVICE[about]
+    return next(text for start, text in _ACCURACY_ADVICE if result.precision.startswith(start))
+
+
+_Key = tuple[str, str, str, str]
+
+
+def _keyed(report: Report) -> dict[_Key, tuple[str, ArtefactResult]]:
+    """(model, target, backend, precision) -> name and result."""
+    return {
+        (result.model, result.target, result.backend, result.precision): (name, result)
+        for name, result in zip(display_names(report), report.artefacts, strict=True)
+    }
+
+
+def _incomparable(report: Report, baseline: Report, thresholds: Thresholds) -> Iterator[str]:
+    """What makes the baseline useless for this report."""
+    if not thresholds.baseline:
+        yield "a baseline was given, but the thresholds have no [baseline] limits; add some"
+    if not baseline.artefacts:
+        yield "the baseline holds no artefact; take the report of a release that has some"
+    if report.data.sha256 != baseline.data.sha256:
+        yield (
+            f"the baseline is stale: it was made on other photos ({baseline.data.images} of "
+            f"{baseline.data.source}); validate the last release's artefacts on the present photos"
+        )
+    now, then = _keyed(report), _keyed(baseline)
+    for which, whole, keyed in (("report", report, now), ("baseline", baseline, then)):
+        if len(keyed) < len(whole.artefacts):
+            yield (
+                f"the {which} has two artefacts of one model, target, backend and precision, which cannot "
+                "be told apart; validate them into separate reports"
+            )
+    for key, (name, old) in then.items():
+        if key not in now:
+            yield f"the baseline has {name}, which this report lacks; validate it too"
+        elif now[key][1].weights_sha256 != old.weights_sha256:
+            yield (
+                f"the baseline's {name} is stale: it was made from other weights; make a new baseline from "
+                "a release of the present ones"
+            )
+
+
+def _baseline_checks(report: Report, baseline: Report, thresholds: Thresholds) -> Iterator[Check]:
+    then = _keyed(baseline)
+    for key, (name, result) in _keyed(report).items():
+        if key in then and then[key][1].weights_sha256 == result.weights_sha256:
+            for limit, bound in thresholds.baseline.items():
+                yield _change_check(name, result, then[key][1], limit, bound)
+
+
+def _change_check(
+    name: str, result: ArtefactResult, old: ArtefactResult, key: str, bound: float
+) -> Check:
+    change, limit = BASELINE[key], f"{BASELINE_PREFIX}{key}"
+    now = _figure(change.now(result), change.notes, result)
+    then = _figure(change.then(old), change.notes, old)
+    if isinstance(now, str):
+        return Check(name, limit, None, bound, "error", now)
+    if isinstance(then, str):
+        return Check(name, limit, None, bound, "error", f"in the baseline: {then}")
+    if change.relative and then <= 0:
+        text = f"the baseline's figure is {then:g}, of which nothing is a share; make it again"
+        return Check(name, limit, None, bound, "error", text)
+    worse = now - then if change.higher_is_worse else then - now
+    worse = worse / then if change.relative else worse
+    unit = "of that" if change.relative else change.unit
+    message = (
+        f"{_amount(now, change.unit)}, was {_amount(then, change.unit)}; "
+        f"{'worse' if worse > 0 else 'better'} by {_amount(abs(worse), unit)}, limit {_amount(bound, unit)}"
+    )
+    if not _exceeds(worse - bound, bound):
+        return Check(name, limit, worse, bound, "passed", message)
+    return Check(name, limit, worse, bound, "failed", f"{message}; {_advice(change.about, result)}")

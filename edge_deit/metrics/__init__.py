@@ -1,0 +1,1 @@
+"""How far outputs are apart, and intervals for paired photos and times."""

@@ -1,0 +1,1 @@
+"""Golden cases, and what goes into the phone apps."""

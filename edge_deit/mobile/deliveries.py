@@ -1,0 +1,220 @@
+"""What may be bundled: artefacts verified before use, each checked against the others and the app."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.mobile.golden import golden_spec
+
+__all__ = [
+    "PLACEHOLDERS",
+    "PLATFORMS",
+    "Artefact",
+    "Delivery",
+    "Platform",
+    "check_together",
+    "plan_deliveries",
+    "read_artefact",
+]
+
+PLACEHOLDERS: Final = (".gitignore", ".gitkeep", "README.md")
+"""Files of the apps' own repository that outlive a bundle."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One app: the folder that marks its project, the one that is replaced, and what it can run.
+
+    `engines` maps (target, backend) to the name that the app shows.
+    """
+
+    name: str
+    option: str
+    sign: str
+    place: str
+    engines: Mapping[tuple[str, str], str]
+
+    def takes(self) -> str:
+        """What can be exported for this app, as a user types it."""
+        kinds = (f"--target {target} --backend {backend}" for target, backend in self.engines)
+        return f"{self.name}: {', '.join(kinds)}"
+
+
+PLATFORMS: Final = (
+    Platform(
+        name="Android",
+        option="--android",
+        sign="app/src/main",
+        place="app/src/main/assets/edge_deit",
+        engines={("tflite", "xnnpack"): "LiteRT", ("executorch", "xnnpack"): "ExecuTorch"},
+    ),
+    Platform(
+        name="iOS",
+        option="--ios",
+        sign="DeiTDemo",
+        place="DeiTDemo/Bundled",
+        engines={
+            ("coreml", "mlprogram"): "Core ML",
+            ("executorch", "xnnpack"): "ExecuTorch, XNNPACK",
+            ("executorch", "coreml"): "ExecuTorch, Core ML",
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An exported file or folder whose manifest was read and verified."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def engine_key(self) -> tuple[str, str]:
+        """Target and backend."""
+        return self.manifest.target, self.manifest.backend
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in `bundle.json`."""
+        return {
+            "file": self.path.name,
+            "manifest": manifest_path(self.path).name,
+            "sha256": self.manifest.sha256,
+            "size_bytes": self.manifest.size_bytes,
+            "target": self.manifest.target,
+            "precision": self.manifest.precision,
+            "model": self.manifest.model,
+        }
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What goes into one project."""
+
+    platform: Platform
+    project: Path
+    artefacts: list[Artefact]
+
+    @property
+    def place(self) -> Path:
+        """The folder that is replaced."""
+        return self.project / self.platform.place
+
+
+def read_artefact(path: Path) -> Artefact:
+    """One artefact, verified before anything of it is used.
+
+    Raises:
+        EdgeDeitError: a file that its manifest does not describe, that is no plain file, or that has no
+            classes to show.
+    """
+    _check_links(path)
+    manifest = read_manifest(path)
+    if path.is_dir():
+        _check_package(path)
+    if manifest.artefact != path.name:
+        raise EdgeDeitError(
+            f"{path} was exported as {manifest.artefact!r}; give it that name again, or export it again"
+        )
+    golden_spec(manifest)  # refuses what has no classes to show
+    return Artefact(path, manifest)
+
+
+def _check_links(package: Path) -> None:
+    """Refuse a folder with links, pipes and the like in it, before any of it is read."""
+    for entry in package.rglob("*"):
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            raise EdgeDeitError(f"{entry} is no plain file; export the artefact again")
+
+
+def _check_package(package: Path) -> None:
+    """Refuse an .mlpackage whose table names paths outside its folder."""
+    table = package / "Manifest.json"
+    try:
+        entries = json.loads(table.read_text(encoding="utf-8"))["itemInfoEntries"].values()
+        named = [str(entry["path"]) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EdgeDeitError(f"{package} has no readable Manifest.json; export it again") from error
+    data = (package / "Data").resolve()
+    for name in named:
+        if not (data / name).resolve().is_relative_to(data):
+            raise EdgeDeitError(f"{table} names {name!r}, outside its folder; export it again")
+
+
+def check_together(artefacts: list[Artefact]) -> None:
+    """Refuse what cannot share one app.
+
+    Raises:
+        EdgeDeitError: equal names, or other weights, labels or preprocessing.
+    """
+    first, *others = artefacts
+    names = [artefact.path.name.casefold() for artefact in artefacts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise EdgeDeitError(f"two artefacts are called {twice[0]}; name each once")
+    for other in others:
+        a, b = first.manifest, other.manifest
+        for what, same in (
+            ("weights", a.weights["sha256"] == b.weights["sha256"]),
+            ("labels", a.labels == b.labels),
+            ("preprocessing", a.preprocess_spec == b.preprocess_spec),
+        ):
+            if not same:
+                raise EdgeDeitError(
+                    f"{first.path.name} and {other.path.name} have different {what}; "
+                    "bundle artefacts of one checkpoint"
+                )
+
+
+def plan_deliveries(artefacts: list[Artefact], projects: dict[str, Path | None]) -> list[Delivery]:
+    """Each project with the artefacts that its app can run.
+
+    `projects` maps each platform's option to its folder.
+
+    Raises:
+        EdgeDeitError: no project, one that is not the platform's or holds files of others, or an artefact
+            or a project that would be left over.
+    """
+    wanted = [(p, folder) for p in PLATFORMS if (folder := projects[p.option]) is not None]
+    if not wanted:
+        options = " or ".join(f"{p.option} DIR" for p in PLATFORMS)
+        raise EdgeDeitError(f"no project named; add {options}")
+    for artefact in artefacts:
+        if not any(artefact.engine_key in platform.engines for platform, _ in wanted):
+            target, backend = artefact.engine_key
+            raise EdgeDeitError(
+                f"{artefact.path.name} is made for {target} ({backend}), which the app cannot run; "
+                f"export for {'; '.join(platform.takes() for platform, _ in wanted)}"
+            )
+    deliveries = []
+    for platform, project in wanted:
+        _check_project(platform, project)
+        chosen = [one for one in artefacts if one.engine_key in platform.engines]
+        if not chosen:
+            raise EdgeDeitError(
+                f"nothing for {platform.option}; export for {platform.takes()}, or leave it out"
+            )
+        deliveries.append(Delivery(platform, project, chosen))
+    return deliveries
+
+
+def _check_project(platform: Platform, project: Path) -> None:
+    if not (project / platform.sign).is_dir():
+        raise EdgeDeitError(
+            f"{project} is no {platform.name} project: it has no folder {platform.sign}; "
+            f"{platform.option} takes the project's top folder"
+        )
+    place = project / platform.place
+    if place.exists() and not place.is_dir():
+        raise EdgeDeitError(f"{place} is a file; move it away, a folder belongs there")
+    found = [entry.name for entry in place.iterdir()] if place.is_dir() else []
+    foreign = sorted(set(found) - set(PLACEHOLDERS))
+    if foreign and "bundle.json" not in found:
+        raise EdgeDeitError(
+            f"{place} holds files that no bundle wrote ({', '.join(foreign[:3])}); move them away"
+        )

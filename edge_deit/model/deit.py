@@ -1,0 +1,165 @@
+"""The float DeiT, read top to bottom; module names are those of the original checkpoints.
+
+Shapes: B images, C = 3 channels, H = W image side, P patches, T prefix tokens (class, distillation),
+N = T + P tokens, D embedding width, h heads, d = D / h, K classes.
+
+Sources: Touvron et al., "Training data-efficient image transformers & distillation through
+attention", arXiv 2012.12877; Dosovitskiy et al., arXiv 2010.11929.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_deit.model.config import DeiTConfig
+
+__all__ = ["DeiT", "interpolate_positions"]
+
+
+class PatchEmbed(nn.Module):
+    """Cuts the image into square patches and projects each to D values."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        size = config.patch_size
+        self.proj = nn.Conv2d(config.in_channels, config.embed_dim, size, stride=size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        grid: Tensor = self.proj(pixels)  # (B, D, H/16, W/16)
+        return grid.flatten(2).transpose(1, 2)  # (B, P, D)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, softmax(q k^T / sqrt(d)) v (Vaswani et al., arXiv 1706.03762)."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, dim // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, N, d)
+        heads = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d)
+        merged = heads.transpose(1, 2).reshape(batch, tokens, dim)  # (B, N, D)
+        projected: Tensor = self.proj(merged)
+        return projected  # (B, N, D)
+
+
+class Mlp(nn.Module):
+    """Two Linears with the exact (erf) GELU between them."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(self.act(self.fc1(x)))
+        return out  # (B, N, D)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
+        self.mlp = Mlp(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))  # (B, N, D)
+        x = x + self.mlp(self.norm2(x))  # (B, N, D)
+        return x
+
+
+class DeiT(nn.Module):
+    """DeiT with or without a distillation token.
+
+    `forward` takes normalised pixels (B, 3, H, W) and returns logits (B, K); in a distilled model
+    they are the mean of both heads, which is how DeiT is meant to be used at inference
+    (arXiv 2012.12877, section 4). A model without classes returns its final normalised tokens
+    (B, N, D), which is `last_hidden_state` of Hugging Face's DeiTModel.
+    """
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.embed_dim
+        self.patch_embed = PatchEmbed(config)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        if config.distilled:
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.num_tokens, dim))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
+        if config.num_classes:
+            self.head = nn.Linear(dim, config.num_classes)
+        if config.distillation_head:
+            self.head_dist = nn.Linear(dim, config.num_classes)
+        self.apply(_initialise)
+        for token in self._prefix_tokens():
+            nn.init.trunc_normal_(token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def _prefix_tokens(self) -> list[nn.Parameter]:
+        return [self.cls_token, self.dist_token] if self.config.distilled else [self.cls_token]
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Final normalised tokens: (B, 3, H, W) -> (B, N, D)."""
+        patches = self.patch_embed(pixels)  # (B, P, D)
+        prefix = [token.expand(len(patches), -1, -1) for token in self._prefix_tokens()]
+        x = torch.cat([*prefix, patches], dim=1) + self.pos_embed  # (B, N, D)
+        for block in self.blocks:
+            x = block(x)
+        normed: Tensor = self.norm(x)
+        return normed  # (B, N, D)
+
+    def heads(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Class-token logits and distillation logits, (B, K) each, for training.
+
+        Raises:
+            AttributeError: the model has no distillation head.
+        """
+        x = self.features(pixels)
+        return self.head(x[:, 0]), self.head_dist(x[:, 1])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if not self.config.num_classes:
+            return self.features(pixels)  # (B, N, D)
+        if self.config.distillation_head:
+            cls_logits, dist_logits = self.heads(pixels)
+            return (cls_logits + dist_logits) / 2  # (B, K)
+        logits: Tensor = self.head(self.features(pixels)[:, 0])
+        return logits  # (B, K)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Truncated normal weights of deviation 0.02, zero biases, as the original trains from."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def interpolate_positions(positions: Tensor, prefix_tokens: int, grid_size: int) -> Tensor:
+    """Resample position embeddings to another image size.
+
+    (1, T + P, D) -> (1, T + grid_size^2, D). The rows of the prefix tokens stay; the others are
+    resampled as an image, bicubic with a = -0.75 and half-pixel centres, which is what the original's
+    fine-tuning at 384 and Hugging Face's `interpolate_pos_encoding` do.
+    """
+    prefix, patches = positions[:, :prefix_tokens], positions[:, prefix_tokens:]
+    side = round(patches.shape[1] ** 0.5)
+    if side == grid_size:
+        return positions
+    image = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, side, side)
+    resized = F.interpolate(image, size=(grid_size, grid_size), mode="bicubic", align_corners=False)
+    return torch.cat([prefix, resized.flatten(2).transpose(1, 2)], dim=1)  # (1, T + P', D)

@@ -1,0 +1,235 @@
+"""The modules of the deployment form: DeiT for batch size 1, written the way phone runtimes like it.
+
+`model.deploy` says what was rewritten and fills in the weights. No tensor has a rank above 4.
+
+Shapes: N tokens, R tokens that are read, T prefix tokens, p patch size, D width, M hidden width, h heads,
+d = D / h, K classes. The residual stream is (1, N, D), or (N, D) where `flat_stream` is set.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_deit.model.config import DeiTConfig
+
+__all__ = [
+    "CoarseEmbed",
+    "DeployAttention",
+    "DeployBlock",
+    "DeployDeiT",
+    "DeployMlp",
+    "GreyLevels",
+    "RMSNorm",
+    "TokenScale",
+    "quantizable_layers",
+]
+
+_FLOAT_LAYERS = ("mean_square", "coarse_embed.conv")
+
+
+class RMSNorm(nn.Module):
+    """x * rsqrt(mean(x^2) + eps), the mean taken by a Linear of constant weight."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.mean_square = nn.Linear(dim, 1)
+        with torch.no_grad():
+            self.mean_square.weight.fill_(1 / dim)
+            self.mean_square.bias.fill_(eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean: Tensor = self.mean_square(x * x)  # (1, N, 1)
+        return x * torch.rsqrt(mean)  # (1, N, D)
+
+
+class TokenScale(nn.Module):
+    """Splits tokens into direction and size: x = (x / rms) * rms, so that all have one magnitude.
+
+    With it a Linear that reads x, W x + b = rms W (x / rms) + b, sees the same range in every token; its
+    own bias is zero then, and b (D,) is `bias`.
+    """
+
+    bias: Tensor
+
+    def __init__(self, dim: int, bias: Tensor, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.norm = RMSNorm(dim, eps)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean: Tensor = self.norm.mean_square(x * x)  # (1, N, 1)
+        inverse = torch.rsqrt(mean)
+        return x * inverse, mean * inverse  # (1, N, D), (1, N, 1)
+
+
+class GreyLevels(nn.Module):
+    """Normalised pixels back to grey levels from 0 to 1: x * std + mean, (1, C, 1, 1) each."""
+
+    std: Tensor
+    mean: Tensor
+
+    def __init__(self, std: Tensor, mean: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("std", std)
+        self.register_buffer("mean", mean)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels * self.std + self.mean
+
+
+class DeployAttention(nn.Module):
+    """Attention with separate q, k, v; the scale is inside q. Conditioning may set `token_scale`."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.num_heads, self.head_dim = config.num_heads, dim // config.num_heads
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+        self.token_scale: TokenScale | None = None
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(-1, self.num_heads, self.head_dim).transpose(0, 1)  # (h, N, d)
+
+    def forward(self, x: Tensor, readers: Tensor) -> Tensor:
+        """What the tokens `readers` (1, R, D) take from the tokens x (1, N, D): (1, R, D)."""
+        q, k, v = self._split(self.q(readers)), self._split(self.k(x)), self._split(self.v(x))
+        weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, R, N)
+        heads = torch.bmm(weights, v).transpose(0, 1)  # (R, h, d)
+        mixed = heads.reshape(readers.shape)  # (1, R, D)
+        return _scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
+
+
+def _scaled(layer: nn.Linear, x: Tensor, scale: TokenScale | None) -> Tensor:
+    """`layer` on x, or on tokens of one magnitude, with the bias added after their size is back."""
+    if scale is None:
+        plain: Tensor = layer(x)
+        return plain
+    direction, size = scale(x)
+    out: Tensor = layer(direction) * size
+    return out + scale.bias
+
+
+class DeployMlp(nn.Module):
+    """Two Linears with GELU between them. Conditioning may set `token_scale`."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
+        self.token_scale: TokenScale | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.act(self.fc1(x))  # (1, N, M)
+        return _scaled(self.fc2, hidden, self.token_scale)  # (1, N, D)
+
+
+class DeployBlock(nn.Module):
+    """Pre-norm block over a residual stream of mean zero.
+
+    With `read_tokens` R it computes only the first R tokens; all N are still attended to.
+    """
+
+    def __init__(self, config: DeiTConfig, read_tokens: int | None = None) -> None:
+        super().__init__()
+        self.read_tokens = read_tokens
+        self.norm1 = RMSNorm(config.embed_dim, config.layer_norm_eps)
+        self.attn = DeployAttention(config)
+        self.norm2 = RMSNorm(config.embed_dim, config.layer_norm_eps)
+        self.mlp = DeployMlp(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)  # (1, N, D)
+        readers = normed
+        if self.read_tokens is not None:
+            x, readers = (t[..., : self.read_tokens, :] for t in (x, normed))
+        x = x + self.attn(normed, readers)  # (1, R, D)
+        x = x + self.mlp(self.norm2(x))  # (1, R, D)
+        return x
+
+
+class CoarseEmbed(nn.Module):
+    """A float patch embedding of the photo's means over squares, for p-pixel patches."""
+
+    def __init__(self, config: DeiTConfig, square: int) -> None:
+        super().__init__()
+        size = config.patch_size // square
+        self.pool = nn.AvgPool2d(square)
+        self.conv = nn.Conv2d(config.in_channels, config.embed_dim, size, stride=size, bias=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        image: Tensor = self.conv(self.pool(pixels))
+        return image  # (1, D, H / p, W / p)
+
+
+class DeployDeiT(nn.Module):
+    """DeiT in deployment form: (1, 3, H, W) pixels -> (1, K) logits, or (1, N, D) tokens.
+
+    Conditioning may set `grey_levels`, and `coarse_embed`, the part of the patch embedding that reads only
+    means of small squares. An exporter may set `flat_stream`: tokens are then a matrix (N, D).
+    """
+
+    token_table: Tensor
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, size = config.embed_dim, config.patch_size
+        self.patch_embed = nn.Conv2d(config.in_channels, dim, size, stride=size)
+        self.coarse_embed: CoarseEmbed | None = None
+        self.grey_levels: GreyLevels | None = None
+        self.register_buffer("token_table", torch.zeros(1, config.num_tokens, dim))
+        self.flat_stream = False
+        self.read_tokens = 2 if config.distillation_head else 1
+        self.blocks = nn.ModuleList(DeployBlock(config) for _ in range(config.depth - 1))
+        self.blocks.append(DeployBlock(config, self.read_tokens if config.num_classes else None))
+        self.norm = RMSNorm(dim, config.layer_norm_eps)
+        if config.num_classes:
+            self.head = nn.Linear(self.read_tokens * dim, config.num_classes)
+        else:
+            self.scale = nn.Parameter(torch.ones(dim))
+            self.shift = nn.Parameter(torch.zeros(dim))
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Residual stream in front of the first block: (1, 3, H, W) -> (1, N, D)."""
+        if self.grey_levels is not None:
+            pixels = self.grey_levels(pixels)
+        image = self.patch_embed(pixels)  # (1, D, H / p, W / p)
+        if self.coarse_embed is not None:
+            image = image + self.coarse_embed(pixels)
+        patches = image.flatten(2).transpose(1, 2)  # (1, P, D)
+        return F.pad(patches, (0, 0, self.config.num_prefix_tokens, 0)) + self.token_table
+
+    def read(self, x: Tensor) -> Tensor:
+        """Output from the residual stream behind the last block, (1, R, D) with classes, else (1, N, D)."""
+        if not self.config.num_classes:
+            tokens: Tensor = self.norm(x) * self.scale + self.shift
+            return tokens[None] if self.flat_stream else tokens  # (1, N, D)
+        logits: Tensor = self.head(self.norm(x).reshape(1, -1))
+        return logits  # (1, K)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.embed(pixels)  # (1, N, D)
+        if self.flat_stream:
+            x = x[0]
+        for block in self.blocks:
+            x = block(x)
+        return self.read(x)
+
+
+def quantizable_layers(model: nn.Module) -> list[str]:
+    """Names of the layers that integer precisions quantize, in the order of the graph.
+
+    The Linear(D, 1) inside each norm is not among them: its output spans several decades, and its
+    quantization alone destroys the model. `coarse_embed` exists to stay float.
+    """
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and not name.endswith(_FLOAT_LAYERS)
+    ]

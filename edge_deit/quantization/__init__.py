@@ -1,0 +1,1 @@
+"""Precision schemes, and what makes a float graph easy to quantize."""

@@ -1,0 +1,96 @@
+"""Precision schemes, named for what they are."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import nn
+
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.model.form import quantizable_layers
+
+__all__ = ["PRECISIONS", "LayerRanges", "Precision", "Range", "Scheme"]
+
+Range = tuple[float, float]
+"""Least and greatest value that an integer tensor can hold; zero lies between them."""
+
+Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-full"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class LayerRanges:
+    """Static ranges of one layer, per tensor: of its input, and of its output where that is integer too."""
+
+    input: Range
+    output: Range
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How an artefact's numbers are stored and computed.
+
+    * `fp32`, `fp16`: float throughout.
+    * `int8`: Linear and convolution with int8 weights (symmetric, per output channel) and int8
+      activations (static, per tensor, ranges from calibration photos); everything else float.
+    * `int8-dynamic`: the same weights, activation ranges found at run time.
+    * `int8-full`: every operator integer, for processors that take nothing else.
+
+    `keep_float` holds shell patterns of deployment-form layer names (`blocks.0.mlp.fc*`) that stay in
+    float although the precision is an integer one; `dynamic` holds names of layers that have their ranges
+    found at run time although the precision is `int8`.
+    """
+
+    precision: Precision
+    keep_float: tuple[str, ...] = ()
+    dynamic: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise EdgeDeitError(
+                f"unknown precision {self.precision!r}; choose one of: {', '.join(PRECISIONS)}"
+            )
+        if self.keep_float and not self.quantized:
+            raise EdgeDeitError(f"--keep-float means nothing in {self.precision}; leave it out")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether any layer is integer."""
+        return self.precision.startswith("int8")
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether activation ranges come from calibration photos."""
+        return self.precision in ("int8", "int8-full")
+
+    def dynamic_layers(self, model: nn.Module) -> list[str]:
+        """Those of `quantized_layers` whose activation ranges are found at run time."""
+        layers = self.quantized_layers(model)
+        if self.precision == "int8-dynamic":
+            return layers
+        return [name for name in layers if name in self.dynamic]
+
+    def static_layers(self, model: nn.Module) -> list[str]:
+        """Those of `quantized_layers` whose activation ranges are fixed in the file."""
+        dynamic = set(self.dynamic_layers(model))
+        return [name for name in self.quantized_layers(model) if name not in dynamic]
+
+    def quantized_layers(self, model: nn.Module) -> list[str]:
+        """Names of the deployment form's layers that this scheme makes integer.
+
+        Raises:
+            EdgeDeitError: a pattern of `keep_float` matches no layer.
+        """
+        if not self.quantized:
+            return []
+        layers = quantizable_layers(model)
+        for pattern in self.keep_float:
+            if not fnmatch.filter(layers, pattern):
+                raise EdgeDeitError(
+                    f"--keep-float {pattern!r} matches no layer; names look like {layers[0]}, "
+                    f"{layers[1]}, {layers[-1]}"
+                )
+        kept = {name for pattern in self.keep_float for name in fnmatch.filter(layers, pattern)}
+        return [name for name in layers if name not in kept]

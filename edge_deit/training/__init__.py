@@ -1,0 +1,1 @@
+"""The recipe, the augmentation and the loop behind `finetune`."""

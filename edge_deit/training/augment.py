@@ -1,0 +1,68 @@
+"""Augmented training photos, and the order that they come in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from edge_deit.data.photos import Photo
+from edge_deit.data.preprocess import PreprocessSpec, load_image, normalise
+from edge_deit.training.recipe import Recipe
+
+__all__ = ["TrainingPhotos"]
+
+
+class TrainingPhotos(Dataset[tuple[Tensor, int]]):
+    """Augmented photos; item (epoch, index) is the same in every run with the same seed."""
+
+    def __init__(self, photos: list[Photo], spec: PreprocessSpec, recipe: Recipe) -> None:
+        self.photos, self.spec, self.recipe = photos, spec, recipe
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = key
+        photo = self.photos[index]
+        assert photo.label is not None
+        generator = np.random.default_rng((self.recipe.seed, epoch, index))
+        rgb = _random_crop(load_image(photo.path), self.spec.crop_size, self.recipe, generator)
+        return torch.from_numpy(normalise(rgb, self.spec)), photo.label
+
+
+def _random_crop(
+    image: Image.Image, size: int, recipe: Recipe, generator: np.random.Generator
+) -> np.ndarray:
+    """Random resized crop (aspect 3/4 to 4/3) and horizontal flip -> (size, size, 3) uint8."""
+    width, height = image.size
+    area = width * height * generator.uniform(recipe.min_crop_area, 1)
+    aspect = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))
+    crop_width = min(width, math.sqrt(area * aspect))
+    crop_height = min(height, math.sqrt(area / aspect))
+    left = generator.uniform(0, width - crop_width)
+    top = generator.uniform(0, height - crop_height)
+    box = (left, top, left + crop_width, top + crop_height)
+    rgb = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return rgb[:, ::-1] if recipe.flip and generator.random() < 0.5 else rgb
+
+
+def _batches(
+    count: int, recipe: Recipe, first_step: int, steps: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Keys of each batch from `first_step` on; every epoch has its own seeded order."""
+    per_epoch = math.ceil(count / recipe.batch_size)
+    order: Tensor | None = None
+    for step in range(first_step, steps):
+        epoch, position = divmod(step, per_epoch)
+        if order is None or position == 0:
+            order = torch.randperm(
+                count, generator=torch.Generator().manual_seed(recipe.seed + epoch)
+            )
+        chunk = order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
+        yield [(epoch, index) for index in chunk.tolist()]

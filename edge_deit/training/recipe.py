@@ -1,0 +1,141 @@
+"""How a DeiT is trained: the recipe, and what follows from it: learning rate, loss, decay, dropout.
+
+Sources: DeiT's losses, arXiv 2012.12877, section 4 (hard distillation, equation 3; soft, equation 2),
+cosine schedule arXiv 1608.03983, patch dropout arXiv 2208.07220.
+
+Shapes: B images, K classes, T prefix tokens, P patches, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.model.deit import DeiT
+
+__all__ = [
+    "Distillation",
+    "Recipe",
+    "Teacher",
+    "learning_rate",
+    "parameter_groups",
+    "patch_dropout",
+    "training_loss",
+]
+
+Distillation = Literal["none", "soft", "hard"]
+Teacher = Callable[[Tensor], Tensor]
+"""Normalised pixels (B, 3, H, W) -> logits (B, K)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. `epochs` may be a fraction; `learning_rate` is the peak, after `warmup`."""
+
+    epochs: float = 3.0
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    label_smoothing: float = 0.1
+    distillation: Distillation = "none"
+    distillation_weight: float = 0.5
+    temperature: float = 3.0
+    min_crop_area: float = 0.7
+    flip: bool = True
+    patch_dropout: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0 or self.batch_size < 1 or self.learning_rate <= 0:
+            raise EdgeDeitError("epochs, batch size and learning rate must be positive")
+        if not 0 < self.min_crop_area <= 1:
+            raise EdgeDeitError(f"min_crop_area is {self.min_crop_area}; it must be in (0, 1]")
+        if not 0 <= self.patch_dropout < 1:
+            raise EdgeDeitError(f"patch_dropout is {self.patch_dropout}; it must be in [0, 1)")
+
+
+@contextmanager
+def patch_dropout(model: DeiT, recipe: Recipe, step: int) -> Iterator[None]:
+    """Let the blocks see a random part of each image's patches: the step takes a fraction of the time."""
+    if not recipe.patch_dropout:
+        yield
+        return
+    prefix = model.config.num_prefix_tokens
+    patches = model.config.num_tokens - prefix
+    kept = max(1, round(patches * (1 - recipe.patch_dropout)))
+    generator = torch.Generator().manual_seed((recipe.seed << 32) + step)
+
+    def drop(block: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        (x,) = inputs  # (B, T + P, D)
+        order = torch.rand(len(x), patches, generator=generator).argsort(dim=1)[:, :kept]
+        index = (prefix + order)[:, :, None].expand(-1, -1, x.shape[2])  # (B, kept, D)
+        return (torch.cat([x[:, :prefix], x.gather(1, index)], dim=1),)
+
+    handle = model.blocks[0].register_forward_pre_hook(drop)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth of the peak."""
+    warmup = max(1, round(steps * recipe.warmup))
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return recipe.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def training_loss(
+    model: DeiT, pixels: Tensor, labels: Tensor, teacher: Teacher | None, r: Recipe
+) -> Tensor:
+    """The mean loss of a batch: pixels (B, 3, H, W), labels (B).
+
+    The class token learns from the labels; the distillation token, where there is one, from the teacher,
+    and without a teacher from the labels too.
+
+    Raises:
+        EdgeDeitError: a teacher of other classes.
+    """
+    if not model.config.distillation_head:
+        return F.cross_entropy(model(pixels), labels, label_smoothing=r.label_smoothing)
+    cls_logits, dist_logits = model.heads(pixels)  # (B, K) each
+    loss = F.cross_entropy(cls_logits, labels, label_smoothing=r.label_smoothing)
+    if teacher is None or r.distillation == "none":
+        other = F.cross_entropy(dist_logits, labels, label_smoothing=r.label_smoothing)
+        return (loss + other) / 2
+    with torch.no_grad():
+        wisdom = teacher(pixels)  # (B, K)
+    if wisdom.shape != dist_logits.shape:
+        raise EdgeDeitError(
+            f"the teacher returns {tuple(wisdom.shape)}, the student {tuple(dist_logits.shape)}; "
+            "both need the same classes"
+        )
+    if r.distillation == "hard":
+        other = F.cross_entropy(dist_logits, wisdom.argmax(1))
+    else:
+        log_student = F.log_softmax(dist_logits / r.temperature, 1)
+        log_teacher = F.log_softmax(wisdom / r.temperature, 1)
+        divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
+        other = divergence * r.temperature**2
+    return (1 - r.distillation_weight) * loss + r.distillation_weight * other
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, norms, tokens and positions do not."""
+    decayed = [p for p in model.parameters() if p.ndim in (2, 4)]
+    free = [p for p in model.parameters() if p.ndim not in (2, 4)]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]

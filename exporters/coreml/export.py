@@ -1,0 +1,204 @@
+"""Core ML: one `.mlpackage` holding an ML Program for iPhone, iPad and Mac.
+
+What each precision means here:
+
+* `fp32`: float32 weights and arithmetic, which the CPU and the GPU execute; iOS 15, macOS 12.
+* `fp16`: float16 weights and arithmetic, which the Neural Engine takes too; iOS 16, macOS 13.
+* `int8`: the scheme's layers have int8 weights, symmetric per output channel, and their inputs pass
+  through uint8, asymmetric per tensor with the request's ranges; everything else is
+  float16; iOS 17, macOS 14.
+
+Core ML has no ranges that are found at run time, so there is no `int8-dynamic`. Input and output are
+float32 in every precision. The file can be written on any system; off macOS it is checked by
+`exporters.coreml.reference`, which follows the file's declared types but is not Core ML.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from edge_deit.common.errors import EdgeDeitError
+from exporters.coreml import reference as mil_reference
+from exporters.coreml.layers import layer_reader
+from exporters.coreml.package import read_specification
+from exporters.pt2e import quantize_graph
+from exporters.target import ExportRequest, Runner, Target
+
+__all__ = ["TARGET", "export", "load_on", "load_runner", "read_metadata", "runs_on"]
+
+_MIN_SCALE: Final = 2.0**-14  # the smallest normal float16; scales are stored as float16
+_PRECISIONS: Final = {  # arithmetic and oldest system, as coremltools names them
+    "fp32": ("FLOAT32", "iOS15"),
+    "fp16": ("FLOAT16", "iOS16"),
+    "int8": ("FLOAT16", "iOS17"),
+}
+_FIELDS: Final = {  # field of the specification's metadata, attribute of coremltools' model
+    "author": ("author", "author"),
+    "license": ("license", "license"),
+    "description": ("shortDescription", "short_description"),
+    "version": ("versionString", "version"),
+}
+_DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"  # ties operators to PyTorch nodes
+_UNITS: Final = {  # as the command line has them -> members of coremltools.ComputeUnit
+    "all": "ALL",
+    "cpu-only": "CPU_ONLY",
+    "cpu-and-gpu": "CPU_AND_GPU",
+    "cpu-and-ne": "CPU_AND_NE",
+}
+
+
+def export(request: ExportRequest) -> Path:
+    """Write the folder `request.output`.
+
+    Sources: coremltools.convert of a torch.export program; torchao's PT2E quantization.
+
+    Raises:
+        EdgeDeitError: a precision that Core ML does not have, int8 without ranges, or an
+            exported graph that lacks a layer of the scheme.
+    """
+    import coremltools as ct
+
+    precision = request.scheme.precision
+    if precision not in _PRECISIONS:
+        raise EdgeDeitError(
+            f"target coreml has no {precision}; it has: {', '.join(TARGET.precisions)}"
+        )
+    model = request.model
+    if request.scheme.quantized:  # Core ML computes outputs in float16, so only inputs are integer
+        model = quantize_graph(
+            request,
+            extra=TARGET.extra,
+            unsigned=True,
+            outputs=False,
+            min_scale=_MIN_SCALE,
+        )
+    arithmetic, system = _PRECISIONS[precision]
+    with torch.no_grad():
+        program = torch.export.export(model, (request.example,), strict=True)
+    shape = tuple(request.example.shape)
+    converted = ct.convert(
+        program.run_decompositions({}),
+        convert_to="mlprogram",
+        inputs=[ct.TensorType(name=request.input_name, shape=shape, dtype=np.float32)],
+        outputs=[ct.TensorType(name=request.output_name, dtype=np.float32)],
+        compute_precision=getattr(ct.precision, arithmetic),
+        minimum_deployment_target=getattr(ct.target, system),
+        skip_model_load=True,
+    )
+    _describe(converted, request)
+    converted.save(str(request.output))
+    (request.output / _DEBUG_FILE).unlink(missing_ok=True)
+    return request.output
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts embedded in a package, by name.
+
+    Raises:
+        EdgeDeitError: not a whole `.mlpackage`.
+    """
+    metadata = read_specification(path).description.metadata
+    fields = {name: str(getattr(metadata, field)) for name, (field, _) in _FIELDS.items()}
+    texts = {str(name): str(text) for name, text in metadata.userDefined.items()}
+    return fields | {name: text for name, text in texts.items() if not name.startswith("com.")}
+
+
+def load_runner(path: Path, threads: int) -> Runner:
+    """Load a package into Core ML on macOS, elsewhere into the reference interpreter.
+
+    Core ML chooses its own threads, and among all processors.
+
+    Raises:
+        EdgeDeitError: the package is missing, incomplete or damaged, or holds an unknown operator.
+    """
+    return load_on(path, threads, next(iter(_UNITS)))
+
+
+def load_on(path: Path, threads: int, units: str) -> Runner:
+    """`load_runner` on some of the processors only: `all`, `cpu-only`, `cpu-and-gpu`, or `cpu-and-ne`.
+
+    The reference interpreter, elsewhere than on macOS, knows no processors.
+
+    Raises:
+        EdgeDeitError: as `load_runner`, or there are no such processors.
+    """
+    if units not in _UNITS:
+        raise EdgeDeitError(f"no compute units {units!r}; choose one of: {', '.join(_UNITS)}")
+    if runs_on() is not None:
+        return mil_reference.load(path, threads)
+    import coremltools as ct
+
+    specification = read_specification(path)
+    try:
+        model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[_UNITS[units]])
+    except RuntimeError as error:
+        raise EdgeDeitError(f"Core ML cannot load {path}: {error}; export it again") from error
+    description = specification.description
+    return _CoreMLRunner(model, description.input[0].name, description.output[0].name)
+
+
+def runs_on() -> str | None:
+    """None on macOS, otherwise what stands in for Core ML."""
+    if platform.system() == "Darwin":
+        return None
+    return (
+        "Core ML runs only on macOS; the file is checked with reference numerics (torch), "
+        "which is not Core ML"
+    )
+
+
+@dataclass(frozen=True)
+class _CoreMLRunner:
+    """A model loaded by Core ML itself."""
+
+    model: Any
+    input_name: str
+    output_name: str
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        result = self.model.predict({self.input_name: np.ascontiguousarray(pixels, np.float32)})
+        return np.asarray(result[self.output_name], dtype=np.float32)
+
+
+# Writing
+
+
+def _describe(converted: Any, request: ExportRequest) -> None:
+    """Put names, texts and descriptions where Xcode and an app look for them."""
+    texts = dict(request.metadata)
+    for name, (_, attribute) in _FIELDS.items():
+        setattr(converted, attribute, texts.pop(name, ""))
+    for name, text in texts.items():
+        converted.user_defined_metadata[name] = text
+    height, width = request.example.shape[2:]
+    converted.input_description[request.input_name] = (
+        f"RGB pixels (1, 3, {height}, {width}), float32, normalised as the metadata's "
+        "`preprocessing` says"
+    )
+    converted.output_description[request.output_name] = (
+        "Logits (1, K), float32, in the order of the metadata's `labels`"
+        if request.output_name == "logits"
+        else "Final normalised tokens (1, N, D), float32"
+    )
+
+
+TARGET: Final = Target(
+    name="coreml",
+    suffix=".mlpackage",
+    extra="coreml",
+    requires={"coremltools": "coremltools", "torchao": "torchao"},
+    precisions=("fp32", "fp16", "int8"),
+    backends=("mlprogram",),
+    export=export,
+    load_runner=load_runner,
+    runs_on=runs_on,
+    layer_reader=layer_reader,
+    units=tuple(_UNITS),
+    load_on=load_on,
+)

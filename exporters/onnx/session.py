@@ -1,0 +1,29 @@
+"""The ONNX Runtime session that runs our files: on the CPU, with the options that they want."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from edge_deit.common.host import describe_host
+
+__all__ = ["SESSION_CONFIG", "open_session"]
+
+SESSION_CONFIG: Final = {"session.force_spinning_stop": "1"}
+"""Options of every session: threads that spin between two calls slow whatever runs next."""
+
+_WITHOUT_VNNI: Final = {"session.x64quantprecision": "1"}  # else uint8 x int8 products saturate
+_ERROR_SEVERITY: Final = 3  # 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+
+
+def open_session(model: Path | bytes, threads: int) -> Any:
+    """A session for a file or its content; errors are ONNX Runtime's own."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERROR_SEVERITY
+    config = SESSION_CONFIG | (_WITHOUT_VNNI if describe_host()["vnni"] is False else {})
+    for key, value in config.items():
+        options.add_session_config_entry(key, value)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

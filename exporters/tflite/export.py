@@ -1,0 +1,202 @@
+"""LiteRT (TensorFlow Lite): a `.tflite` file that XNNPACK runs whole, float or int8.
+
+The deployment form is converted in float; `int8` and `int8-dynamic` are made from that file with
+ai-edge-quantizer, layer by layer (`_tflite_quantize`). In `int8`, queries, keys and values have fixed
+ranges: they read one tensor, which is then rounded once, and on cores with half precision what comes behind
+them is computed in it. In all other layers XNNPACK finds a range for each token and leaves the output in
+float: that is finer, and takes fewer instructions on cores without half precision (docs/arm64.md).
+`int8-full`, every operator int8, starts from another graph of the same function (`_tflite_integer`,
+`_tflite_full`); XNNPACK takes most of it.
+
+A layer is found in the file by its weights, bit for bit, so the mapping does not depend on how a converter
+names things; afterwards tensors carry the names of the deployment form (`blocks.0.attn.q`), which also
+makes the file readable in a viewer.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from torch import nn
+
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.model.form import DeployDeiT
+from exporters.target import ExportRequest, Runner, Target
+from exporters.tflite.file import allow_half, embed, pack, read, texts, unpack, verify
+from exporters.tflite.full import quantize_fully
+from exporters.tflite.integer_form import IntegerDeiT, centre_attention
+from exporters.tflite.layers import layer_reader
+from exporters.tflite.names import name_ends, name_layers
+from exporters.tflite.quantize import quantize_layers
+
+__all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
+
+
+def export(request: ExportRequest) -> Path:
+    """Write `request.output`.
+
+    Sources: litert_torch.convert; ai_edge_quantizer.Quantizer; the schema of LiteRT.
+
+    Raises:
+        EdgeDeitError: a static precision without photos or without a layer's range, or a converted file
+            whose layers are not those of the model.
+    """
+    scheme, form = request.scheme, request.model
+    if scheme.precision == "int8-full":
+        content = _export_fully(request)
+    else:
+        content = _convert(request, form)
+        if scheme.quantized_layers(form):
+            static, dynamic = scheme.static_layers(form), scheme.dynamic_layers(form)
+            content = quantize_layers(content, form, static, dynamic, request.ranges)
+    model = unpack(content)
+    name_ends(model, request.input_name, request.output_name)
+    embed(model, request.metadata)
+    if request.half_remainder:
+        allow_half(model)
+    request.output.write_bytes(pack(model))
+    return request.output
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts embedded in a file, by name.
+
+    Raises:
+        EdgeDeitError: not a whole `.tflite` file.
+    """
+    return texts(read(path))
+
+
+def load_runner(path: Path, threads: int) -> Runner:
+    """Load a file into the interpreter, XNNPACK included.
+
+    Raises:
+        EdgeDeitError: the file is missing, cut short, no `.tflite`, or the interpreter refuses it.
+    """
+    return _LiteRTRunner(_interpreter(path, threads))
+
+
+def runs_on() -> str | None:
+    """None when an interpreter is installed, otherwise why the file cannot be run here."""
+    if _interpreter_module() is None:
+        return "LiteRT's interpreter is not installed: pip install ai-edge-litert"
+    return None
+
+
+def delegation(path: Path) -> tuple[int, list[str]]:
+    """How many partitions XNNPACK took, and the operators that were left to the built-in kernels.
+
+    The interpreter lists the original operators and one DELEGATE a partition; walking back from the
+    outputs, a tensor that a DELEGATE writes needs none of the original operators behind it.
+
+    Raises:
+        EdgeDeitError: as `load_runner`.
+    """
+    interpreter = _interpreter(path, 1)
+    ops = interpreter._get_ops_details()
+    producers = {int(out): op for op in ops for out in op["outputs"]}
+    delegates = [op for op in ops if op["op_name"] == "DELEGATE"]
+    producers |= {int(out): op for op in delegates for out in op["outputs"]}
+    pending = [int(detail["index"]) for detail in interpreter.get_output_details()]
+    outside: dict[int, str] = {}
+    seen: set[int] = set()
+    while pending:
+        tensor = pending.pop()
+        if tensor in seen or tensor not in producers:
+            continue
+        seen.add(tensor)
+        op = producers[tensor]
+        if op["op_name"] != "DELEGATE":
+            outside[int(op["index"])] = str(op["op_name"])
+        pending.extend(int(value) for value in op["inputs"])
+    return len(delegates), [outside[index] for index in sorted(outside)]
+
+
+@dataclass(frozen=True)
+class _LiteRTRunner:
+    """An interpreter with one input and one output."""
+
+    interpreter: Any
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        (source,) = self.interpreter.get_input_details()
+        (result,) = self.interpreter.get_output_details()
+        self.interpreter.set_tensor(source["index"], np.ascontiguousarray(pixels, np.float32))
+        self.interpreter.invoke()
+        return np.array(self.interpreter.get_tensor(result["index"]), dtype=np.float32)
+
+
+def _interpreter_module() -> str | None:
+    """The interpreter there is: LiteRT's, or the older tflite-runtime found on small devices."""
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        if importlib.util.find_spec(package) is not None:
+            return f"{package}.interpreter"
+    return None
+
+
+def _interpreter(path: Path, threads: int) -> Any:
+    module = _interpreter_module()
+    if module is None:
+        raise EdgeDeitError(str(runs_on()))
+    verify(path)
+    interpreter_class = importlib.import_module(module).Interpreter
+    try:
+        interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise EdgeDeitError(
+            f"{path} is not a usable .tflite file: {error}; export it again"
+        ) from error
+    return interpreter
+
+
+def _convert(request: ExportRequest, module: nn.Module) -> bytes:
+    """The float file of a module, with the module's names."""
+    import litert_torch
+
+    edge_model = litert_torch.convert(module, (request.example,))
+    model = unpack(edge_model.model_content())
+    name_layers(model, module)
+    name_ends(model, request.input_name, request.output_name)
+    return pack(model)
+
+
+def _export_fully(request: ExportRequest) -> bytes:
+    """int8 throughout; the photos give the ranges, as the rewritten graph has other tensors."""
+    if request.scheme.keep_float:
+        raise EdgeDeitError(
+            "int8-full keeps nothing in float; leave --keep-float out, or take int8"
+        )
+    if not request.calibration:
+        raise EdgeDeitError("int8-full needs calibration photos: --calibration DIR")
+    assert isinstance(request.model, DeployDeiT)
+    module = IntegerDeiT(request.model)
+    centre_attention(module, request.calibration)
+    photos = (photo.numpy() for photo in request.calibration)
+    return quantize_fully(_convert(request, module), photos)
+
+
+TARGET: Final = Target(
+    name="tflite",
+    suffix=".tflite",
+    extra="tflite",
+    requires={
+        "litert_torch": "litert-torch",
+        "ai_edge_litert": "ai-edge-litert",
+        "ai_edge_quantizer": "ai-edge-quantizer",
+    },
+    precisions=("fp32", "int8", "int8-dynamic", "int8-full"),
+    backends=("xnnpack",),
+    export=export,
+    load_runner=load_runner,
+    runs_on=runs_on,
+    layer_reader=layer_reader,
+    integer_outputs=True,
+    token_ranges=True,
+    int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
+    half_remainder=("int8", "int8-dynamic"),
+)

@@ -1,0 +1,152 @@
+"""The deployment form rewritten for integer arithmetic throughout; the function stays the same.
+
+* Prefix tokens (class, distillation) and patches are two residual streams: late patches are several times
+  larger than the class token, and one range for both would leave the latter few steps. The streams meet
+  where the norm has given all tokens one size.
+* In the last block only prefix tokens reach the classes: queries, `proj` and the MLP skip the patches.
+* Keys and values are centred over the calibration photos. softmax does not see a constant added to all
+  keys, and a constant added to all values passes through it into `proj`'s bias. Both tensors then need no
+  zero point, and only then does XNNPACK take BATCH_MATMUL; LiteRT's own is far slower.
+* Values are centred over the tokens too, and their mean is added behind the attention: probabilities below
+  1/512 round to 0, and what they lose is then no longer a part of the mean value.
+* What conditioning adds for `int8` (grey levels, the coarse part of the patch embedding, token scales)
+  is folded back: there it lies in float, here it would be further integer tensors, each with its noise.
+
+Shapes: N tokens, T prefix tokens, P patches, D width, h heads, d = D / h, p patch size, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_deit.model.form import DeployAttention, DeployBlock, DeployDeiT, DeployMlp
+from edge_deit.model.hooks import watching
+from edge_deit.quantization.narrow import token_scaled, unscale_tokens
+
+__all__ = ["IntegerDeiT", "centre_attention", "fold_back"]
+
+
+class IntegerDeiT(nn.Module):
+    """(1, 3, H, W) pixels -> (1, K) logits, or (1, N, D) tokens.
+
+    Layers keep the deployment form's names and weights; the argument is not changed.
+    """
+
+    token_table: Tensor
+
+    def __init__(self, form: DeployDeiT) -> None:
+        super().__init__()
+        plain = fold_back(form)
+        self.config = plain.config
+        self.read_tokens = plain.read_tokens
+        self.patch_embed = plain.patch_embed
+        self.register_buffer("token_table", plain.token_table)
+        self.blocks = plain.blocks
+        self.norm = plain.norm
+        if self.config.num_classes:
+            self.head = plain.head
+        else:
+            self.scale, self.shift = plain.scale, plain.shift
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        count = self.config.num_prefix_tokens
+        image = self.patch_embed(pixels).flatten(2).transpose(1, 2)  # (1, P, D)
+        prefix = self.token_table[:, :count]  # (1, T, D)
+        patches = image + self.token_table[:, count:]  # (1, P, D)
+        last = len(self.blocks) - 1 if self.config.num_classes else -1
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, DeployBlock)
+            both = torch.cat([block.norm1(prefix), block.norm1(patches)], dim=1)  # (1, N, D)
+            if index == last:
+                prefix = prefix + _attend(block.attn, both[:, :count], both)
+                prefix = prefix + _mlp(block.mlp, block.norm2(prefix))
+                break
+            change = _attend(block.attn, both, both)
+            prefix, patches = prefix + change[:, :count], patches + change[:, count:]
+            both = torch.cat([block.norm2(prefix), block.norm2(patches)], dim=1)
+            change = _mlp(block.mlp, both)
+            prefix, patches = prefix + change[:, :count], patches + change[:, count:]
+        if not self.config.num_classes:
+            normed = torch.cat([self.norm(prefix), self.norm(patches)], dim=1)
+            return normed * self.scale + self.shift  # (1, N, D)
+        read = self.norm(prefix[:, : self.read_tokens])  # (1, 1 or 2, D)
+        logits: Tensor = self.head(read.flatten(1))
+        return logits  # (1, K)
+
+
+def _attend(attn: DeployAttention, queries: Tensor, tokens: Tensor) -> Tensor:
+    """What `queries` (1, Q, D) take from `tokens` (1, N, D), after `proj`: (1, Q, D)."""
+    q, k, v = (
+        layer(x).view(-1, attn.num_heads, attn.head_dim).transpose(0, 1)
+        for layer, x in ((attn.q, queries), (attn.k, tokens), (attn.v, tokens))
+    )  # (h, Q, d), (h, N, d), (h, N, d)
+    weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, Q, N)
+    mean = v.mean(dim=1, keepdim=True)  # (h, 1, d)
+    heads = (torch.bmm(weights, v - mean) + mean).transpose(0, 1)  # (Q, h, d)
+    out: Tensor = attn.proj(heads.reshape(1, -1, attn.num_heads * attn.head_dim))
+    return out
+
+
+def _mlp(mlp: DeployMlp, x: Tensor) -> Tensor:
+    out: Tensor = mlp.fc2(F.gelu(mlp.fc1(x)))
+    return out
+
+
+def fold_back(form: DeployDeiT) -> DeployDeiT:
+    """The same function without grey levels, coarse part and token scales; the argument is not changed."""
+    plain = copy.deepcopy(form).double()
+    with torch.no_grad():
+        if plain.coarse_embed is not None:
+            _fold_coarse(plain)
+        if plain.grey_levels is not None:
+            weight, bias = plain.patch_embed.weight, plain.patch_embed.bias
+            assert bias is not None
+            bias.add_((weight * plain.grey_levels.mean).sum((1, 2, 3)))
+            weight.mul_(plain.grey_levels.std)
+            plain.grey_levels = None
+        for name in token_scaled(plain):
+            unscale_tokens(plain, name)
+    return plain.float().eval()
+
+
+def _fold_coarse(form: DeployDeiT) -> None:
+    """A mean over squares is a convolution whose weights are equal within each square."""
+    assert form.coarse_embed is not None
+    square = form.config.patch_size // form.coarse_embed.conv.kernel_size[0]
+    weight = form.coarse_embed.conv.weight / square**2  # (D, 3, p / square, p / square)
+    form.patch_embed.weight.add_(weight.repeat_interleave(square, 2).repeat_interleave(square, 3))
+    form.coarse_embed = None
+
+
+def centre_attention(model: IntegerDeiT, photos: Iterable[Tensor]) -> None:
+    """Take the mean key and value over tokens and photos out of the biases of `k` and `v`, in place."""
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if name.endswith((".attn.k", ".attn.v"))
+    }
+    sums: dict[str, Tensor] = {}
+    count = 0  # rows of any one layer; all have as many
+
+    def add(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        rows = y.reshape(-1, y.shape[-1]).double()
+        sums[name] = sums.get(name, torch.zeros(rows.shape[1])) + rows.sum(0)
+
+    with watching(layers, add), torch.inference_mode():
+        for photo in photos:
+            model(photo)
+            count += model.config.num_tokens
+    with torch.no_grad():
+        for index, block in enumerate(model.blocks):
+            assert isinstance(block, DeployBlock)
+            attn = block.attn
+            key = sums[f"blocks.{index}.attn.k"] / count
+            value = sums[f"blocks.{index}.attn.v"] / count
+            attn.k.bias.sub_(key.float())
+            attn.v.bias.sub_(value.float())
+            attn.proj.bias.add_((attn.proj.weight.double() @ value).float())
