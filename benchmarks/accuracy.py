@@ -24,13 +24,6 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
-from harness.candidates import Artefact, find_ours, find_stock, select, torch_artefact
-from harness.processes import run_logits
-from harness.real import real_folder
-from tables.accuracy import judge, score
-from tables.grid import show
-from tables.results import grids, write_result
-from toolchains.recipes import RECIPES, Recipe
 
 from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.common.console import new_app, progress, run, status_console
@@ -42,6 +35,13 @@ from edge_deit.data.preprocess import load_pixels
 from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS, tool_versions
 from exporters import target as find_target
+from harness.candidates import Artefact, find_ours, find_stock, select, torch_artefact
+from harness.processes import run_logits
+from harness.real import real_folder
+from tables.accuracy import judge, score
+from tables.grid import show
+from tables.results import grids, write_result
+from toolchains.recipes import RECIPES, Recipe
 
 app = new_app(__doc__)
 

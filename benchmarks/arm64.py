@@ -18,9 +18,6 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
-from harness.candidates import Artefact, find_ours, find_stock, load, select
-from harness.real import real_folder
-from tables.grid import Grid, insert, show, to_markdown
 
 from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.common.console import new_app, progress, run
@@ -33,6 +30,9 @@ from edge_deit.emulation.counts import Counts, median
 from edge_deit.emulation.emulator import CoreJob, Ran, emulator_version, require, run_jobs
 from edge_deit.emulation.figures import COUNTED_NOTE, Core, core_entry
 from edge_deit.emulation.sysroot import CPUS, RUNTIMES
+from harness.candidates import Artefact, find_ours, find_stock, load, select
+from harness.real import real_folder
+from tables.grid import Grid, insert, show, to_markdown
 
 __all__ = ["BARS", "Bar", "arm64"]
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tables.grid import Grid, show
 
 from edge_deit.artefacts.artefact import read_artefacts
 from edge_deit.artefacts.float_model import FloatModel, find_float_models
@@ -33,6 +32,7 @@ from edge_deit.evaluation.tally import Tally
 from edge_deit.gate import gate
 from edge_deit.gating.thresholds import read_thresholds
 from edge_deit.report.report import Report
+from tables.grid import Grid, show
 
 __all__ = ["false_alarms"]
 

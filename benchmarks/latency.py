@@ -18,6 +18,14 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
+
+from edge_deit.checkpoint.load import load_model
+from edge_deit.common.console import new_app, progress, run, status_console
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import describe_host
+from edge_deit.evaluation.latency import Rounds, interleave
+from edge_deit.metrics.ratios import ratio_of_medians
+from edge_deit.model.config import DeiTConfig
 from harness.candidates import (
     TORCH_NAME,
     Artefact,
@@ -32,14 +40,6 @@ from harness.real import real_folder
 from tables.grid import show
 from tables.results import grids, write_result
 from tables.speed import SpeedBar, judge
-
-from edge_deit.checkpoint.load import load_model
-from edge_deit.common.console import new_app, progress, run, status_console
-from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.host import describe_host
-from edge_deit.evaluation.latency import Rounds, interleave
-from edge_deit.metrics.ratios import ratio_of_medians
-from edge_deit.model.config import DeiTConfig
 
 __all__ = ["SPEED_BARS", "macs"]
 

@@ -18,8 +18,6 @@ from typing import Annotated, Final
 import numpy as np
 import torch
 import typer
-from harness.real import real_folder
-from tables.grid import Grid, show, to_markdown
 
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.console import new_app, progress, run
@@ -38,6 +36,8 @@ from edge_deit.quantization.condition import Conditioned, condition, passes
 from edge_deit.quantization.scheme import Scheme
 from exporters import ExportRequest
 from exporters import target as find_target
+from harness.real import real_folder
+from tables.grid import Grid, show, to_markdown
 
 __all__ = ["FORMS", "litert_forms"]
 

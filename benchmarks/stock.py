@@ -18,14 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import toolchains.builders as stock_builders
 import torch
 import typer
 from rich.table import Table
-from toolchains.builders import Source
-from toolchains.recipes import RECIPES, Recipe, find_recipe
-from toolchains.stamp import Stamp, read_stamp
 
+import toolchains.builders as stock_builders
 from edge_deit.artefacts.manifest import manifest_path
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.console import new_app, out, progress, run, status_console
@@ -34,6 +31,9 @@ from edge_deit.common.files import hash_path, size_of
 from edge_deit.common.quiet import quiet
 from edge_deit.data.calibration import calibration_set
 from exporters import tool_versions
+from toolchains.builders import Source
+from toolchains.recipes import RECIPES, Recipe, find_recipe
+from toolchains.stamp import Stamp, read_stamp
 
 __all__ = ["make"]
 

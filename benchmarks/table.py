@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tables.grid import insert, to_markdown
-from tables.results import grids, read_result
 
 from edge_deit.common.console import new_app, out, run
+from tables.grid import insert, to_markdown
+from tables.results import grids, read_result
 
 app = new_app(__doc__)
 

@@ -10,9 +10,6 @@ from typing import Final, Literal
 
 import numpy as np
 import torch
-from toolchains.recipes import RECIPES
-from toolchains.runners import load_stock
-from toolchains.stamp import read_stamp
 
 from edge_deit.artefacts.manifest import manifest_path, read_manifest
 from edge_deit.checkpoint.load import load_model
@@ -20,6 +17,9 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, size_of
 from exporters import TARGETS, Runner
 from exporters import target as find_target
+from toolchains.recipes import RECIPES
+from toolchains.runners import load_stock
+from toolchains.stamp import read_stamp
 
 __all__ = [
     "TORCH_NAME",

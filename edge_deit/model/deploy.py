@@ -14,7 +14,7 @@ An exact rewrite for batch size 1 and a fixed image size:
 * both heads of a distilled model are one Linear over its two tokens;
 * of the last block's output only the tokens that the heads read are computed.
 
-No tensor has a rank above 4. `tests/test_deploy.py` proves the equality over random configurations.
+No tensor has a rank above 4. `tests/model/test_deploy.py` proves the equality over random configurations.
 
 The modules are in `model.form`.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian trixie's Swift (package swiftlang) into a folder of its own, for check.py and tests/test_ios.py.
+# Installs Debian trixie's Swift (package swiftlang) into a folder of its own, for check.py and tests/mobile/test_ios.py.
 #
 #   sudo tools/mobile/ios/setup.sh        1 to 3 minutes and 2.6 GB, once; it goes on where it was cut off
 #

@@ -1,6 +1,6 @@
 """Ways to damage an artefact or what it is measured with; validation and gate must find each one.
 
-`pytest tests/test_sabotage.py -s` prints the table of docs/validation.md.
+`pytest tests/evaluation/test_sabotage.py -s` prints the table of docs/validation.md.
 """
 
 from __future__ import annotations

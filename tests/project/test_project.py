@@ -20,7 +20,7 @@ from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS
 from exporters import target as find_target
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 ORDER = (
     "edge_deit.common.errors",

@@ -31,7 +31,7 @@ from edge_deit.report.report import (
 from edge_deit.report.text import headline, markdown, write_step_summary
 from edge_deit.report.verdict import Check, Verdict
 
-SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "report.schema.json"
+SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "report.schema.json"
 STAND_IN = "reference numerics (torch), not Core ML"
 NASTY = '<b>&"it\'s" | `x` $a$ \U0001f600 ' + "very_long" * 12
 

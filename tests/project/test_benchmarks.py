@@ -18,16 +18,16 @@ from edge_deit.model.config import VARIANTS
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from harness.candidates import Artefact, counterpart, select
 from latency import SPEED_BARS, macs
+
+from exporters import TARGETS
+from harness.candidates import Artefact, counterpart, select
 from tables.accuracy import ACCURACY_BARS, SIZE_LIMIT, score
 from tables.accuracy import judge as judge_accuracy
 from tables.grid import Grid, insert, to_markdown
 from tables.results import grids, read_result
 from tables.speed import SpeedBar, judge
 from toolchains.recipes import RECIPES, find_recipe
-
-from exporters import TARGETS
 
 # Speed bars
 

@@ -22,7 +22,7 @@ from edge_deit.data.preprocess import PreprocessSpec, default_spec, preprocess
 from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
 from edge_deit.mobile.golden_images import ImageCase, hash_pixels, image_cases, wide_cases
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MASK = 0xFFFFFFFF
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
 

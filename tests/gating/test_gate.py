@@ -31,7 +31,7 @@ from edge_deit.quantization.scheme import PRECISIONS
 from edge_deit.report.report import ArtefactResult, DataResult, Report, write_report
 from edge_deit.report.verdict import Check, Verdict
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "thresholds.toml"
 GOOD = ArtefactResult(
     path="out/my_model.int8.bin",
