@@ -7,23 +7,25 @@ import functools
 import os
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn, Self
 
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as RichProgress
 from typer import exceptions as typer_exceptions
 
 from edge_deit.common.errors import EdgeDeitError
 
-__all__ = ["new_app", "out", "progress", "run", "status_console"]
+__all__ = ["Bars", "new_app", "out", "progress", "run", "status_console"]
 
 
 @functools.cache
@@ -42,10 +44,10 @@ def status_console() -> Console:
     return Console(file=stream)
 
 
-def progress() -> Progress:
-    """A progress bar on stderr; it shows nothing where stderr is no terminal."""
+def progress() -> RichProgress:
+    """A bare progress bar on stderr, for scripts; it shows nothing where stderr is no terminal."""
     console = status_console()
-    return Progress(
+    return RichProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -55,6 +57,36 @@ def progress() -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+class Bars:
+    """Progress as bars on stderr; where that is no terminal, only the notes.
+
+    Use it as a context manager: the bars are gone afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._console, self._bars = status_console(), progress()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    @contextmanager
+    def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """A bar, which is gone after the block."""
+        task = self._bars.add_task(what, total=total)
+        try:
+            yield lambda steps: self._bars.advance(task, steps)
+        finally:
+            self._bars.remove_task(task)
+
+    def note(self, line: str) -> None:
+        """A line of its own above the bars."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def new_app(help_text: str | None) -> typer.Typer:

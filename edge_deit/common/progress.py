@@ -1,0 +1,42 @@
+"""How long work reports how far it is: a protocol that a command, a notebook or a service implements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Protocol
+
+__all__ = ["SILENT", "Progress", "Silent"]
+
+
+class Progress(Protocol):
+    """Hears what the library is doing. All of it may be ignored."""
+
+    def task(
+        self, what: str, total: int | None = None
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Something that takes a while, in `total` steps (None: not known).
+
+        The block gets a function that is told how many steps were done since the last call.
+        """
+        ...
+
+    def note(self, line: str) -> None:
+        """One line that a user should read now, such as what was left out."""
+        ...
+
+
+class Silent:
+    """Reports nothing."""
+
+    @contextmanager
+    def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Do nothing with it."""
+        yield lambda steps: None
+
+    def note(self, line: str) -> None:
+        """Do nothing with it."""
+
+
+SILENT: Final = Silent()
+"""The default of every call that takes a `Progress`."""
