@@ -79,7 +79,7 @@ def accuracy(
     threads: Annotated[int, typer.Option(help="Threads of each runner.")] = 2,
 ) -> None:
     """Measure agreement, SNR, top-1 and size of every precision and target, and of the stock files."""
-    environment = describe_host()
+    environment = describe_host(tool_versions())
     weights = weights or real_folder() / "deit_tiny_patch16_224" / "model.safetensors"
     data = data or real_folder() / "imagenet400"
     checkpoint = load_model(str(weights))

@@ -32,6 +32,7 @@ from edge_deit.evaluation.tally import Tally
 from edge_deit.gate import gate
 from edge_deit.gating.thresholds import read_thresholds
 from edge_deit.report.report import Report
+from exporters import tool_versions
 from tables.grid import Grid, show
 
 __all__ = ["false_alarms"]
@@ -120,7 +121,7 @@ def _report(baseline: FloatModel, lines: list[dict[str, object]], threads: int) 
         for one in baseline.artefacts
     )
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    return Report(created, describe_host(), data_result(seen, "draw", None), results)
+    return Report(created, describe_host(tool_versions()), data_result(seen, "draw", None), results)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from edge_deit.common.host import describe_host
 from edge_deit.evaluation.latency import Rounds, interleave
 from edge_deit.metrics.ratios import ratio_of_medians
 from edge_deit.model.config import DeiTConfig
+from exporters import tool_versions
 from harness.candidates import (
     TORCH_NAME,
     Artefact,
@@ -92,7 +93,7 @@ def latency(
         raise EdgeDeitError(
             f"--runs must be at least {_LEAST_RUNS}, --threads 1, the others not negative"
         )
-    environment = describe_host()
+    environment = describe_host(tool_versions())
     if environment["load_average"][0] > _BUSY:
         status_console().print(
             f"warning: load average {environment['load_average'][0]:.2f}, this machine is busy; "

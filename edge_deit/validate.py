@@ -17,7 +17,7 @@ from edge_deit.artefacts.photos import open_photos
 from edge_deit.common.console import new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
-from edge_deit.common.host import ARM_NOTE, _peak_gb, describe_host
+from edge_deit.common.host import ARM_NOTE, describe_host, peak_memory_bytes
 from edge_deit.evaluation.latency import Rounds
 from edge_deit.evaluation.results import data_result
 from edge_deit.evaluation.run import Settings, _as_given, _now, _on_phones, measure
@@ -25,6 +25,7 @@ from edge_deit.report.device_report import read_device_report
 from edge_deit.report.html import write_html
 from edge_deit.report.report import ArtefactResult, DataResult, Report, write_report
 from edge_deit.report.text import markdown, write_step_summary
+from exporters import tool_versions
 
 __all__ = ["validate"]
 
@@ -81,7 +82,7 @@ def validate(
         raise EdgeDeitError(
             "--threads, --workers, --runs, --images and --layer-images must be at least 1"
         )
-    environment = describe_host()
+    environment = describe_host(tool_versions())
     found = read_artefacts(artefacts)
     phones = [read_device_report(path) for path in device_report or []]
     baselines = find_float_models(found, weights)
@@ -147,7 +148,7 @@ def _summary(report: Report, output: Path, seconds: float) -> None:
     if report.environment["vnni"] is not None and any(o.latency_ratio for o in report.artefacts):
         out().print(ARM_NOTE, markup=False)
     out().print(
-        f"{output / 'report.html'}, .json and .md; {seconds:.0f} s, peak {_peak_gb():.1f} GB"
+        f"{output / 'report.html'}, .json and .md; {seconds:.0f} s, peak {peak_memory_bytes() / 1e9:.1f} GB"
     )
 
 

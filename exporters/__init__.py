@@ -7,9 +7,10 @@ import platform
 from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import version_of
 from exporters.target import ExportRequest, Runner, Target
 
-__all__ = ["TARGETS", "ExportRequest", "Runner", "Target", "target"]
+__all__ = ["TARGETS", "ExportRequest", "Runner", "Target", "target", "tool_versions"]
 
 TARGETS: Final[dict[str, str]] = {
     "executorch": "exporters.executorch",
@@ -33,29 +34,10 @@ def target(name: str) -> Target:
     return found
 
 
-_PACKAGES: Final = (
-    "torch",
-    "executorch",
-    "torchao",
-    "coremltools",
-    "litert-torch",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-)
-
-
 def tool_versions() -> dict[str, str]:
-    """Versions of Python and of those converters that are installed."""
-    versions = {"python": platform.python_version(), "edge-deit": _version("edge-deit")}
-    versions |= {name: _version(name) for name in _PACKAGES}
-    return {name: version for name, version in versions.items() if version}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    """Versions of Python, of Edge DeiT, of torch and of those converters that are installed."""
+    distributions = ["edge-deit", "torch"]
+    for name in TARGETS:
+        distributions += target(name).requires.values()
+    found = {name: version_of(name) for name in dict.fromkeys(distributions)}
+    return {"python": platform.python_version()} | {n: v for n, v in found.items() if v is not None}

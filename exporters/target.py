@@ -18,7 +18,7 @@ from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader
 from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
 
-__all__ = ["ExportRequest", "Runner", "Target"]
+__all__ = ["ExportRequest", "Runner", "Target", "run_each"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,17 @@ class Runner(Protocol):
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens)."""
         ...
+
+
+def run_each(
+    runner: Runner, pixels: np.ndarray, on_photo: Callable[[], None] = lambda: None
+) -> np.ndarray:
+    """Outputs (M, ...) for pixels (M, 3, H, W), one photo at a time."""
+    found = []
+    for index in range(len(pixels)):
+        found.append(np.asarray(runner(pixels[index : index + 1])))
+        on_photo()
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,14 @@ class Target:
             raise EdgeDeitError(
                 f"target {self.name} has no {precision}; it has: {', '.join(self.precisions)}"
             )
-        if missing := self.missing():
-            raise EdgeDeitError(
-                f"target {self.name} needs {', '.join(missing)}: pip install 'edge-deit[{self.extra}]'"
-            )
+        if (remedy := self.remedy()) is not None:
+            raise EdgeDeitError(f"target {remedy}")
+
+    def remedy(self) -> str | None:
+        """What to install, in one line, None when nothing is missing.
+
+        `onnx needs onnxruntime: pip install 'edge-deit[onnx]'`.
+        """
+        if not (missing := self.missing()):
+            return None
+        return f"{self.name} needs {', '.join(missing)}: pip install 'edge-deit[{self.extra}]'"

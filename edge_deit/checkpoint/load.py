@@ -37,9 +37,14 @@ class Checkpoint:
     sha256: str
     name: str
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the parameters in float32."""
+        return 4 * sum(parameter.numel() for parameter in self.model.parameters())
+
 
 def load_model(
-    weights: str,
+    weights: str = "bundled",
     model: str | None = None,
     *,
     image_size: int | None = None,

@@ -1,22 +1,63 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all; hashes and sizes of files and folders."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["write_text"]
+__all__ = ["hash_path", "replacing", "size_of", "workplace", "write_text"]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path` that takes its place when the block ends well, and is gone otherwise.
+
+    The former file stays until the new one is complete and on the disk. Nobody can have put a link where
+    the new file is made: its name is random and it must not exist.
+    """
+    descriptor, name = tempfile.mkstemp(
+        prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent
+    )
+    partial = Path(name)
+    try:
+        os.close(descriptor)
+        partial.chmod(0o666 & ~_umask())
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's mask for new files, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 beside the file, then rename; the former file stays until the new one is complete."""
-    partial = path.with_name(path.name + ".part")
-    try:
+    """Write UTF-8, whole or not at all."""
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+
+
+@contextmanager
+def workplace(parent: Path, prefix: str) -> Iterator[Path]:
+    """A hidden folder in `parent`, on the same disk, that is gone afterwards, whatever happens."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield folder
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _files(path: Path) -> list[Path]:

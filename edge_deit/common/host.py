@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from exporters import tool_versions
-
-__all__ = ["ARM_NOTE", "describe_host", "host_line"]
+__all__ = ["ARM_NOTE", "describe_host", "has_vnni", "host_line", "peak_memory_bytes", "version_of"]
 
 ARM_NOTE: Final = (
     "Int8 latency on x86 says little about int8 on Arm: phones have dot product and matrix instructions "
@@ -24,8 +24,31 @@ _FLAGS: Final = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asim
 _VNNI: Final = ("avx_vnni", "avx512_vnni")
 
 
-def describe_host() -> dict[str, Any]:
-    """Facts about this machine, as they go into a benchmark's JSON; what cannot be known is null."""
+def version_of(distribution: str) -> str | None:
+    """Version of an installed distribution, None where it is absent."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def has_vnni() -> bool | None:
+    """Whether the processor multiplies int8 without saturation (VNNI); None where it cannot be known."""
+    _, flags = _cpu()
+    return None if flags is None else any(flag in flags for flag in _VNNI)
+
+
+def peak_memory_bytes() -> int:
+    """The most resident memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def describe_host(versions: Mapping[str, str]) -> dict[str, Any]:
+    """Facts about this machine, as they go into a report; what cannot be known is null.
+
+    `versions` are those of the tools that take part.
+    """
     cpu, flags = _cpu()
     return {
         "cpu": cpu,
@@ -33,9 +56,9 @@ def describe_host() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.platform(),
         "instructions": None if flags is None else [flag for flag in _FLAGS if flag in flags],
-        "vnni": None if flags is None else any(flag in flags for flag in _VNNI),
+        "vnni": has_vnni(),
         "load_average": list(os.getloadavg()),
-        "versions": {"numpy": np.__version__} | tool_versions(),
+        "versions": {"numpy": np.__version__} | dict(versions),
     }
 
 
@@ -61,8 +84,3 @@ def host_line(host: dict[str, Any]) -> str:
         f"{host['cpu']}, {host['cores']} cores, {vnni}; load average before the run "
         f"{host['load_average'][0]:.2f}; {versions}"
     )
-
-
-def _peak_gb() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

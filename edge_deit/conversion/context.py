@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from edge_deit.checkpoint.load import Checkpoint
+from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.calibration import CalibrationSet
 from edge_deit.model.form import DeployDeiT
+from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.half import fits_half
 
@@ -24,7 +25,8 @@ class ExportContext:
     """What all artefacts of one run share.
 
     `form` is the deployment form, `conditioned` what integer precisions start from (None when there are
-    none), `reference` the float model's outputs on `photos`.
+    none), `reference` the float model's outputs (M, ...) on `photos` (M, 3, H, W), which the check after
+    each export runs on.
     """
 
     checkpoint: Checkpoint
@@ -35,6 +37,7 @@ class ExportContext:
     reference: np.ndarray
     output: Path
     threads: int
+    progress: Progress = SILENT
 
     @functools.cached_property
     def fits_half(self) -> bool:
@@ -52,5 +55,4 @@ class ExportContext:
     @functools.cached_property
     def calibration_outputs(self) -> Tensor:
         """The float model's outputs on all calibration photos (M, ...), computed when first asked for."""
-        with torch.inference_mode():
-            return torch.cat([self.form(photo) for photo in self.calibration])
+        return outputs(self.form, self.calibration)

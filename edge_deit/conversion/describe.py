@@ -18,6 +18,8 @@ from edge_deit.quantization.narrow import token_scaled
 from edge_deit.quantization.scheme import Scheme
 from exporters import ExportRequest, Target, tool_versions
 
+__all__ = ["manifest_of", "request_for"]
+
 
 def _output_name(checkpoint: Checkpoint) -> str:
     return "logits" if checkpoint.config.task == "classification" else "features"
@@ -29,22 +31,22 @@ def _license(checkpoint: Checkpoint) -> str:
     return f"that of the weights, {checkpoint.source}"
 
 
-def _request(
-    job: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
+def request_for(
+    context: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
 ) -> ExportRequest:
-    checkpoint, model = job.checkpoint, job.form
+    checkpoint, model = context.checkpoint, context.form
     if scheme.quantized:
-        assert job.conditioned is not None
-        layers, dynamic = scheme.quantized_layers(job.form), scheme.dynamic_layers(job.form)
-        model = job.conditioned.with_layers(layers, dynamic, token_ranges=target.token_ranges)
+        assert context.conditioned is not None
+        layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
+        model = context.conditioned.with_layers(layers, dynamic, token_ranges=target.token_ranges)
     return ExportRequest(
         model=model,
-        example=job.photos[:1],
+        example=context.photos[:1],
         scheme=scheme,
-        calibration=job.calibration if scheme.needs_calibration else None,
+        calibration=context.calibration if scheme.needs_calibration else None,
         output=path,
         backend=backend,
-        ranges=_ranges(job, scheme),
+        ranges=_ranges(context, scheme),
         output_name=_output_name(checkpoint),
         metadata={
             "labels": "\n".join(checkpoint.labels),
@@ -55,24 +57,24 @@ def _request(
             f"normalised as `preprocessing` says -> {_output_name(checkpoint)}",
             "version": checkpoint.sha256[:12],
         },
-        half_remainder=scheme.precision in target.half_remainder and job.fits_half,
+        half_remainder=scheme.precision in target.half_remainder and context.fits_half,
     )
 
 
-def _ranges(job: ExportContext, scheme: Scheme) -> dict[str, Any]:
-    if job.conditioned is None or not scheme.needs_calibration:
+def _ranges(context: ExportContext, scheme: Scheme) -> dict[str, Any]:
+    if context.conditioned is None or not scheme.needs_calibration:
         return {}
-    return {name: job.conditioned.ranges[name] for name in scheme.static_layers(job.form)}
+    return {name: context.conditioned.ranges[name] for name in scheme.static_layers(context.form)}
 
 
-def _manifest(
-    job: ExportContext,
+def manifest_of(
+    context: ExportContext,
     target: Target,
     request: ExportRequest,
     result: Closeness | None,
     stand_in: str | None,
 ) -> Manifest:
-    checkpoint, scheme = job.checkpoint, request.scheme
+    checkpoint, scheme = context.checkpoint, request.scheme
     calibration = request.calibration
     parity: dict[str, Any] = {"runner": stand_in or f"{target.name} runtime"}
     if result is not None:
@@ -98,12 +100,12 @@ def _manifest(
         },
         output={
             "name": request.output_name,
-            "shape": [1, *job.reference.shape[1:]],
+            "shape": [1, *context.reference.shape[1:]],
             "dtype": "float32",
         },
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
-        scheme=_scheme(job, request),
+        scheme=_scheme(context, request),
         calibration=None
         if calibration is None
         else {
@@ -116,18 +118,18 @@ def _manifest(
     )
 
 
-def _scheme(job: ExportContext, request: ExportRequest) -> dict[str, Any]:
+def _scheme(context: ExportContext, request: ExportRequest) -> dict[str, Any]:
     """Which layers are integer, and how they came to be so."""
-    scheme, form = request.scheme, job.form
+    scheme, form = request.scheme, context.form
     entry: dict[str, Any] = {
         "precision": scheme.precision,
         "keep_float": list(scheme.keep_float),
         "layers": scheme.quantized_layers(form),
         "dynamic": scheme.dynamic_layers(form),
     }
-    if scheme.quantized and job.conditioned is not None:
+    if scheme.quantized and context.conditioned is not None:
         assert isinstance(request.model, DeployDeiT)
-        found = job.conditioned
+        found = context.conditioned
         entry["token_scaled"] = token_scaled(request.model)
         entry["half_remainder"] = request.half_remainder
         entry["equalised"] = found.exponents

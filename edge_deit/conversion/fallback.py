@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 from torch import nn
 
-from edge_deit.common.console import out, progress
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.plan import Item
 from edge_deit.conversion.produce import Accept
 from edge_deit.conversion.sensitivity_table import write_sensitivity
 from edge_deit.data.photos import pick_evenly
@@ -22,14 +21,13 @@ from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.fakequant import fake_quantize
 from edge_deit.quantization.scheme import Scheme
 from edge_deit.quantization.sensitivity import Damage, Drop, drop_of, measure_drop, rank_layers
-from exporters import Runner, Target
+from exporters import Runner
+from exporters.target import run_each
 
 __all__ = ["DropLimit", "choose_fallback", "keeps_limit"]
 
 _RANKING_PHOTOS: Final = 64
 _PRECISION: Final = "int8"
-
-Item = tuple[Target, Scheme, str]
 
 
 @dataclass(frozen=True)
@@ -60,54 +58,56 @@ class DropLimit:
             )
 
 
-def choose_fallback(plan: DropLimit, job: ExportContext, items: list[Item]) -> list[Item]:
-    """The same items, static int8 schemes with the layers that have to stay finer.
+def choose_fallback(
+    limit: DropLimit, context: ExportContext, items: list[Item]
+) -> tuple[list[Item], list[str]]:
+    """The same items, static int8 schemes with the layers that have to stay finer, and what was chosen.
 
     Layers are ranked once for targets whose layers write integers and once for the others.
 
     Raises:
         EdgeDeitError: no choice keeps the limit; the best that was found is named.
     """
-    if not plan.wanted:
-        return items
-    assert job.conditioned is not None
-    torch.set_num_threads(plan.threads)
+    if not limit.wanted:
+        return items, []
+    assert context.conditioned is not None
+    torch.set_num_threads(limit.threads)
     rankings: dict[bool, list[Damage]] = {}
     chosen: dict[tuple[bool, bool, Scheme], Scheme] = {}
-    result = []
+    result: list[Item] = []
+    notes: list[str] = []
     for target, scheme, backend in items:
         if scheme.precision != _PRECISION:
             result.append((target, scheme, backend))
             continue
         outputs = target.integer_outputs
         if outputs not in rankings:
-            rankings[outputs] = _rank(job, job.conditioned, outputs)
-        if plan.max_drop is not None:
+            rankings[outputs] = _rank(context, context.conditioned, outputs)
+        if limit.max_drop is not None:
             key = outputs, "int8-dynamic" in target.precisions, scheme
             if key not in chosen:
-                chosen[key] = _choose(job, job.conditioned, rankings[outputs], key, plan.max_drop)
+                chosen[key], note = _choose(context, rankings[outputs], key, limit.max_drop)
+                notes.append(note)
             scheme = chosen[key]
         result.append((target, scheme, backend))
-    if plan.report is not None:
-        write_sensitivity(
-            {_kind(outputs): found for outputs, found in rankings.items()}, plan.report
-        )
-        out().print(f"sensitivity: {plan.report / 'sensitivity.csv'}, sensitivity.png")
-    return result
+    if limit.report is not None:
+        write_sensitivity({_kind(outputs): d for outputs, d in rankings.items()}, limit.report)
+        notes.append(f"sensitivity: {limit.report / 'sensitivity.csv'}, sensitivity.png")
+    return result, notes
 
 
-def keeps_limit(plan: DropLimit, job: ExportContext, scheme: Scheme) -> Accept:
-    """A check of the file itself: its top-1 on the calibration photos against `plan.max_drop`."""
+def keeps_limit(limit: DropLimit, context: ExportContext, scheme: Scheme) -> Accept:
+    """A check of the file itself: its top-1 on the calibration photos against `limit.max_drop`."""
 
     def accept(runner: Runner) -> None:
-        if plan.max_drop is None or scheme.precision != _PRECISION:
+        if limit.max_drop is None or scheme.precision != _PRECISION:
             return
-        outputs = [runner(photo.numpy()) for photo in job.calibration]
-        actual = torch.from_numpy(np.concatenate(outputs)).argmax(1)
-        drop = drop_of(actual, job.calibration_outputs.argmax(1), job.calibration.labels)
-        if drop.points > plan.max_drop:
+        found = run_each(runner, context.calibration.pixels.numpy())
+        actual = torch.from_numpy(found).argmax(1)
+        drop = drop_of(actual, context.calibration_outputs.argmax(1), context.calibration.labels)
+        if drop.points > limit.max_drop:
             raise EdgeDeitError(
-                f"the exported file loses {drop}, more than --max-drop {plan.max_drop}, although its "
+                f"the exported file loses {drop}, more than --max-drop {limit.max_drop}, although its "
                 "layers did not when they were tried in torch; choose a smaller limit"
             )
 
@@ -118,65 +118,61 @@ def _kind(outputs: bool) -> str:
     return "integer outputs" if outputs else "float outputs"
 
 
-def _rank(job: ExportContext, conditioned: Conditioned, outputs: bool) -> list[Damage]:
-    photos = list(job.calibration)
-    some = pick_evenly(photos, _RANKING_PHOTOS)
-    with progress() as bar:
-        task = bar.add_task("sensitivity", total=len(conditioned.ranges))
-        return rank_layers(conditioned, some, outputs=outputs, on_layer=lambda: bar.advance(task))
+def _rank(context: ExportContext, conditioned: Conditioned, outputs: bool) -> list[Damage]:
+    some = pick_evenly(list(context.calibration), _RANKING_PHOTOS)
+    with context.progress.task("sensitivity", len(conditioned.ranges)) as advance:
+        return rank_layers(conditioned, some, outputs=outputs, on_layer=lambda: advance(1))
 
 
 def _choose(
-    job: ExportContext,
-    conditioned: Conditioned,
+    context: ExportContext,
     ranking: list[Damage],
     key: tuple[bool, bool, Scheme],
     max_drop: float,
-) -> Scheme:
+) -> tuple[Scheme, str]:
+    """The first scheme that keeps the limit, and a line on it."""
     outputs, dynamic, scheme = key
-    reference = job.calibration_outputs
+    reference, labels = context.calibration_outputs, context.calibration.labels
     best: tuple[Drop, Scheme] | None = None
-    candidates = list(_candidates(job, ranking, scheme, dynamic))
-    with progress() as bar:
-        task = bar.add_task("fallback", total=None)
+    candidates = list(_candidates(context, ranking, scheme, dynamic))
+    with context.progress.task("fallback", len(candidates)) as advance:
         for candidate in candidates:
-            model = _fake(job, conditioned, candidate, outputs)
-            drop = measure_drop(model, job.calibration, reference, job.calibration.labels)
-            bar.advance(task)
+            model = _fake(context, candidate, outputs)
+            drop = measure_drop(model, context.calibration, reference, labels)
+            advance(1)
             if best is None or drop.points < best[0].points:
                 best = drop, candidate
             if drop.points <= max_drop:
-                out().print(f"{_kind(outputs)}: {_describe(job, candidate)}, {drop}")
-                return candidate
+                return candidate, f"{_kind(outputs)}: {_describe(context, candidate)}, {drop}"
     assert best is not None
     raise EdgeDeitError(
         f"no choice of layers keeps --max-drop {max_drop}; the best loses {best[0]} with "
-        f"{_describe(job, best[1])}; allow more, use --precision int8-dynamic, or give more "
+        f"{_describe(context, best[1])}; allow more, use --precision int8-dynamic, or give more "
         "calibration photos"
     )
 
 
-def _describe(job: ExportContext, scheme: Scheme) -> str:
-    layers = scheme.quantized_layers(job.form)
-    kept = len(Scheme(_PRECISION).quantized_layers(job.form)) - len(layers)
-    return f"{len(scheme.dynamic_layers(job.form))} layers dynamic and {kept} float"
+def _describe(context: ExportContext, scheme: Scheme) -> str:
+    layers = scheme.quantized_layers(context.form)
+    kept = len(Scheme(_PRECISION).quantized_layers(context.form)) - len(layers)
+    return f"{len(scheme.dynamic_layers(context.form))} layers dynamic and {kept} float"
 
 
 def _candidates(
-    job: ExportContext, ranking: list[Damage], scheme: Scheme, dynamic: bool
+    context: ExportContext, ranking: list[Damage], scheme: Scheme, dynamic: bool
 ) -> Iterator[Scheme]:
     """Schemes with more and more of the worst layers kept: at run time's ranges first, then in float.
 
     The counts grow slowly at first, one by one, then by a quarter. Layers that the scheme has dynamic
     already stay so until they are float.
     """
-    order = [d.layer for d in ranking if d.layer in scheme.quantized_layers(job.form)]
+    order = [d.layer for d in ranking if d.layer in scheme.quantized_layers(context.form)]
     fixed = [name for name in order if name not in scheme.dynamic]
     if dynamic:
         for count in _counts(len(fixed)):
-            yield _kept(job, scheme, fixed[:count], [])
+            yield _kept(context, scheme, fixed[:count], [])
     for count in _counts(len(order))[1 if dynamic else 0 :]:
-        yield _kept(job, scheme, order[count:] if dynamic else [], order[:count])
+        yield _kept(context, scheme, order[count:] if dynamic else [], order[:count])
 
 
 def _counts(layers: int) -> list[int]:
@@ -186,7 +182,7 @@ def _counts(layers: int) -> list[int]:
     return counts
 
 
-def _kept(job: ExportContext, scheme: Scheme, dynamic: list[str], floats: list[str]) -> Scheme:
+def _kept(context: ExportContext, scheme: Scheme, dynamic: list[str], floats: list[str]) -> Scheme:
     """The scheme with further layers dynamic or float.
 
     A convolution has no ranges at run time, unless the target gave it some, so it is float where a Linear
@@ -195,7 +191,7 @@ def _kept(job: ExportContext, scheme: Scheme, dynamic: list[str], floats: list[s
     convolutions = [
         name
         for name in dynamic
-        if name not in scheme.dynamic and isinstance(job.form.get_submodule(name), nn.Conv2d)
+        if name not in scheme.dynamic and isinstance(context.form.get_submodule(name), nn.Conv2d)
     ]
     keep_float = (*scheme.keep_float, *floats, *convolutions)
     names = dict.fromkeys((*scheme.dynamic, *dynamic))
@@ -206,14 +202,14 @@ def _kept(job: ExportContext, scheme: Scheme, dynamic: list[str], floats: list[s
     )
 
 
-def _fake(
-    job: ExportContext, conditioned: Conditioned, scheme: Scheme, outputs: bool
-) -> DeployDeiT:
-    dynamic = scheme.dynamic_layers(job.form)
-    model = conditioned.with_layers(scheme.quantized_layers(job.form), dynamic)
+def _fake(context: ExportContext, scheme: Scheme, outputs: bool) -> DeployDeiT:
+    conditioned = context.conditioned
+    assert conditioned is not None
+    dynamic = scheme.dynamic_layers(context.form)
+    model = conditioned.with_layers(scheme.quantized_layers(context.form), dynamic)
     return fake_quantize(
         model,
-        scheme.static_layers(job.form),
+        scheme.static_layers(context.form),
         conditioned.ranges,
         outputs=outputs,
         dynamic=dynamic,

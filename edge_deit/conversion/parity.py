@@ -5,25 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.metrics.outputs import Closeness, closeness
 from edge_deit.quantization.scheme import Scheme
-from exporters.target import Runner
+from exporters.target import Runner, run_each
 
-__all__ = ["MIN_COSINE_FLOAT", "MIN_COSINE_INT8", "check_parity", "float_outputs"]
+__all__ = ["MIN_COSINE_FLOAT", "MIN_COSINE_INT8", "check_parity"]
 
 MIN_COSINE_FLOAT = 0.99
 MIN_COSINE_INT8 = 0.9
-
-
-def float_outputs(model: nn.Module, pixels: Tensor) -> np.ndarray:
-    """The float model's outputs for (M, 3, H, W) pixels, one photo at a time."""
-    with torch.inference_mode():
-        outputs = torch.cat([model(pixels[i : i + 1]) for i in range(len(pixels))])
-    return np.asarray(outputs.numpy())
 
 
 def check_parity(
@@ -42,11 +34,7 @@ def check_parity(
             0.99 on the worst photo, integer ones 0.9 over all outputs together: with two or three classes
             a single undecided photo has small logits, and a low cosine of its own means nothing.
     """
-    outputs = []
-    for index in range(len(pixels)):
-        outputs.append(np.asarray(runner(pixels[index : index + 1].numpy())))
-        on_photo()
-    result = closeness(reference, np.concatenate(outputs), classes=classes)
+    result = closeness(reference, run_each(runner, pixels.numpy(), on_photo), classes=classes)
     floor, cosine, where = MIN_COSINE_FLOAT, result.cosine, "on the worst of"
     if scheme.quantized:
         floor, cosine, where = MIN_COSINE_INT8, result.cosine_all, "over all outputs of"

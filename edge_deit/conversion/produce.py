@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import Progress
-
 from edge_deit.artefacts.manifest import Manifest, manifest_path, write_manifest
+from edge_deit.common.files import workplace
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.context import ExportContext
-from edge_deit.conversion.describe import _manifest, _request
+from edge_deit.conversion.describe import manifest_of, request_for
 from edge_deit.conversion.parity import check_parity
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.quantization.scheme import Scheme
@@ -40,11 +36,10 @@ Accept = Callable[[Runner], None]
 
 
 def export_one(
-    job: ExportContext,
+    context: ExportContext,
     target: Target,
     scheme: Scheme,
     backend: str,
-    bar: Progress,
     accept: Accept = lambda runner: None,
 ) -> Exported:
     """Write, run, compare and only then keep one artefact.
@@ -55,52 +50,38 @@ def export_one(
     """
     started = time.monotonic()
     mark = "" if backend == target.backends[0] else f"-{backend}"
-    name = f"{job.checkpoint.name}.{scheme.precision}{mark}{target.suffix}"
-    with _workplace(job.output) as folder:
-        request = _request(job, target, scheme, backend, folder / name)
+    name = f"{context.checkpoint.name}.{scheme.precision}{mark}{target.suffix}"
+    with workplace(context.output, ".export-") as folder:
+        request = request_for(context, target, scheme, backend, folder / name)
         with quiet():
             target.export(request)
         unchecked = target.unchecked(backend)
         stand_in = unchecked or target.runs_on()
         result = None
         if unchecked is None:
-            result = _check(job, target, scheme, request.output, bar, accept)
-        manifest = _manifest(job, target, request, result, stand_in)
+            result = _check(context, target, scheme, request.output, accept)
+        manifest = manifest_of(context, target, request, result, stand_in)
         write_manifest(manifest, manifest_path(request.output))
-        final = job.output / name
+        final = context.output / name
         _move(request.output, final, folder)
     return Exported(final, manifest, result, stand_in, time.monotonic() - started)
 
 
-@contextmanager
-def _workplace(output: Path) -> Iterator[Path]:
-    """A hidden folder beside the artefacts that is gone afterwards, whatever happens."""
-    folder = Path(tempfile.mkdtemp(prefix=".export-", dir=output))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _check(
-    job: ExportContext, target: Target, scheme: Scheme, path: Path, bar: Progress, accept: Accept
+    context: ExportContext, target: Target, scheme: Scheme, path: Path, accept: Accept
 ) -> Closeness:
-    task = bar.add_task("  check on photos", total=len(job.photos))
-    try:
-        with quiet():
-            runner = target.load_runner(path, job.threads)
-            result = check_parity(
-                runner,
-                job.photos,
-                job.reference,
-                scheme,
-                classes=job.checkpoint.config.task == "classification",
-                on_photo=lambda: bar.advance(task),
-            )
-            accept(runner)
-            return result
-    finally:
-        bar.remove_task(task)
+    with context.progress.task("check on photos", len(context.photos)) as advance, quiet():
+        runner = target.load_runner(path, context.threads)
+        result = check_parity(
+            runner,
+            context.photos,
+            context.reference,
+            scheme,
+            classes=context.checkpoint.config.task == "classification",
+            on_photo=lambda: advance(1),
+        )
+        accept(runner)
+        return result
 
 
 def _move(built: Path, final: Path, folder: Path) -> None:

@@ -1,64 +1,146 @@
-"""Weights to checked files: what `export` runs."""
+"""Weights to checked files: what `export` runs.
+
+checkpoint -> deployment form -> conditioning on the calibration photos -> conversion -> check on photos ->
+manifest. Nothing is printed; progress and notes go to a `Progress`.
+"""
 
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from edge_deit.checkpoint.load import Checkpoint
-from edge_deit.common.console import progress, status_console
+import torch
+
+from edge_deit import assets
+from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.calibration import CalibrationSet
+from edge_deit.common.progress import SILENT, Progress
+from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.fallback import DropLimit, choose_fallback, keeps_limit
+from edge_deit.conversion.plan import Item, calibration_needed, make_plan
+from edge_deit.conversion.produce import Exported, export_one
+from edge_deit.data.calibration import CalibrationSet, calibration_set
+from edge_deit.data.photos import pick_evenly
+from edge_deit.model.config import Task
+from edge_deit.model.deploy import deploy
 from edge_deit.model.form import DeployDeiT
+from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import (
     Conditioned,
     condition,
     condition_without_photos,
     passes,
 )
-from edge_deit.quantization.scheme import PRECISIONS, Precision, Scheme
-from exporters import TARGETS, Target
-from exporters import target as find_target
+from edge_deit.quantization.scheme import Precision
+
+__all__ = ["ExportResult", "export_model"]
 
 
-def _plan(
-    target: str, precisions: list[str], keep_float: list[str], backend: str | None
-) -> list[tuple[Target, Scheme, str]]:
-    names = list(TARGETS) if target == "all" else [target]
-    targets = [find_target(name) for name in names]
-    plan = []
-    for name in dict.fromkeys(precisions):
-        if name not in PRECISIONS:
-            raise EdgeDeitError(
-                f"unknown precision {name!r}; choose one of: {', '.join(PRECISIONS)}"
-            )
-        precision: Precision = name
-        scheme = Scheme(precision, tuple(keep_float) if name.startswith("int8") else ())
-        able = [t for t in targets if target != "all" or precision in t.precisions]
-        if keep_float and not any(p.startswith("int8") for p in precisions):
-            raise EdgeDeitError(
-                "--keep-float means nothing without an int8 precision; leave it out"
-            )
-        for chosen in able:
-            chosen.check(precision)
-            plan.append((chosen, scheme, _backend(chosen, backend)))
-        if skipped := [t.name for t in targets if t not in able]:
-            status_console().print(f"no {precision} in {', '.join(skipped)}: left out")
-    return plan
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export wrote, in the order of the request.
+
+    `parity_images` is the number of photos that each file was compared on; `notes` say what `max_drop`
+    kept finer and where the table of layers lies.
+    """
+
+    checkpoint: Checkpoint
+    artefacts: tuple[Exported, ...]
+    parity_images: int
+    notes: tuple[str, ...]
+    seconds: float
 
 
-def _backend(target: Target, name: str | None) -> str:
-    if name is None:
-        return target.backends[0]
-    if name not in target.backends:
+def export_model(
+    weights: str | Checkpoint = "bundled",
+    *,
+    targets: Sequence[str] | None = None,
+    precisions: Sequence[Precision] = ("int8",),
+    output: Path = Path("out"),
+    model: str | None = None,
+    task: Task | None = None,
+    image_size: int | None = None,
+    backend: str | None = None,
+    calibration: Path | None = None,
+    calibration_images: int = 100,
+    keep_float: Sequence[str] = (),
+    max_drop: float | None = None,
+    sensitivity_report: Path | None = None,
+    parity_images: int = 20,
+    threads: int = 2,
+    progress: Progress = SILENT,
+) -> ExportResult:
+    """Write MODEL.PRECISION.SUFFIX and its manifest into `output` for each target and precision.
+
+    `weights` is what `load_model` takes, or a checkpoint that it returned; then `model`, `task` and
+    `image_size` must be None. `targets` None means all that have the precision. `calibration` is a folder
+    of photos like those of the app, of which at most `calibration_images` are used; without it the bundled
+    photos are, for the bundled weights. `keep_float` holds shell patterns of layers that stay float.
+    `max_drop` is the most points of top-1 that int8 may cost on the calibration photos; layers are kept
+    finer until it holds. `sensitivity_report` is a folder for a table and a plot of each layer's damage.
+    Each file is run on `parity_images` photos and compared with the float model before it is kept.
+
+    Raises:
+        EdgeDeitError: a request that cannot be met, weights or photos that cannot be read, or a file whose
+            outputs differ from the float model's; it names the remedy. Files made before it stay.
+    """
+    started = time.monotonic()
+    plan = make_plan(targets, precisions, keep_float, backend, progress)
+    if min(calibration_images, parity_images, threads) < 1:
         raise EdgeDeitError(
-            f"target {target.name} has no backend {name!r}; it has: {', '.join(target.backends)}"
+            "--calibration-images, --parity-images and --threads must be at least 1"
         )
-    return name
+    limit = DropLimit(max_drop, sensitivity_report, threads)
+    limit.check([scheme for _, scheme, _ in plan])
+    checkpoint = _load(weights, model, task, image_size)
+    if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
+        raise EdgeDeitError(
+            "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    _check_space(checkpoint, output)
+    context, plan = _prepare(
+        checkpoint,
+        plan,
+        _calibration(checkpoint, calibration, calibration_images),
+        own=calibration is not None or checkpoint.source == "bundled",
+        parity_images=parity_images,
+        output=output,
+        threads=threads,
+        progress=progress,
+    )
+    plan, notes = choose_fallback(limit, context, plan)
+    done = _export_all(context, plan, limit)
+    return ExportResult(
+        checkpoint, tuple(done), len(context.photos), tuple(notes), time.monotonic() - started
+    )
+
+
+def _load(
+    weights: str | Checkpoint, model: str | None, task: Task | None, image_size: int | None
+) -> Checkpoint:
+    if isinstance(weights, str):
+        return load_model(weights, model, image_size=image_size, task=task)
+    if (model, task, image_size) != (None, None, None):
+        raise EdgeDeitError(
+            "a loaded checkpoint has its variant, task and image size; give them to load_model instead"
+        )
+    return weights
+
+
+def _calibration(checkpoint: Checkpoint, folder: Path | None, count: int) -> CalibrationSet:
+    with ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(assets.calibration_folder())
+        return calibration_set(folder, checkpoint.preprocess, count)
 
 
 def _check_space(checkpoint: Checkpoint, output: Path) -> None:
-    need = 6 * sum(p.numel() * 4 for p in checkpoint.model.parameters())
+    need = 6 * checkpoint.size_bytes
     free = shutil.disk_usage(output).free
     if free < need:
         raise EdgeDeitError(
@@ -67,11 +149,60 @@ def _check_space(checkpoint: Checkpoint, output: Path) -> None:
         )
 
 
+def _prepare(
+    checkpoint: Checkpoint,
+    plan: Sequence[Item],
+    photos: CalibrationSet,
+    *,
+    own: bool,
+    parity_images: int,
+    output: Path,
+    threads: int,
+    progress: Progress,
+) -> tuple[ExportContext, list[Item]]:
+    """What all files share, and the plan with each target's own layers.
+
+    `own`: the photos belong to these weights; others say nothing about their ranges.
+    """
+    form = deploy(checkpoint.model)
+    # a pattern without a layer is refused here, before long work
+    fitted = [(target, target.fit(scheme, form), backend) for target, scheme, backend in plan]
+    conditioned = None
+    if any(scheme.quantized for _, scheme, _ in fitted):
+        measured = photos if own or calibration_needed(fitted) else None
+        conditioned = _condition(form, checkpoint, measured, progress)
+    chosen = pick_evenly(list(photos), parity_images)
+    reference = outputs(checkpoint.model, chosen).numpy()
+    context = ExportContext(
+        checkpoint=checkpoint,
+        form=form,
+        conditioned=conditioned,
+        calibration=photos,
+        photos=torch.cat(chosen),
+        reference=reference,
+        output=output,
+        threads=threads,
+        progress=progress,
+    )
+    return context, fitted
+
+
 def _condition(
-    form: DeployDeiT, checkpoint: Checkpoint, photos: CalibrationSet | None
+    form: DeployDeiT, checkpoint: Checkpoint, photos: CalibrationSet | None, progress: Progress
 ) -> Conditioned:
     if photos is None:
         return condition_without_photos(form, checkpoint.preprocess)
-    with progress() as bar:
-        task = bar.add_task("conditioning", total=passes(len(photos)))
-        return condition(form, photos, checkpoint.preprocess, on_photo=lambda: bar.advance(task))
+    with progress.task("conditioning", passes(len(photos))) as advance:
+        return condition(form, photos, checkpoint.preprocess, on_photo=lambda: advance(1))
+
+
+def _export_all(context: ExportContext, plan: Sequence[Item], limit: DropLimit) -> list[Exported]:
+    done: list[Exported] = []
+    with context.progress.task("artefacts", len(plan)) as advance:
+        for target, scheme, backend in plan:
+            accept = keeps_limit(limit, context, scheme)
+            done.append(export_one(context, target, scheme, backend, accept))
+            size_mb = done[-1].manifest.size_bytes / 1e6
+            context.progress.note(f"{done[-1].path} {size_mb:.1f} MB")
+            advance(1)
+    return done

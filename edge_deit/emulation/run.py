@@ -18,6 +18,7 @@ from edge_deit.emulation.check import ArmResult
 from edge_deit.emulation.figures import merged
 from edge_deit.report.html import write_html
 from edge_deit.report.report import Report, write_report
+from exporters import tool_versions
 
 
 def _matching(report: Report, found: Sequence[Artefact], path: Path) -> Report:
@@ -44,7 +45,7 @@ def _write(results: Sequence[ArmResult], path: Path) -> None:
         }
         for one in results
     ]
-    content = {"environment": describe_host(), "artefacts": entries}
+    content = {"environment": describe_host(tool_versions()), "artefacts": entries}
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from edge_deit.common.host import describe_host
+from edge_deit.common.host import has_vnni
 
 __all__ = ["SESSION_CONFIG", "open_session"]
 
@@ -23,7 +23,7 @@ def open_session(model: Path | bytes, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERROR_SEVERITY
-    config = SESSION_CONFIG | (_WITHOUT_VNNI if describe_host()["vnni"] is False else {})
+    config = SESSION_CONFIG | (_WITHOUT_VNNI if has_vnni() is False else {})
     for key, value in config.items():
         options.add_session_config_entry(key, value)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

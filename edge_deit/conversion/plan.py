@@ -1,0 +1,66 @@
+"""What an export was asked for: each target with its scheme and backend, refused before long work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.progress import Progress
+from edge_deit.quantization.scheme import PRECISIONS, Precision, Scheme
+from exporters import TARGETS, Target
+from exporters import target as find_target
+
+__all__ = ["Item", "calibration_needed", "make_plan"]
+
+Item = tuple[Target, Scheme, str]
+"""A target, what it is to make, and the backend that is to execute it."""
+
+
+def make_plan(
+    names: Sequence[str] | None,
+    precisions: Sequence[Precision],
+    keep_float: Sequence[str],
+    backend: str | None,
+    progress: Progress,
+) -> list[Item]:
+    """Every file to write, precision by precision.
+
+    Without `names` all targets are meant, and those that lack a precision are left out with a note.
+
+    Raises:
+        EdgeDeitError: an unknown name, a precision that a named target lacks, packages that are missing.
+    """
+    targets = [find_target(name) for name in (TARGETS if names is None else dict.fromkeys(names))]
+    if keep_float and not any(name.startswith("int8") for name in precisions):
+        raise EdgeDeitError("--keep-float means nothing without an int8 precision; leave it out")
+    plan: list[Item] = []
+    for name in dict.fromkeys(precisions):
+        if name not in PRECISIONS:
+            raise EdgeDeitError(
+                f"unknown precision {name!r}; choose one of: {', '.join(PRECISIONS)}"
+            )
+        scheme = Scheme(name, tuple(keep_float) if name.startswith("int8") else ())
+        able = [one for one in targets if names is not None or name in one.precisions]
+        for one in able:
+            one.check(name)
+            plan.append((one, scheme, _backend(one, backend)))
+        if skipped := [one.name for one in targets if one not in able]:
+            progress.note(f"no {name} in {', '.join(skipped)}: left out")
+    if not plan:
+        raise EdgeDeitError("nothing to export: no target or no precision was named")
+    return plan
+
+
+def calibration_needed(plan: Sequence[Item]) -> bool:
+    """Whether any file has ranges that come from calibration photos."""
+    return any(scheme.needs_calibration for _, scheme, _ in plan)
+
+
+def _backend(target: Target, name: str | None) -> str:
+    if name is None:
+        return target.backends[0]
+    if name not in target.backends:
+        raise EdgeDeitError(
+            f"target {target.name} has no backend {name!r}; it has: {', '.join(target.backends)}"
+        )
+    return name
