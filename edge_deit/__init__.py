@@ -1,9 +1,59 @@
-"""Edge DeiT: a trained DeiT becomes the files a phone runs, and each file is checked."""
+"""Edge DeiT: a trained DeiT becomes the files a phone runs, and each file is checked.
 
-from edge_deit.common.errors import EdgeDeitError
-from edge_deit.model.config import VARIANTS, DeiTConfig
-from edge_deit.model.deit import DeiT
+The names of `__all__` are imported when they are first used, so `import edge_deit` costs nothing.
+"""
 
-__all__ = ["VARIANTS", "DeiT", "DeiTConfig", "EdgeDeitError", "__version__"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from edge_deit.checkpoint.load import Checkpoint, load_model
+    from edge_deit.common.errors import EdgeDeitError
+    from edge_deit.common.progress import SILENT, Progress
+    from edge_deit.conversion.run import ExportResult, export_model
+    from edge_deit.model.config import VARIANTS, DeiTConfig
+    from edge_deit.model.deit import DeiT
+    from edge_deit.report.report import Report
+    from edge_deit.report.verdict import Verdict
+
+__all__ = [
+    "SILENT",
+    "VARIANTS",
+    "Checkpoint",
+    "DeiT",
+    "DeiTConfig",
+    "EdgeDeitError",
+    "ExportResult",
+    "Progress",
+    "Report",
+    "Verdict",
+    "__version__",
+    "export_model",
+    "load_model",
+]
 
 __version__ = "0.1.0"
+
+_HOMES: Final = {
+    "checkpoint.load": ("Checkpoint", "load_model"),
+    "common.errors": ("EdgeDeitError",),
+    "common.progress": ("SILENT", "Progress"),
+    "conversion.run": ("ExportResult", "export_model"),
+    "model.config": ("VARIANTS", "DeiTConfig"),
+    "model.deit": ("DeiT",),
+    "report.report": ("Report",),
+    "report.verdict": ("Verdict",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

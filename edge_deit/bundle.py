@@ -11,25 +11,15 @@ from rich import box
 from rich.table import Table
 
 from edge_deit.common.console import new_app, out, run
-from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import size_of
-from edge_deit.mobile.bundle import _run_all, _write
+from edge_deit.mobile.bundle import bundle_artefacts
 from edge_deit.mobile.deliveries import (
     Delivery,
-    check_together,
-    plan_deliveries,
-    read_artefact,
 )
 
 __all__ = ["bundle"]
 
 app = new_app(__doc__)
-
-
-# Golden logits
-
-
-# Writing
 
 
 def bundle(
@@ -51,21 +41,10 @@ def bundle(
     With both projects each gets the files that its app can run. All is verified and copied before
     anything is replaced.
     """
-    if threads < 1:
-        raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
-    chosen = [read_artefact(path) for path in artefacts]
-    deliveries = plan_deliveries(chosen, {"--android": android, "--ios": ios})
-    check_together(chosen)
-    logits, notes = _run_all(chosen, threads)
-    try:
-        specs = _write(deliveries, logits)
-    except OSError as error:
-        raise EdgeDeitError(
-            f"the bundle cannot be written, the project is as before: {error}"
-        ) from error
-    for delivery in deliveries:
-        _print(delivery, specs[delivery.platform.name])
-    for note in notes:
+    done = bundle_artefacts(artefacts, android=android, ios=ios, threads=threads)
+    for delivery in done.deliveries:
+        _print(delivery, done.specs[delivery.platform.name])
+    for note in done.notes:
         out().print(note, markup=False)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +16,75 @@ from edge_deit import __version__
 from edge_deit.artefacts.manifest import manifest_path, read_manifest
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
-from edge_deit.mobile.deliveries import PLACEHOLDERS, Artefact, Delivery
+from edge_deit.mobile.deliveries import (
+    Artefact,
+    Delivery,
+    check_together,
+    plan_deliveries,
+    read_artefact,
+)
 from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
-from exporters import Target
+from edge_deit.mobile.replace import OWN_NAMES, owned_files, set_replaced
 from exporters import target as find_target
 
+__all__ = ["Bundled", "bundle_artefacts"]
+
 _SCHEMA: Final = 1
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """What went into the apps.
+
+    `specs` maps each platform to its golden spec; `notes` say what was not run here, or by a stand-in.
+    """
+
+    deliveries: tuple[Delivery, ...]
+    specs: Mapping[str, Mapping[str, Any]]
+    notes: tuple[str, ...]
+
+
+def bundle_artefacts(
+    artefacts: Sequence[Path],
+    *,
+    android: Path | None = None,
+    ios: Path | None = None,
+    threads: int = 2,
+) -> Bundled:
+    """Put artefacts of one checkpoint, labels and golden cases into the apps' projects.
+
+    They take the place of the former set; files that no bundle wrote stay. Everything is verified and
+    written beside its place first, and each folder is exchanged in one step.
+
+    Raises:
+        EdgeDeitError: artefacts that cannot share an app or that it cannot run, no project, or a project
+            that cannot be written; then it is as it was.
+    """
+    if threads < 1:
+        raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
+    chosen = [read_artefact(path) for path in artefacts]
+    _check_names(chosen)
+    deliveries = plan_deliveries(chosen, {"--android": android, "--ios": ios})
+    check_together(chosen)
+    logits, notes = _run_all(chosen, threads)
+    try:
+        specs = _write(deliveries, logits)
+    except OSError as error:
+        raise EdgeDeitError(
+            f"the bundle cannot be written, the project is as before: {error}"
+        ) from error
+    return Bundled(tuple(deliveries), specs, tuple(notes))
+
+
+def _check_names(artefacts: Sequence[Artefact]) -> None:
+    """Refuse an artefact that would overwrite a file which every bundle has."""
+    for artefact in artefacts:
+        for name in (artefact.path.name, manifest_path(artefact.path).name):
+            if name.casefold() in OWN_NAMES:
+                raise EdgeDeitError(
+                    f"{artefact.path}: {name} is the name of a file that the bundle itself writes; "
+                    "export it under another name"
+                )
 
 
 def _run_all(
@@ -40,7 +103,7 @@ def _run_all(
     for artefact in artefacts:
         manifest = artefact.manifest
         target = find_target(manifest.target)
-        if reason := target.unchecked(manifest.backend) or _missing(target):
+        if reason := target.unchecked(manifest.backend) or target.remedy():
             notes.append(f"{artefact.path.name} was not run: {reason}")
             continue
         with quiet():
@@ -58,30 +121,10 @@ def _run_all(
     return logits, notes
 
 
-def _missing(target: Target) -> str | None:
-    if missing := target.missing():
-        return f"it needs {', '.join(missing)}: pip install 'edge-deit[{target.extra}]'"
-    return None
-
-
-@contextmanager
-def _workplace(place: Path) -> Iterator[Path]:
-    """A hidden folder beside `place`; it is gone afterwards, unless it holds the only former set."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
-        yield work
-    finally:
-        if place.exists() or not (work / "former").exists():
-            shutil.rmtree(work, ignore_errors=True)
-
-
 def _stage(
-    delivery: Delivery, work: Path, logits: Mapping[Path, dict[str, np.ndarray]]
+    delivery: Delivery, new: Path, logits: Mapping[Path, dict[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """Build the whole new folder in `work / "new"`; returns its golden spec."""
-    new = work / "new"
-    new.mkdir()
+    """Build the whole new set in the folder `new`; returns its golden spec."""
     for artefact in delivery.artefacts:
         copy = new / artefact.path.name
         if artefact.path.is_dir():
@@ -105,34 +148,17 @@ def _stage(
     }
     text = json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False)
     (new / "bundle.json").write_text(text + "\n", encoding="utf-8")
-    for name in PLACEHOLDERS:
-        if (delivery.place / name).is_file():
-            shutil.copyfile(delivery.place / name, new / name)
     return spec
 
 
-def _swap(place: Path, work: Path) -> None:
-    """Put the new folder in place; whatever interrupts it, the former one or the new one is there."""
-    former = work / "former"
-    try:
-        if place.exists():
-            place.rename(former)
-        (work / "new").rename(place)
-    finally:
-        if former.exists() and not place.exists():
-            former.rename(place)
-
-
 def _write(
-    deliveries: list[Delivery], logits: Mapping[Path, dict[str, np.ndarray]]
+    deliveries: Sequence[Delivery], logits: Mapping[Path, dict[str, np.ndarray]]
 ) -> dict[str, Any]:
-    """Stage all projects, then swap all; returns platform -> golden spec."""
+    """Stage all projects, then exchange all folders; returns platform -> golden spec."""
     specs = {}
     with ExitStack() as stack:
-        works = {}
         for delivery in deliveries:
-            work = works[delivery.place] = stack.enter_context(_workplace(delivery.place))
-            specs[delivery.platform.name] = _stage(delivery, work, logits)
-        for place, work in works.items():
-            _swap(place, work)
+            former = owned_files(delivery.place)
+            new = stack.enter_context(set_replaced(delivery.place, former))
+            specs[delivery.platform.name] = _stage(delivery, new, logits)
     return specs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import shutil
@@ -21,6 +22,8 @@ from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest,
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.mobile import bundle as writing
+from edge_deit.mobile import replace as exchanging
 from edge_deit.mobile.deliveries import Delivery
 from exporters import TARGETS, Runner
 from exporters import target as find_target
@@ -388,6 +391,7 @@ def failing(kind: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind in ("cut", "full"):
         monkeypatch.setattr(shutil, "copyfile", cut if kind == "cut" else full)
     else:
+        monkeypatch.setattr(exchanging, "_exchange_at_once", lambda new, place: errno.ENOSYS)
         monkeypatch.setattr(Path, "rename", stop)
 
 
@@ -425,14 +429,14 @@ def test_a_failure_in_one_project_leaves_the_other(
     path = place.artefact("a.pte", "executorch")
     call(path, "--android", place.android, "--ios", place.ios)
     before = place.files()
-    real = bundle._stage  # the second project's copy fails when the first is complete
+    real = writing._stage  # the second project's copy fails when the first is complete
 
     def stage(delivery: Delivery, *rest: Any) -> Any:
         if delivery.platform.name == "iOS":
             raise EdgeDeitError("no")
         return real(delivery, *rest)
 
-    monkeypatch.setattr(bundle, "_stage", stage)
+    monkeypatch.setattr(writing, "_stage", stage)
     new = place.artefact("b.pte", "executorch")
     with pytest.raises(EdgeDeitError, match="no"):
         call(new, "--android", place.android, "--ios", place.ios)
