@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from edge_deit.artefacts.artefact import read_artefacts
-from edge_deit.artefacts.float_model import find_float_models
-from edge_deit.artefacts.photos import open_photos
-from edge_deit.common.console import new_app, out, progress, run, status_console
+from edge_deit.common.console import Bars, new_app, out, run, status_console
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.emulation.check import (
     ArmResult,
-    check_emulated,
-    check_native,
-    fp32_artefacts,
-    load_batch,
 )
-from edge_deit.emulation.emulator import require, warm_up
-from edge_deit.emulation.figures import NATIVE_NOTE
-from edge_deit.emulation.run import _add, _matching, _processors, _write
+from edge_deit.emulation.emulator import warm_up
+from edge_deit.emulation.run import measure_arm64
 from edge_deit.emulation.setup import native, set_up
-from edge_deit.emulation.sysroot import RUNTIMES, find_cpu
-from edge_deit.report.report import read_report
+from edge_deit.emulation.sysroot import RUNTIMES
 
 __all__ = ["arm64"]
 
@@ -85,30 +75,20 @@ def arm64(
             return
     if not artefacts:
         raise EdgeDeitError("name at least one artefact, or --setup")
-    workers = _processors() if jobs is None else jobs
-    if min(images, workers) < 1:
-        raise EdgeDeitError("--images and --jobs must be at least 1")
-    cores = [find_cpu(name) for name in dict.fromkeys(cpu or ["cortex-a76"])]
-    found = read_artefacts(artefacts)
-    floats = fp32_artefacts(found, read_artefacts(fp32 or []))
-    former = None if report is None else _matching(read_report(report), found, report)
-    if not native():
-        require([one.manifest.target for one in found])
-    elif report is not None:
-        raise EdgeDeitError(f"{NATIVE_NOTE}; leave --report out, or run this on x86-64")
-    baselines = find_float_models(found, weights)
-    with open_photos(data, split, images, baselines) as (_, photos, _):
-        batches = [load_batch(baseline, photos) for baseline in baselines]
-    if native():
-        results = check_native(batches)
-    else:
-        with progress() as bar:
-            results = check_emulated(batches, cores, floats, workers, _counting(bar))
-    results.sort(key=lambda one: artefacts.index(one.artefact.path))
-    output.mkdir(parents=True, exist_ok=True)
-    _write(results, output / "arm64.json")
-    if report is not None and former is not None:
-        _add(former, results, report)
+    with Bars() as bars:
+        results = measure_arm64(
+            artefacts,
+            cpus=cpu or ["cortex-a76"],
+            data=data,
+            split=split,
+            images=images,
+            weights=weights,
+            fp32=fp32 or [],
+            jobs=jobs,
+            report=report,
+            output=output,
+            progress=bars,
+        )
     _print(results)
     out().print(f"{output / 'arm64.json'}", markup=False)
     if wrong := [f"{one.artefact.path.name}: {text}" for one in results for text in one.problems]:
@@ -126,19 +106,6 @@ def _set_up() -> None:
     for target in RUNTIMES:
         warm_up(target)
     out().print("the Arm runtimes and the instruction counter are set up")
-
-
-def _counting(bar: Progress) -> Callable[[int], Callable[[], None]]:
-    """What starts the progress bar once the number of inferences is known."""
-
-    def begin(total: int) -> Callable[[], None]:
-        step = bar.add_task("inferences on emulated cores", total=total)
-        return lambda: bar.advance(step)
-
-    return begin
-
-
-# Output
 
 
 def _print(results: Sequence[ArmResult]) -> None:

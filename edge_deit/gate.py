@@ -16,7 +16,7 @@ from edge_deit.common.files import write_text
 from edge_deit.gating.judge import judge_report
 from edge_deit.gating.run import _not_compared
 from edge_deit.gating.thresholds import read_thresholds
-from edge_deit.report.html import _write_html
+from edge_deit.report.html import photo_root, write_html
 from edge_deit.report.junit import junit
 from edge_deit.report.report import Report, read_report
 from edge_deit.report.text import headline, markdown, write_step_summary
@@ -55,7 +55,8 @@ def gate(
     if junit_file is not None:
         write_text(junit_file, junit(found, verdict))
     if html_file is not None:
-        _write_html(found, html_file, verdict)
+        with photo_root(found) as root:
+            write_html(found, html_file, data_root=root, verdict=verdict)
     if verdict.exit_code == 2:
         first = not_passed(verdict, "error")[0]
         raise EdgeDeitError(f"the gate could not judge; {first.removeprefix('error: ')}")

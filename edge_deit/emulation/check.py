@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.progress import Progress
 from edge_deit.common.quiet import quiet
 from edge_deit.data.photos import Photo
 from edge_deit.data.preprocess import load_pixels
@@ -27,6 +28,7 @@ from edge_deit.emulation.figures import (
     remarks,
 )
 from edge_deit.emulation.sysroot import Cpu
+from exporters.target import run_each
 
 __all__ = ["ArmResult", "Batch", "check_emulated", "check_native", "fp32_artefacts", "load_batch"]
 
@@ -60,7 +62,7 @@ def load_batch(baseline: FloatModel, photos: Sequence[Photo]) -> Batch:
     """
     spec = baseline.checkpoint.preprocess
     pixels = np.concatenate([load_pixels(photo.path, spec) for photo in photos])
-    return Batch(baseline, pixels, _each(baseline, pixels))
+    return Batch(baseline, pixels, run_each(baseline, pixels))
 
 
 def fp32_artefacts(found: Sequence[Artefact], given: Sequence[Artefact]) -> list[Artefact]:
@@ -135,12 +137,11 @@ def check_emulated(
     cpus: Sequence[Cpu],
     floats: Sequence[Artefact],
     workers: int,
-    progress: Callable[[int], Callable[[], None]],
+    progress: Progress,
 ) -> list[ArmResult]:
     """The artefacts on each of the cores, `workers` at a time.
 
-    `floats` may hold artefacts that are counted for the ratio only. `progress` takes the number of
-    inferences and returns what is called after each.
+    `floats` may hold artefacts that are counted for the ratio only.
 
     Raises:
         EdgeDeitError: a file that a runtime refuses, here or there, or outputs that are not finite.
@@ -161,8 +162,10 @@ def check_emulated(
             for cpu in cpus:
                 key = one.manifest.sha256, cpu.name
                 jobs[key] = CoreJob(one.manifest.target, one.path, cpu, pixels)
-    on_inference = progress(sum(job.inferences for job in jobs.values()))
-    ran = dict(zip(jobs, run_jobs(list(jobs.values()), workers, on_inference), strict=True))
+    total = sum(job.inferences for job in jobs.values())
+    with progress.task("inferences on emulated cores", total) as advance:
+        found = run_jobs(list(jobs.values()), workers, lambda: advance(1))
+    ran = dict(zip(jobs, found, strict=True))
     emulation = _Emulation(ran, x86, floats)
     return [
         emulation.result(one, batch, cpus) for batch in batches for one in batch.baseline.artefacts
@@ -177,11 +180,6 @@ def _same_model(one: Artefact, other: Artefact) -> bool:
     ] == b.weights["sha256"]
 
 
-def _each(model: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:
-    """(M, 3, H, W) pixels -> (M, K) logits, one photo at a time."""
-    return np.concatenate([model(pixels[index : index + 1]) for index in range(len(pixels))])
-
-
 def _on_this_machine(artefact: Artefact, pixels: np.ndarray) -> np.ndarray:
     with quiet():
-        return _each(open_runner(artefact.path, 1), pixels)
+        return run_each(open_runner(artefact.path, 1), pixels)

@@ -1,24 +1,96 @@
-"""Artefacts on emulated Arm cores, from files to results."""
+"""Artefacts on emulated Arm cores, from files to results: what `arm64` runs."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from edge_deit import assets
-from edge_deit.artefacts.artefact import Artefact
+from edge_deit.artefacts.artefact import Artefact, read_artefacts
+from edge_deit.artefacts.float_model import find_float_models
+from edge_deit.artefacts.photos import open_photos
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.common.host import describe_host
-from edge_deit.emulation.check import ArmResult
-from edge_deit.emulation.figures import merged
-from edge_deit.report.html import write_html
-from edge_deit.report.report import Report, write_report
+from edge_deit.common.progress import SILENT, Progress
+from edge_deit.emulation.check import (
+    ArmResult,
+    Batch,
+    check_emulated,
+    check_native,
+    fp32_artefacts,
+    load_batch,
+)
+from edge_deit.emulation.emulator import require
+from edge_deit.emulation.figures import NATIVE_NOTE, merged
+from edge_deit.emulation.setup import native
+from edge_deit.emulation.sysroot import Cpu, find_cpu
+from edge_deit.report.html import photo_root, write_html
+from edge_deit.report.report import Report, read_report, write_report
 from exporters import tool_versions
+
+__all__ = ["measure_arm64"]
+
+
+def measure_arm64(
+    artefacts: Sequence[Path],
+    *,
+    cpus: Sequence[str] = ("cortex-a76",),
+    data: Path | None = None,
+    split: str = "validation",
+    images: int = 4,
+    weights: str | None = None,
+    fp32: Sequence[Path] = (),
+    jobs: int | None = None,
+    report: Path | None = None,
+    output: Path = Path("report"),
+    progress: Progress = SILENT,
+) -> tuple[ArmResult, ...]:
+    """Run artefacts on their runtimes' Arm builds under emulation and count instructions.
+
+    `cpus` names the cores, `images` photos are spread evenly over `data`, `fp32` are artefacts that only
+    the ratio needs, `jobs` is how many run at a time (None: one a processor). `arm64.json` goes into `output`;
+    the figures are also added to `report`, a report.json of these artefacts, and to the page beside it.
+
+    Raises:
+        EdgeDeitError: the emulator is not set up, a file or a photo cannot be read or run, or the report
+            knows nothing of an artefact.
+    """
+    workers = _processors() if jobs is None else jobs
+    if min(images, workers) < 1:
+        raise EdgeDeitError("--images and --jobs must be at least 1")
+    cores = [find_cpu(name) for name in dict.fromkeys(cpus)]
+    found = read_artefacts(artefacts)
+    floats = fp32_artefacts(found, read_artefacts(fp32))
+    former = None if report is None else _matching(read_report(report), found, report)
+    if not native():
+        require([one.manifest.target for one in found])
+    elif report is not None:
+        raise EdgeDeitError(f"{NATIVE_NOTE}; leave --report out, or run this on x86-64")
+    models = find_float_models(found, weights)
+    with open_photos(data, split, images, models) as (_, photos, _):
+        batches = [load_batch(model, photos) for model in models]
+    results = _check(batches, cores, floats, workers, progress)
+    results.sort(key=lambda one: artefacts.index(one.artefact.path))
+    output.mkdir(parents=True, exist_ok=True)
+    _write(results, output / "arm64.json")
+    if report is not None and former is not None:
+        _add(former, results, report)
+    return tuple(results)
+
+
+def _check(
+    batches: Sequence[Batch],
+    cores: Sequence[Cpu],
+    floats: Sequence[Artefact],
+    workers: int,
+    progress: Progress,
+) -> list[ArmResult]:
+    if native():
+        return check_native(batches)
+    return check_emulated(batches, cores, floats, workers, progress)
 
 
 def _matching(report: Report, found: Sequence[Artefact], path: Path) -> Report:
@@ -58,12 +130,9 @@ def _add(report: Report, results: Sequence[ArmResult], path: Path) -> None:
     )
     report = replace(report, artefacts=entries)
     write_report(report, path)
-    if (html := path.with_suffix(".html")).is_file():
-        with ExitStack() as stack:
-            root = Path(report.data.source)
-            if report.data.source == "bundled":
-                root = stack.enter_context(assets.validation_folder())
-            write_html(report, html, data_root=root if root.is_dir() else None)
+    if (page := path.with_suffix(".html")).is_file():
+        with photo_root(report) as root:
+            write_html(report, page, data_root=root)
 
 
 def _processors() -> int:

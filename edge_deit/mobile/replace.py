@@ -122,9 +122,9 @@ def exchange(new: Path, place: Path) -> None:
     place.rename(former)
     try:
         new.rename(place)
-    except OSError:
-        former.rename(place)
-        raise
+    finally:
+        if not place.exists():
+            former.rename(place)
 
 
 def _exchange_at_once(new: Path, place: Path) -> int:

@@ -7,7 +7,8 @@ import importlib.util
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -37,7 +38,7 @@ from edge_deit.report.svg import keys
 from edge_deit.report.text import headline
 from edge_deit.report.verdict import Verdict
 
-__all__ = ["MOST_FLIPS", "THUMBNAIL_PX", "write_html"]
+__all__ = ["MOST_FLIPS", "THUMBNAIL_PX", "photo_root", "write_html"]
 
 MOST_FLIPS: Final = 24
 """Photos shown of those that an artefact answers differently."""
@@ -73,6 +74,17 @@ def write_html(
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(page.encode("utf-8", "replace"))
     os.replace(partial, path)
+
+
+@contextmanager
+def photo_root(report: Report) -> Iterator[Path | None]:
+    """The folder that a report's photos lie in while the block runs, None where it has gone."""
+    if report.data.source == "bundled":
+        with assets.validation_folder() as folder:
+            yield folder
+        return
+    folder = Path(report.data.source)
+    yield folder if folder.is_dir() else None
 
 
 def _require(*names: str) -> None:
@@ -225,9 +237,3 @@ def _fact(value: object) -> str:
     if value is None:
         return DASH
     return str(value) if not isinstance(value, bool) else "yes" if value else "no"
-
-
-def _write_html(report: Report, path: Path, verdict: Verdict) -> None:
-    with assets.validation_folder() as bundled:
-        root = bundled if report.data.source == "bundled" else Path(report.data.source)
-        write_html(report, path, data_root=root if root.is_dir() else None, verdict=verdict)
