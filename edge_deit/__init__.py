@@ -6,6 +6,7 @@ The names of `__all__` are imported when they are first used, so `import edge_de
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ _HOMES: Final = {
     "report.report": ("Report",),
     "report.verdict": ("Verdict",),
 }
+
+
+if sys.argv[:1] == ["-m"] or (sys.argv[:1] and sys.argv[0].endswith("edge-deit")):
+    # a command of ours is about to be imported, and nothing else runs in this process
+    from edge_deit.common.interrupt import say_interrupts
+
+    say_interrupts()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -14,13 +14,9 @@ from rich.text import Text
 
 from edge_deit.common.console import Bars, new_app, out, run, status_console
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.emulation.check import (
-    ArmResult,
-)
-from edge_deit.emulation.emulator import warm_up
-from edge_deit.emulation.run import measure_arm64
-from edge_deit.emulation.setup import native, set_up
-from edge_deit.emulation.sysroot import RUNTIMES
+
+if TYPE_CHECKING:
+    from edge_deit.emulation.check import ArmResult
 
 __all__ = ["arm64"]
 
@@ -69,6 +65,8 @@ def arm64(
     an artefact gives answers that it excludes on this machine, is noisier than here, or its counts do not
     repeat.
     """
+    from edge_deit.emulation.run import measure_arm64
+
     if setup:
         _set_up()
         if not artefacts:
@@ -98,6 +96,10 @@ def arm64(
 
 def _set_up() -> None:
     """Download, build and try out."""
+    from edge_deit.emulation.emulator import warm_up
+    from edge_deit.emulation.setup import native, set_up
+    from edge_deit.emulation.sysroot import RUNTIMES
+
     if native():
         out().print("this is an Arm machine: the runtimes run natively, nothing is set up")
         return

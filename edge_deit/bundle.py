@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -12,10 +12,10 @@ from rich.table import Table
 
 from edge_deit.common.console import new_app, out, run
 from edge_deit.common.files import size_of
-from edge_deit.mobile.bundle import bundle_artefacts
-from edge_deit.mobile.deliveries import (
-    Delivery,
-)
+
+if TYPE_CHECKING:
+    from edge_deit.mobile.deliveries import Delivery
+
 
 __all__ = ["bundle"]
 
@@ -41,6 +41,8 @@ def bundle(
     With both projects each gets the files that its app can run. All is verified and copied before
     anything is replaced.
     """
+    from edge_deit.mobile.bundle import bundle_artefacts
+
     done = bundle_artefacts(artefacts, android=android, ios=ios, threads=threads)
     for delivery in done.deliveries:
         _print(delivery, done.specs[delivery.platform.name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich import box
@@ -12,11 +12,13 @@ from rich.table import Table
 from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import peak_memory_bytes
-from edge_deit.conversion.run import ExportResult, export_model
-from edge_deit.metrics.outputs import Closeness
-from edge_deit.model.config import Task
 from edge_deit.quantization.scheme import PRECISIONS, Precision
 from exporters import TARGETS
+
+if TYPE_CHECKING:
+    from edge_deit.conversion.run import ExportResult
+    from edge_deit.metrics.outputs import Closeness
+    from edge_deit.model.config import Task
 
 __all__ = ["export"]
 
@@ -73,6 +75,8 @@ def export(
     before it is kept; a file that is wrong is an error. Core ML runs only on macOS: elsewhere its file
     is run by reference numerics, and the table says so.
     """
+    from edge_deit.conversion.run import export_model
+
     with Bars() as bars:
         result = export_model(
             weights,
@@ -98,6 +102,8 @@ def export(
 
 
 def _task(name: str | None) -> Task | None:
+    from edge_deit.model.config import Task
+
     if name is None:
         return None
     for task in get_args(Task):

@@ -12,20 +12,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edge_deit.artefacts.manifest import read_manifest
-from edge_deit.artefacts.runners import open_runner, stand_in
 from edge_deit.common.console import new_app, out, run
-from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.quiet import quiet
-from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
+
+__all__ = ["golden"]
 
 app = new_app(__doc__)
-
-
-# Classes
-
-
-# The two files
 
 
 def golden(
@@ -39,22 +30,17 @@ def golden(
     threads: Annotated[int, typer.Option(help="Threads of the runner.")] = 2,
 ) -> None:
     """Write golden_spec.json and golden_cases.json, which the phone apps' tests obey."""
-    if threads < 1:
-        raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
-    manifest = read_manifest(artefact)
-    spec = golden_spec(manifest)
-    with quiet():
-        logits = measured_logits(open_runner(artefact, threads), manifest, photos)
-    cases = golden_cases(manifest, logits)
-    write_golden(output, spec, cases)
+    from edge_deit.mobile.golden import golden_of
+
+    cases, stand_in = golden_of(artefact, photos=photos, output=output, threads=threads)
     table = Table(title=f"{artefact.name} -> {output}", title_justify="left")
     table.add_column("cases")
     table.add_column("number", justify="right")
-    for name in ("images", "classification", "refused"):
-        table.add_row(name, str(len(cases[name])))
+    for name, count in cases.items():
+        table.add_row(name, str(count))
     out().print(table)
-    if reason := stand_in(manifest):
-        out().print(reason, markup=False)
+    if stand_in is not None:
+        out().print(stand_in, markup=False)
 
 
 app.command()(golden)

@@ -35,8 +35,8 @@ def target(name: str) -> Target:
 
 
 def tool_versions() -> dict[str, str]:
-    """Versions of Python, of Edge DeiT, of torch and of those converters that are installed."""
-    distributions = ["edge-deit", "torch"]
+    """Versions of Python, of Edge DeiT, of NumPy, of torch and of those converters that are installed."""
+    distributions = ["edge-deit", "numpy", "torch"]
     for name in TARGETS:
         distributions += target(name).requires.values()
     found = {name: version_of(name) for name in dict.fromkeys(distributions)}

@@ -7,16 +7,18 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Protocol
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.calibration import CalibrationSet
-from edge_deit.model.config import DeiTConfig
-from edge_deit.model.points import LayerReader
 from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
+
+if TYPE_CHECKING:  # so that the list of targets costs no torch
+    import numpy as np
+    from torch import Tensor, nn
+
+    from edge_deit.data.calibration import CalibrationSet
+    from edge_deit.model.config import DeiTConfig
+    from edge_deit.model.points import LayerReader
 
 __all__ = ["ExportRequest", "Runner", "Target", "run_each"]
 
@@ -60,6 +62,8 @@ def run_each(
     runner: Runner, pixels: np.ndarray, on_photo: Callable[[], None] = lambda: None
 ) -> np.ndarray:
     """Outputs (M, ...) for pixels (M, 3, H, W), one photo at a time."""
+    import numpy as np
+
     found = []
     for index in range(len(pixels)):
         found.append(np.asarray(runner(pixels[index : index + 1])))

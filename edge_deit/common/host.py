@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 __all__ = ["ARM_NOTE", "describe_host", "has_vnni", "host_line", "peak_memory_bytes", "version_of"]
 
 ARM_NOTE: Final = (
@@ -58,7 +56,7 @@ def describe_host(versions: Mapping[str, str]) -> dict[str, Any]:
         "instructions": None if flags is None else [flag for flag in _FLAGS if flag in flags],
         "vnni": has_vnni(),
         "load_average": list(os.getloadavg()),
-        "versions": {"numpy": np.__version__} | dict(versions),
+        "versions": dict(versions),
     }
 
 

@@ -51,8 +51,9 @@ def measure_arm64(
     """Run artefacts on their runtimes' Arm builds under emulation and count instructions.
 
     `cpus` names the cores, `images` photos are spread evenly over `data`, `fp32` are artefacts that only
-    the ratio needs, `jobs` is how many run at a time (None: one a processor). `arm64.json` goes into `output`;
-    the figures are also added to `report`, a report.json of these artefacts, and to the page beside it.
+    the ratio needs, `jobs` is how many run at a time (None: one a processor). `arm64.json` goes into
+    `output`; the figures are also added to `report`, a report.json of these artefacts, and to the page
+    beside it.
 
     Raises:
         EdgeDeitError: the emulator is not set up, a file or a photo cannot be read or run, or the report

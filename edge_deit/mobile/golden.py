@@ -15,21 +15,24 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_deit.artefacts.manifest import Manifest
+from edge_deit.artefacts.manifest import Manifest, read_manifest
+from edge_deit.artefacts.runners import open_runner, stand_in
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
 from edge_deit.data.photos import list_photos, pick_evenly
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
 from edge_deit.mobile.golden_images import PHOTOS, image_cases, own_cases, photo_cases, shortest
 from exporters import Runner
 
-__all__ = ["golden_cases", "golden_spec", "measured_logits", "write_golden"]
+__all__ = ["golden_cases", "golden_of", "golden_spec", "measured_logits", "write_golden"]
 
 
 _SCHEMA: Final = 1
 
 _VERTICAL_FIRST_IF: Final = "rows lost > max(0, 2 * columns lost)"
 
+_KINDS: Final = ("images", "classification", "refused")
 _TOP: Final = 5
 
 
@@ -189,3 +192,25 @@ def _text(data: dict[str, Any]) -> str:
             text = "[\n  " + ",\n  ".join(line(case) for case in value) + "\n ]"
         entries.append(f" {line(key)}: {text}")
     return "{\n" + ",\n".join(entries) + "\n}\n"
+
+
+def golden_of(
+    artefact: Path, *, photos: Path | None = None, output: Path = Path("golden"), threads: int = 2
+) -> tuple[dict[str, int], str | None]:
+    """Write both files of an artefact into `output`.
+
+    Returns how many cases there are of each kind, and what stood in for the artefact's own runtime, None
+    where that ran.
+
+    Raises:
+        EdgeDeitError: an artefact that cannot be run here, or has no classes.
+    """
+    if threads < 1:
+        raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
+    manifest = read_manifest(artefact)
+    spec = golden_spec(manifest)
+    with quiet():
+        logits = measured_logits(open_runner(artefact, threads), manifest, photos)
+    cases = golden_cases(manifest, logits)
+    write_golden(output, spec, cases)
+    return {name: len(cases[name]) for name in _KINDS}, stand_in(manifest)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-from torch import nn
+from typing import TYPE_CHECKING, Literal, get_args
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.model.form import quantizable_layers
+
+if TYPE_CHECKING:  # so that the list of precisions costs no torch
+    from torch import nn
 
 __all__ = ["PRECISIONS", "LayerRanges", "Precision", "Range", "Scheme"]
 
@@ -83,6 +83,8 @@ class Scheme:
         Raises:
             EdgeDeitError: a pattern of `keep_float` matches no layer.
         """
+        from edge_deit.model.form import quantizable_layers
+
         if not self.quantized:
             return []
         layers = quantizable_layers(model)

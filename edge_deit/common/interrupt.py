@@ -1,0 +1,26 @@
+"""Ctrl-C before a command has begun, while Python still imports it: one line and exit code 130."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Final
+
+__all__ = ["INTERRUPTED", "say_interrupts"]
+
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+
+
+def say_interrupts() -> None:
+    """Where nothing else catches an interrupt, let it end the process without a traceback."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            before(kind, error, trace)
+            return
+        print("interrupted; nothing was begun", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
+
+    sys.excepthook = hook
