@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Writes requirements.lock: every package of an environment, pinned, with the hashes of all its files on PyPI, so
+# that no other index can put a file of its own in their place. Needs uv (pip install uv).
+#
+#   bash tools/lock.sh .venv/bin/python
+set -euo pipefail
+python="${1:?name the python of the environment to pin}"
+root="$(cd "$(dirname "$0")/.." && pwd)"
+# PyTorch's CPU build for Linux comes from its own index, so its hash is not among PyPI's
+torch_cpu="sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+"$python" -m pip freeze --all --exclude-editable | sed 's/+cpu$//' | grep -v '^pip==' >"$work/frozen.txt"
+uv pip compile --quiet --no-deps --generate-hashes --universal --no-annotate --no-header \
+  --python-version 3.11 "$work/frozen.txt" -o "$work/requirements.lock"
+sed -i "s|^torch==\(.*\) \\\\\$|&\n    --hash=$torch_cpu \\\\|" "$work/requirements.lock"
+mv "$work/requirements.lock" "$root/requirements.lock"
