@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,11 @@ def test_scripts_are_bash(script: str) -> None:
 @pytest.mark.parametrize("module", ["validate", "gate"])
 def test_options_exist(module: str) -> None:
     texts = "\n".join([*SCRIPTS.values(), *fenced("yaml"), *fenced("sh")])
-    lines = [line for line in texts.splitlines() if f"edge_deit.{module} " in line]
+    calls = (f"edge_deit.{module} ", f"edge-deit {module} ")
+    lines = [line for line in texts.splitlines() if any(call in line for call in calls)]
     assert lines
     named = {option for line in lines for option in re.findall(r"--[a-z][a-z-]+", line)}
-    (script,) = [text for text in SCRIPTS.values() if f"edge_deit.{module} " in text]
+    (script,) = [text for text in SCRIPTS.values() if f"edge-deit {module} " in text]
     named |= set(re.findall(r'"(--[a-z-]+)=', script))  # collected in an array first
     command = typer.main.get_command(importlib.import_module(f"edge_deit.{module}").app)
     known = {name for parameter in command.params for name in parameter.opts}
@@ -87,15 +89,18 @@ def test_options_exist(module: str) -> None:
 
 
 class Runner:
-    """Runs a step as GitHub does, with a `python` that writes down its arguments, one a line."""
+    """Runs a step as GitHub does, with programs that write down their names and arguments, one a line."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / ".log"
         tools = folder / ".tools"
         tools.mkdir()
-        fake = tools / "python"
-        fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "summary=$GITHUB_STEP_SUMMARY" > .log\n')
-        fake.chmod(0o755)
+        for name in ("python", "edge-deit"):
+            fake = tools / name
+            fake.write_text(
+                '#!/bin/sh\nprintf "%s\\n" "${0##*/}" "$@" "summary=$GITHUB_STEP_SUMMARY" > .log\n'
+            )
+            fake.chmod(0o755)
         self.path = f"{tools}{os.pathsep}{os.environ['PATH']}"
 
     def __call__(self, name: str, **inputs: str) -> subprocess.CompletedProcess[str]:
@@ -117,7 +122,7 @@ class Runner:
         )
 
     def arguments(self) -> list[str]:
-        """What `python` was given, and the summary's place at the end."""
+        """What was called with what, and the summary's place at the end."""
         return self.log.read_text().splitlines()
 
 
@@ -136,7 +141,7 @@ def test_validate_expands_patterns_and_leaves_out_manifests(step: Runner) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert step.arguments() == [
-        *("-m", "edge_deit.validate", "--output=r", "--data=my photos", "--"),
+        *("edge-deit", "validate", "--output=r", "--data=my photos", "--"),
         *("out/a.int8.bin", "out/b c.int8.bin", "out/a.fp32.bin", "summary="),
     ]
     assert (step.folder / ".output").read_text() == "report=r/report.json\n"
@@ -145,7 +150,7 @@ def test_validate_expands_patterns_and_leaves_out_manifests(step: Runner) -> Non
 def test_validate_without_data_takes_the_bundled_photos(step: Runner) -> None:
     (step.folder / "a.bin").touch()
     assert step("Validate", ARTEFACTS="a.bin", DATA="", OUTPUT="r").returncode == 0
-    assert step.arguments() == ["-m", "edge_deit.validate", "--output=r", "--", "a.bin", "summary="]
+    assert step.arguments() == ["edge-deit", "validate", "--output=r", "--", "a.bin", "summary="]
 
 
 @pytest.mark.parametrize("artefacts", ["", "\n \n", "missing.bin", "a.bin\nmissing*.bin", "m.json"])
@@ -177,7 +182,7 @@ def test_inputs_never_become_commands(step: Runner, hostile: str) -> None:
 def test_gate_judges_the_report_that_validate_wrote(step: Runner) -> None:
     assert step("Gate", BASELINE="", OUTPUT="my r", THRESHOLDS="t.toml").returncode == 0
     assert step.arguments() == [
-        *("-m", "edge_deit.gate", "--thresholds=t.toml", "--junit=my r/gate.xml"),
+        *("edge-deit", "gate", "--thresholds=t.toml", "--junit=my r/gate.xml"),
         *("--html=my r/report.html", "--", "my r/report.json", "summary=summary.md"),
     ]
 
@@ -196,7 +201,42 @@ def test_gitlab_snippet() -> None:
     script = "\n".join(job["script"])
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "edge_deit.validate" in script
+    assert "edge-deit validate" in script
     report = job["artifacts"]["reports"]["junit"]
     assert f"--junit {report}" in script
     assert job["artifacts"]["when"] == "always"
+
+
+@pytest.mark.parametrize("output", ["r\nreport=evil", "r\r", "r\x1b[0m"])
+def test_an_output_with_a_line_break_writes_no_line_of_its_own(step: Runner, output: str) -> None:
+    (step.folder / "a.bin").touch()
+    done = step("Validate", ARTEFACTS="a.bin", DATA="", OUTPUT=output)
+    assert done.returncode == 2
+    assert not (step.folder / ".output").exists()
+    assert not step.log.exists()
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    for path in (ROOT / "action.yml", *(ROOT / ".github" / "workflows").glob("*.yml")):
+        for used in re.findall(r"uses: (\S+)", path.read_text(encoding="utf-8")):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
+
+
+PLANTED = ("edge_deit/__init__.py", "edge_deit/gate.py", "exporters/__init__.py", "tomllib.py")
+
+
+@pytest.mark.parametrize("call", [["-P", "-m", "edge_deit.gate"], ["edge-deit", "gate"]])
+def test_a_pull_request_cannot_bring_its_own_gate(call: list[str], tmp_path: Path) -> None:
+    """Files of the checked-out folder that have our modules' names are not imported."""
+    for name in PLANTED:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("from pathlib import Path\nPath('mark').touch()\nraise SystemExit(0)\n")
+    program = Path(sys.executable).with_name("edge-deit")
+    command = [sys.executable, *call] if call[0] == "-P" else [str(program), *call[1:]]
+    done = subprocess.run(
+        [*command, "report.json"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: report report.json does not exist")
+    assert not (tmp_path / "mark").exists()
