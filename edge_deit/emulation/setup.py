@@ -12,6 +12,7 @@ import fcntl
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path
 from edge_deit.emulation.sysroot import RUNTIMES, SUITE, TRIPLET, Part, cache_folder, parts_for
 
 __all__ = ["native", "set_up", "unsupported"]
@@ -178,9 +180,39 @@ def _debian(
     options = ["-q", "-y", "--no-install-recommends", "--download-only"]
     options += ["-o", f"Dir::Cache::archives={archives}", "-o", f"APT::Architecture={architecture}"]
     _call(part.what, ["apt-get", "install", *options, *part.packages], env=environment)
-    for package in sorted(archives.glob("*.deb")):
-        if not without or not package.name.startswith(without):
-            _call(package.name, ["dpkg-deb", "-x", str(package), str(target)])
+    for name, digest in _listed(part, architecture, environment).items():
+        if not without or not name.startswith(without):
+            package = archives / name
+            _check_hash(package, digest)
+            _call(name, ["dpkg-deb", "-x", str(package), str(target)])
+
+
+def _listed(part: Part, architecture: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """File name -> sha256 of each package that a part needs, as Debian's signed lists have them."""
+    with tempfile.TemporaryDirectory() as empty:  # apt names only what is not there yet
+        (Path(empty) / "partial").mkdir()
+        options = ["-qq", "-y", "--no-install-recommends", "--print-uris"]
+        settings = (
+            f"Dir::Cache::archives={empty}",
+            f"APT::Architecture={architecture}",
+            "Acquire::ForceHash=SHA256",  # it would name the first hash that a list has
+        )
+        options += [word for setting in settings for word in ("-o", setting)]
+        command = ["apt-get", "install", *options, *part.packages]
+        said = _call(part.what, command, env=environment)
+    found = re.findall(r"^'\S+' (\S+\.deb) \d+ SHA256:([0-9a-f]{64})$", said, re.MULTILINE)
+    if not found:
+        raise EdgeDeitError(f"{part.what}: apt-get names no package; {_AGAIN}")
+    return dict(found)
+
+
+def _check_hash(file: Path, digest: str) -> None:
+    """Refuse a file that is not the one with this sha256."""
+    if not file.is_file() or file.is_symlink() or hash_path(file) != digest:
+        file.unlink(missing_ok=True)
+        raise EdgeDeitError(
+            f"{file.name} in the cache is not the file that was asked for; {_AGAIN}"
+        )
 
 
 def _build_counter(part: Part, downloads: Path, target: Path) -> None:
@@ -218,7 +250,10 @@ def _unpack_wheels(part: Part, downloads: Path, target: Path) -> None:
         for name in _PLATFORMS:
             command += ["--platform", f"{name}_aarch64"]
         _call(part.what, command)
+    wanted_hashes = {digest for _, digest in part.wheels}
     for wheel in sorted(folder.glob("*.whl")):
+        if hash_path(wheel) not in wanted_hashes:  # not one of those that pip has just checked
+            continue
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(target)  # noqa: S202 # its hash is known
 
@@ -254,8 +289,8 @@ _MAKERS: Final[Mapping[str, Callable[[Part, Path, Path], None]]] = {
 """Part -> what makes it in a folder; a part without an entry is nothing but wheels."""
 
 
-def _call(what: str, command: list[str], **options: object) -> None:
-    """Run a program; its last words become the error."""
+def _call(what: str, command: list[str], **options: object) -> str:
+    """Run a program and return what it printed; its last words become the error."""
     done = subprocess.run(  # type: ignore[call-overload] # noqa: S603 # our own arguments, no shell
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, **options
     )
@@ -263,3 +298,4 @@ def _call(what: str, command: list[str], **options: object) -> None:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
         last = lines[-1] if lines else f"exit code {done.returncode}"
         raise EdgeDeitError(f"{what}: {command[0]} failed: {last}; {_AGAIN}")
+    return str(done.stdout)
