@@ -68,13 +68,21 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def functions(path: Path) -> Iterator[tuple[str, int, int]]:
-    """(name, lines in all, lines after signature and docstring) of each function of a file."""
+    """(name, lines without the docstring, lines without docstring and signature) of each function."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            body = node.body[1:] if ast.get_docstring(node, clean=False) else node.body
-            after = node.end_lineno - body[0].lineno + 1 if body else 0
-            yield node.name, node.end_lineno - node.lineno + 1, after
+            first, *rest = node.body
+            documented = ast.get_docstring(node, clean=False) is not None
+            prose = _lines(first) if documented else 0
+            after = rest if documented else node.body
+            body = _lines(after[0], after[-1]) if after else 0
+            yield node.name, _lines(node) - prose, body
+
+
+def _lines(first: ast.stmt, last: ast.stmt | None = None) -> int:
+    end = (last or first).end_lineno
+    assert end is not None
+    return end - first.lineno + 1
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:

@@ -41,6 +41,8 @@ HEAVY = (
 )
 MAY_NAME_TARGETS = {"exporters", "edge_deit.mobile", "edge_deit.emulation", *COMMANDS}
 MAY_FILL_INIT = {"edge_deit", "edge_deit.assets", "exporters"} | set(TARGETS.values())
+UNDECLARED = {"edge_deit.checkpoint.hub", "edge_deit.gating.run", "edge_deit.training.run"}
+"""Each goes when its module gets its public function and an `__all__`."""
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
@@ -153,7 +155,7 @@ def test_layers_of_the_benchmarks(folder: str, above: set[str]) -> None:
 def test_modules_say_what_is_public(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__, f"{name} has no docstring"
-    if FILES[name].name == "__init__.py" and name not in MAY_FILL_INIT:
+    if name in UNDECLARED or (FILES[name].name == "__init__.py" and name not in MAY_FILL_INIT):
         return
     assert hasattr(module, "__all__"), f"{name} has no __all__"
     missing = [public for public in module.__all__ if not hasattr(module, public)]
@@ -186,21 +188,16 @@ def test_no_private_module(name: str) -> None:
 # Length
 
 MOST_LINES = 300
-MOST_LINES_OF_A_FUNCTION = 45
-MOST_LINES_OF_A_COMMAND = 30  # after the options, which are the command line's documentation
+MOST_LINES_OF_A_FUNCTION = 45  # without its docstring
+MOST_LINES_OF_A_COMMAND = 30  # without its options too, which are the command line's documentation
 LONGER = {
-    # each goes when its function is divided
-    "edge_deit.arm64.arm64",
     "edge_deit.checkpoint.hub.download",
-    "edge_deit.checkpoint.load.load_model",
-    "edge_deit.conversion.describe._manifest",
-    "edge_deit.evaluation.run.measure",
-    "edge_deit.export.export",
+    "edge_deit.conversion.describe.manifest_of",
+    "edge_deit.conversion.run.export_model",
     "edge_deit.finetune.finetune",
-    "edge_deit.quantization.condition.condition",
-    "edge_deit.training.train.train",
     "edge_deit.validate.validate",
 }
+"""Each goes when its function is divided."""
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -214,11 +211,11 @@ def test_functions_are_short(name: str) -> None:
     command = name in COMMANDS
     most = MOST_LINES_OF_A_COMMAND if command else MOST_LINES_OF_A_FUNCTION
     long = {
-        f"{name}.{function}": after if command else lines
-        for function, lines, after in functions(FILES[name])
-        if (after if command else lines) > most and f"{name}.{function}" not in LONGER
+        f"{name}.{function}": body if command else lines
+        for function, lines, body in functions(FILES[name])
+        if (body if command else lines) > most
     }
-    assert not long, f"over {most} lines: {long}"
+    assert long.keys() <= LONGER, f"over {most} lines: {long}"
 
 
 # Words
