@@ -35,13 +35,13 @@ from edge_deit.data.preprocess import load_pixels
 from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS, tool_versions
 from exporters import target as find_target
-from harness.candidates import Artefact, find_ours, find_stock, select, torch_artefact
+from harness.candidates import Candidate, find_ours, find_stock, select, torch_candidate
 from harness.processes import run_logits
 from harness.real import real_folder
-from tables.accuracy import judge, score
+from tables.accuracy import judge_accuracy, score
 from tables.grid import show
 from tables.results import grids, write_result
-from toolchains.recipes import RECIPES, Recipe
+from toolchains.recipes import RECIPES, StockRecipe
 
 app = new_app(__doc__)
 
@@ -101,7 +101,7 @@ def accuracy(
             *(text for recipe in recipes for text in ("--only", recipe.name)),
         )
         everything += find_stock(stock)
-    rows = _measure(torch_artefact(weights), everything, only or [], photos, output, threads)
+    rows = _measure(torch_candidate(weights), everything, only or [], photos, output, threads)
     result = {
         "kind": "accuracy",
         "model": checkpoint.name,
@@ -115,7 +115,7 @@ def accuracy(
             "photos_sha256": photos.sha256,
         },
         "artefacts": rows,
-        "bars": judge(rows),
+        "bars": judge_accuracy(rows),
     }
     write_result(result, output / "accuracy.json")
     for grid in grids(result):
@@ -135,7 +135,7 @@ def _export(folder: Path, shared: Sequence[str], threads: int) -> None:
     )
 
 
-def _wanted(only: Sequence[str]) -> list[Recipe]:
+def _wanted(only: Sequence[str]) -> list[StockRecipe]:
     """The recipes whose files are to be measured, and the fp32 ones that their sizes refer to."""
     asked = {
         recipe.name
@@ -185,8 +185,8 @@ def _photos(data: Path, checkpoint: Checkpoint, count: int, cache: Path) -> Phot
 
 
 def _measure(
-    plain: Artefact,
-    everything: Sequence[Artefact],
+    plain: Candidate,
+    everything: Sequence[Candidate],
     only: Sequence[str],
     photos: Photos,
     output: Path,
@@ -223,10 +223,10 @@ def _measure(
     return rows
 
 
-def _logits(one: Artefact, photos: Photos, output: Path, threads: int, bar: Any) -> np.ndarray:
+def _logits(one: Candidate, photos: Photos, output: Path, threads: int, bar: Any) -> np.ndarray:
     """(M, K) logits, from the cache if the same file met the same photos and runner before."""
-    runners = [*sorted((_ROOT / "exporters").glob("*.py"))]
-    runners += sorted((_ROOT / "benchmarks").glob("stock_*.py"))
+    runners = sorted((_ROOT / "exporters").rglob("*.py"))
+    runners += sorted((_ROOT / "benchmarks" / "toolchains").rglob("*.py"))
     key = json.dumps(
         [one.sha256, one.origin, one.target, photos.sha256, threads, tool_versions()]
         + [hash_path(path) for path in runners]

@@ -30,7 +30,7 @@ from edge_deit.emulation.counts import Counts, median
 from edge_deit.emulation.emulator import CoreJob, Ran, emulator_version, require, run_jobs
 from edge_deit.emulation.figures import COUNTED_NOTE, Core, core_entry
 from edge_deit.emulation.sysroot import CPUS, RUNTIMES
-from harness.candidates import Artefact, find_ours, find_stock, load, select
+from harness.candidates import Candidate, find_ours, find_stock, load, select
 from harness.real import real_folder
 from tables.grid import Grid, insert, show, to_markdown
 
@@ -125,7 +125,7 @@ def _photos(data: Path, checkpoint: Checkpoint, images: int) -> np.ndarray:
 
 
 def _row(
-    one: Artefact,
+    one: Candidate,
     ran: Mapping[tuple[str, str], Ran],
     checkpoint: Checkpoint,
     pixels: np.ndarray,
@@ -154,7 +154,7 @@ def _row(
     }
 
 
-def _fp32(one: Artefact, ran: Mapping[tuple[str, str], Ran], core: str) -> Counts | None:
+def _fp32(one: Candidate, ran: Mapping[tuple[str, str], Ran], core: str) -> Counts | None:
     """The count of our fp32 file of the same target."""
     found = ran.get((f"ours/{one.target}/fp32", core))
     return None if found is None else median(found.repeats)

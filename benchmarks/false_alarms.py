@@ -29,7 +29,7 @@ from edge_deit.data.photos import labels_for
 from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
 from edge_deit.evaluation.results import Measured, artefact_result, data_result
 from edge_deit.evaluation.tally import Tally
-from edge_deit.gate import gate
+from edge_deit.gating.judge import judge_report
 from edge_deit.gating.thresholds import read_thresholds
 from edge_deit.report.report import Report
 from exporters import tool_versions
@@ -63,7 +63,7 @@ def false_alarms(
         report = _report(baseline, generator.sample(lines, images), threads)
         for one in report.artefacts:
             drops[one.name].append(one.top1_drop or 0.0)
-        for check in gate(report, limits).checks:
+        for check in judge_report(report, limits).checks:
             if check.status != "passed":
                 failed[check.artefact].append(check.message)
     rows = tuple(

@@ -29,18 +29,18 @@ from edge_deit.model.config import DeiTConfig
 from exporters import tool_versions
 from harness.candidates import (
     TORCH_NAME,
-    Artefact,
+    Candidate,
     counterpart,
     find_ours,
     find_stock,
     select,
-    torch_artefact,
+    torch_candidate,
 )
 from harness.processes import measure_peak, serve
 from harness.real import real_folder
 from tables.grid import show
 from tables.results import grids, write_result
-from tables.speed import SpeedBar, judge
+from tables.speed import SpeedBar, judge_speed
 
 __all__ = ["SPEED_BARS", "macs"]
 
@@ -102,7 +102,7 @@ def latency(
     weights = weights or real_folder() / "deit_tiny_patch16_224" / "model.safetensors"
     checkpoint = load_model(str(weights))
     found, notes = _runnable([*find_ours(ours), *find_stock(stock)])
-    artefacts = [torch_artefact(weights), *select(found, only or [])]
+    artefacts = [torch_candidate(weights), *select(found, only or [])]
     peak = measure_peak(threads)
     side = checkpoint.config.image_size
     rounds = Rounds(runs, warmup, rewarm, pause_ms, seed)
@@ -129,7 +129,7 @@ def latency(
         "artefacts": [
             _row(one, artefacts, samples, 2 * work / (gflops * 1e9)) for one in artefacts
         ],
-        "bars": [asdict(judge(bar, samples)) for bar in SPEED_BARS],
+        "bars": [asdict(judge_speed(bar, samples)) for bar in SPEED_BARS],
         "notes": notes,
     }
     output.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def macs(config: DeiTConfig) -> int:
     return patch + config.depth * (attention + mlp) + heads
 
 
-def _runnable(found: Sequence[Artefact]) -> tuple[list[Artefact], list[str]]:
+def _runnable(found: Sequence[Candidate]) -> tuple[list[Candidate], list[str]]:
     """Those that their own runtime executes here, and a line for each target left out."""
     left_out = {one.target: one.stand_in for one in found if one.stand_in is not None}
     kept = [one for one in found if one.target not in left_out]
@@ -160,7 +160,7 @@ def _runnable(found: Sequence[Artefact]) -> tuple[list[Artefact], list[str]]:
 
 
 def _measure(
-    artefacts: Sequence[Artefact], place: tuple[int, int], rounds: Rounds
+    artefacts: Sequence[Candidate], place: tuple[int, int], rounds: Rounds
 ) -> dict[str, np.ndarray]:
     """(2, R) milliseconds by name: the forward pass and the reversed one."""
     with ExitStack() as stack, progress() as bar:
@@ -180,8 +180,8 @@ def _measure(
 
 
 def _row(
-    one: Artefact,
-    among: Sequence[Artefact],
+    one: Candidate,
+    among: Sequence[Candidate],
     samples: dict[str, np.ndarray],
     least_seconds: float,
 ) -> dict[str, Any]:

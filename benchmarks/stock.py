@@ -32,7 +32,7 @@ from edge_deit.common.quiet import quiet
 from edge_deit.data.calibration import calibration_set
 from exporters import tool_versions
 from toolchains.builders import Source
-from toolchains.recipes import RECIPES, Recipe, find_recipe
+from toolchains.recipes import RECIPES, StockRecipe, find_recipe
 from toolchains.stamp import Stamp, read_stamp
 
 __all__ = ["make"]
@@ -40,7 +40,7 @@ __all__ = ["make"]
 app = new_app(__doc__)
 
 
-def make(recipe: Recipe, source: Source, inputs: dict[str, Any], output: Path) -> Stamp:
+def make(recipe: StockRecipe, source: Source, inputs: dict[str, Any], output: Path) -> Stamp:
     """Make one file, or leave it where it has been made from the same inputs; in place when complete."""
     path = output / recipe.file_name
     known = _known(path)
@@ -118,7 +118,7 @@ def stock(
     _summary(done, sum(p.numel() for p in checkpoint.model.parameters()))
 
 
-def _inputs(recipe: Recipe, source: Source, weights: str, photos: str) -> dict[str, Any]:
+def _inputs(recipe: StockRecipe, source: Source, weights: str, photos: str) -> dict[str, Any]:
     """All that the file depends on."""
     seen: dict[str, Any] = {}
     if recipe.calibrates:

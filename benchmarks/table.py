@@ -22,15 +22,6 @@ from tables.results import grids, read_result
 app = new_app(__doc__)
 
 
-# Cells
-
-
-# Accuracy
-
-
-# Latency
-
-
 @app.command()
 def table(
     results: Annotated[list[Path], typer.Argument(help="JSON files of accuracy.py or latency.py.")],

@@ -23,14 +23,14 @@ from toolchains.stamp import read_stamp
 
 __all__ = [
     "TORCH_NAME",
-    "Artefact",
+    "Candidate",
     "Origin",
     "counterpart",
     "find_ours",
     "find_stock",
     "load",
     "select",
-    "torch_artefact",
+    "torch_candidate",
 ]
 
 Origin = Literal["ours", "stock", "torch"]
@@ -40,7 +40,7 @@ TORCH_NAME: Final = "torch/eager/fp32"
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Candidate:
     """One thing to measure.
 
     `name` is ORIGIN/TARGET/WHAT, where WHAT is our precision (and the backend, if it is not the target's
@@ -62,14 +62,14 @@ class Artefact:
         return None if self.origin == "torch" else find_target(self.target).runs_on()
 
 
-def torch_artefact(weights: Path) -> Artefact:
+def torch_candidate(weights: Path) -> Candidate:
     """The plain float module, read from its weights file."""
     description = "the plain module, scaled_dot_product_attention and LayerNorm, PyTorch eager"
     digest, size_bytes = hash_path(weights), size_of(weights)
-    return Artefact(TORCH_NAME, "torch", "torch", "fp32", weights, description, digest, size_bytes)
+    return Candidate(TORCH_NAME, "torch", "torch", "fp32", weights, description, digest, size_bytes)
 
 
-def find_ours(folder: Path) -> list[Artefact]:
+def find_ours(folder: Path) -> list[Candidate]:
     """Every artefact of the export command in a folder, by target, then precision.
 
     A file that nothing here can run (a `.pte` for the Core ML delegate) is left out.
@@ -89,7 +89,7 @@ def find_ours(folder: Path) -> list[Artefact]:
         kept = manifest.scheme.get("keep_float") or []
         description = "edge_deit.export" + (f", {', '.join(kept)} kept in float" if kept else "")
         found.append(
-            Artefact(
+            Candidate(
                 name=f"ours/{manifest.target}/{manifest.precision}{mark}",
                 origin="ours",
                 target=manifest.target,
@@ -113,13 +113,13 @@ def find_ours(folder: Path) -> list[Artefact]:
     return sorted(found, key=lambda one: (targets.index(one.target), one.precision))
 
 
-def find_stock(folder: Path) -> list[Artefact]:
+def find_stock(folder: Path) -> list[Candidate]:
     """Every stock file in a folder, in the order of the recipes.
 
     Raises:
         EdgeDeitError: none, or one that its stamp does not fit.
     """
-    found: list[Artefact] = []
+    found: list[Candidate] = []
     for recipe in RECIPES:
         path = folder / recipe.file_name
         if not path.exists():
@@ -128,7 +128,7 @@ def find_stock(folder: Path) -> list[Artefact]:
         seen = stamp.inputs["calibration"].get("images_seen")
         note = f"; {seen} photos" if seen else ""
         found.append(
-            Artefact(
+            Candidate(
                 name=f"stock/{recipe.target}/{recipe.recipe}",
                 origin="stock",
                 target=recipe.target,
@@ -144,7 +144,7 @@ def find_stock(folder: Path) -> list[Artefact]:
     return found
 
 
-def select(found: Sequence[Artefact], patterns: Sequence[str]) -> list[Artefact]:
+def select(found: Sequence[Candidate], patterns: Sequence[str]) -> list[Candidate]:
     """Those whose name fits one of the shell patterns; all of them when there is no pattern.
 
     Raises:
@@ -157,7 +157,7 @@ def select(found: Sequence[Artefact], patterns: Sequence[str]) -> list[Artefact]
     return [one for one in found if not patterns or any(fnmatch(one.name, p) for p in patterns)]
 
 
-def counterpart(one: Artefact, among: Sequence[Artefact]) -> Artefact | None:
+def counterpart(one: Candidate, among: Sequence[Candidate]) -> Candidate | None:
     """The stock file that one of ours replaces: same target and precision, the first recipe of them.
 
     LiteRT's static recipe makes every operator integer; it stands beside our `int8` too, as the toolchain

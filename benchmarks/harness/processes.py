@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Final
 
 from edge_deit.evaluation.latency import JsonProcess, Served
-from harness.candidates import Artefact
+from harness.candidates import Candidate
 
 __all__ = ["measure_peak", "run_logits", "serve"]
 
-_WORKER: Final = Path(__file__).with_name("worker.py")
+_FOLDER: Final = Path(__file__).parents[1]
+_WORKER: Final = ("-m", "harness.worker")
 
 
-def serve(artefact: Artefact, threads: int, image_size: int) -> Served:
+def serve(artefact: Candidate, threads: int, image_size: int) -> Served:
     """A process in which the artefact stays loaded and runs when it is told to."""
     place = (artefact.origin, artefact.target, artefact.path)
-    return Served(artefact.name, threads, (_WORKER, "serve", *place, threads, image_size))
+    return Served(artefact.name, threads, (*_WORKER, "serve", *place, threads, image_size), _FOLDER)
 
 
 def run_logits(
-    artefact: Artefact,
+    artefact: Candidate,
     threads: int,
     pixels: Path,
     logits: Path,
@@ -30,8 +31,8 @@ def run_logits(
 ) -> None:
     """Run the artefact in its own process on (M, 3, H, W) of a .npy file; logits (M, K) go to another."""
     place = (artefact.origin, artefact.target, artefact.path)
-    arguments = (_WORKER, "logits", *place, threads, pixels, logits)
-    with JsonProcess(artefact.name, threads, arguments) as worker:
+    arguments = (*_WORKER, "logits", *place, threads, pixels, logits)
+    with JsonProcess(artefact.name, threads, arguments, _FOLDER) as worker:
         for _ in range(photos):
             worker.answer()
             on_photo()
@@ -40,5 +41,5 @@ def run_logits(
 
 def measure_peak(threads: int) -> dict[int, float]:
     """GFLOP/s that torch.mm reaches in float32, by matrix side."""
-    with JsonProcess("torch.mm", threads, (_WORKER, "peak", threads)) as worker:
+    with JsonProcess("torch.mm", threads, (*_WORKER, "peak", threads), _FOLDER) as worker:
         return {int(side): float(value) for side, value in worker.answer().items()}

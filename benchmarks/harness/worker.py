@@ -1,8 +1,8 @@
 """The process that holds one artefact; `processes` starts it and talks to it, nobody else does.
 
-    worker.py logits ORIGIN TARGET PATH THREADS PIXELS.npy LOGITS.npy
-    worker.py serve  ORIGIN TARGET PATH THREADS SIDE
-    worker.py peak   THREADS
+    python -m harness.worker logits ORIGIN TARGET PATH THREADS PIXELS.npy LOGITS.npy
+    python -m harness.worker serve  ORIGIN TARGET PATH THREADS SIDE
+    python -m harness.worker peak   THREADS
 
 Answers go to standard output, one JSON value a line. Whatever a runtime prints goes to standard error.
 """

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_deit.metrics.outputs import closeness
 
-__all__ = ["ACCURACY_BARS", "SIZE_LIMIT", "AccuracyBar", "judge", "score"]
+__all__ = ["ACCURACY_BARS", "SIZE_LIMIT", "AccuracyBar", "judge_accuracy", "score"]
 
 _RESAMPLES: Final = 10_000
 
@@ -62,7 +62,7 @@ def score(reference: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict
     }
 
 
-def judge(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def judge_accuracy(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each bar on each of its targets, figure by figure; `holds` is None where nothing was measured."""
     named = {row["name"]: row for row in rows}
     verdicts = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_deit.metrics.ratios import Ratio, ratio_of_medians
 
-__all__ = ["SpeedBar", "Verdict", "judge"]
+__all__ = ["BarVerdict", "SpeedBar", "judge_speed"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SpeedBar:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BarVerdict:
     """What became of a bar; `holds` is None, and the figures too, where an artefact was not measured.
 
     `certain` says that the whole interval lies on one side of the limit. `forward` and `backward` are the
@@ -47,16 +47,16 @@ class Verdict:
     certain: bool | None
 
 
-def judge(bar: SpeedBar, samples: Mapping[str, np.ndarray]) -> Verdict:
+def judge_speed(bar: SpeedBar, samples: Mapping[str, np.ndarray]) -> BarVerdict:
     """Judge a bar; `samples` holds (2, R) times by name: the forward pass and the reversed one."""
     top, bottom = _fastest(bar.numerator, samples), _fastest(bar.denominator, samples)
     if top is None or bottom is None:
         names = top or bar.numerator, bottom or bar.denominator
-        return Verdict(bar.name, *names, bar.limit, bar.below, None, None, None, None, None)
+        return BarVerdict(bar.name, *names, bar.limit, bar.below, None, None, None, None, None)
     a, b = samples[top], samples[bottom]
     ratio = ratio_of_medians(a.ravel(), b.ravel())
     passes = np.median(a, axis=1) / np.median(b, axis=1)
-    return Verdict(
+    return BarVerdict(
         name=bar.name,
         numerator=top,
         denominator=bottom,

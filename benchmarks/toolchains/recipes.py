@@ -15,11 +15,11 @@ import toolchains.builders as build
 from edge_deit.common.errors import EdgeDeitError
 from toolchains.builders import Source
 
-__all__ = ["RECIPES", "Recipe", "find_recipe"]
+__all__ = ["RECIPES", "StockRecipe", "find_recipe"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StockRecipe:
     """One stock file; `name` is TARGET.RECIPE, `calibrates` says whether the photos matter."""
 
     name: str
@@ -46,7 +46,7 @@ class Recipe:
 
 
 RECIPES: Final = (
-    Recipe(
+    StockRecipe(
         "tflite.float",
         "fp32",
         ".tflite",
@@ -54,7 +54,7 @@ RECIPES: Final = (
         False,
         build.litert_float,
     ),
-    Recipe(
+    StockRecipe(
         "tflite.static_wi8_ai8",
         "int8-full",
         ".tflite",
@@ -62,7 +62,7 @@ RECIPES: Final = (
         True,
         build.litert_static,
     ),
-    Recipe(
+    StockRecipe(
         "tflite.dynamic_wi8_afp32",
         "int8-dynamic",
         ".tflite",
@@ -70,7 +70,7 @@ RECIPES: Final = (
         False,
         build.litert_dynamic,
     ),
-    Recipe(
+    StockRecipe(
         "onnx.float",
         "fp32",
         ".onnx",
@@ -78,7 +78,7 @@ RECIPES: Final = (
         False,
         build.onnx_float,
     ),
-    Recipe(
+    StockRecipe(
         "onnx.quantize_static",
         "int8",
         ".onnx",
@@ -86,7 +86,7 @@ RECIPES: Final = (
         True,
         build.onnx_static,
     ),
-    Recipe(
+    StockRecipe(
         "onnx.quantize_static_preprocessed",
         "int8",
         ".onnx",
@@ -94,7 +94,7 @@ RECIPES: Final = (
         True,
         build.onnx_static_preprocessed,
     ),
-    Recipe(
+    StockRecipe(
         "onnx.quantize_dynamic",
         "int8-dynamic",
         ".onnx",
@@ -102,7 +102,7 @@ RECIPES: Final = (
         False,
         build.onnx_dynamic,
     ),
-    Recipe(
+    StockRecipe(
         "executorch.float",
         "fp32",
         ".pte",
@@ -110,7 +110,7 @@ RECIPES: Final = (
         False,
         build.executorch_float,
     ),
-    Recipe(
+    StockRecipe(
         "executorch.static",
         "int8",
         ".pte",
@@ -119,7 +119,7 @@ RECIPES: Final = (
         True,
         build.executorch_static,
     ),
-    Recipe(
+    StockRecipe(
         "executorch.dynamic",
         "int8-dynamic",
         ".pte",
@@ -128,7 +128,7 @@ RECIPES: Final = (
         False,
         build.executorch_dynamic,
     ),
-    Recipe(
+    StockRecipe(
         "coreml.float32",
         "fp32",
         ".mlpackage",
@@ -136,7 +136,7 @@ RECIPES: Final = (
         False,
         build.coreml_float32,
     ),
-    Recipe(
+    StockRecipe(
         "coreml.float16",
         "fp16",
         ".mlpackage",
@@ -144,7 +144,7 @@ RECIPES: Final = (
         False,
         build.coreml_float16,
     ),
-    Recipe(
+    StockRecipe(
         "coreml.weights",
         "int8-weights",
         ".mlpackage",
@@ -152,7 +152,7 @@ RECIPES: Final = (
         False,
         build.coreml_weights,
     ),
-    Recipe(
+    StockRecipe(
         "coreml.static",
         "int8",
         ".mlpackage",
@@ -165,7 +165,7 @@ RECIPES: Final = (
 """Every stock file, one row each."""
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str) -> StockRecipe:
     """The recipe called `name`.
 
     Raises:

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
@@ -47,10 +48,19 @@ class Rounds:
 
 
 class JsonProcess:
-    """One process that answers in JSON lines; what else it prints is kept and shown when it fails."""
+    """One process that answers in JSON lines; what else it prints is kept and shown when it fails.
 
-    def __init__(self, name: str, threads: int, arguments: Sequence[object]) -> None:
+    `arguments` follow the Python interpreter; `folder` is one more place where it looks for modules.
+    """
+
+    def __init__(
+        self, name: str, threads: int, arguments: Sequence[object], folder: Path | None = None
+    ) -> None:
         self._name = name
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        if folder is not None:
+            others = filter(None, [os.environ.get("PYTHONPATH")])
+            environment["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
         self._noise: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `close`
         self._process = subprocess.Popen(  # noqa: S603 # our own module, no shell
             [sys.executable, *map(str, arguments)],
@@ -58,7 +68,7 @@ class JsonProcess:
             stdout=subprocess.PIPE,
             stderr=self._noise,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env=environment,
         )
 
     def tell(self, line: str) -> None:

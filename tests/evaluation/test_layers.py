@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_condition import SPEC, grey_photos
 from torch import Tensor, nn
 
+from condition_examples import SPEC, grey_photos
 from conftest import TINY, random_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet

@@ -25,6 +25,7 @@ from exporter_models import (
     request_for,
 )
 from exporters import executorch as executorch_target
+from exporters.executorch.export import _quantize
 from exporters.target import ExportRequest
 
 TARGET = executorch_target.TARGET
@@ -132,7 +133,7 @@ def test_layers_kept_in_float_make_the_file_larger(
 def test_only_the_layers_of_the_scheme_are_marked(precision: Precision) -> None:
     """Every layer but the norms' has an int8 weight; the dynamic form leaves the convolution."""
     request = request_at(Path(), "plain", Scheme(precision))
-    quantized = executorch_target._quantize(request)
+    quantized = _quantize(request)
     targets = [str(node.target) for node in quantized.graph.nodes]  # type: ignore[union-attr]
     expected = len(quantizable_layers(request.model)) - (precision == "int8-dynamic")
     assert targets.count("quantized_decomposed.dequantize_per_channel.default") == expected
@@ -145,7 +146,7 @@ def test_small_weights_keep_their_resolution(folder: Path) -> None:
     assert isinstance(layer, torch.nn.Linear)
     with torch.no_grad():
         layer.weight.mul_(0.01)
-    quantized = executorch_target._quantize(request).state_dict()
+    quantized = _quantize(request).state_dict()
     scales = [scale for name, scale in quantized.items() if name.startswith("_scale")]
     smallest = min(float(scale.min()) for scale in scales)
     assert smallest == pytest.approx(

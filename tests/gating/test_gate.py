@@ -22,72 +22,18 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path
 from edge_deit.data.photos import list_photos, pick_evenly
 from edge_deit.data.preprocess import load_pixels
-from edge_deit.gate import gate
+from edge_deit.gating.judge import judge_report
 from edge_deit.gating.limits import ARM64, BASELINE, LIMITS
 from edge_deit.gating.thresholds import Rule, Thresholds, read_thresholds
 from edge_deit.metrics.outputs import closeness
 from edge_deit.metrics.paired import drop_interval
 from edge_deit.quantization.scheme import PRECISIONS
-from edge_deit.report.report import ArtefactResult, DataResult, Report, write_report
+from edge_deit.report.report import ArtefactResult, Report, write_report
 from edge_deit.report.verdict import Check, Verdict
+from gate_examples import GOOD, GOOD_BY_PRECISION, one_rule, report, rule
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "thresholds.toml"
-GOOD = ArtefactResult(
-    path="out/my_model.int8.bin",
-    sha256="0" * 64,
-    target="alpha",
-    backend="cpu",
-    precision="int8",
-    model="my_model",
-    weights_sha256="a" * 64,
-    runner="Alpha 1.0",
-    images=300,
-    labelled=300,
-    top1=78.7,
-    top5=95.0,
-    top1_float=79.0,
-    top5_float=95.0,
-    top1_drop=0.3,
-    top1_drop_ci95=(-0.7, 1.7),
-    lost=3,
-    won=2,
-    mcnemar_p=1.0,
-    agreement=0.98,
-    snr_db=24.0,
-    snr_db_worst=12.0,
-    cosine=0.998,
-    cosine_worst=0.98,
-    worst_image="cat/1.png",
-    latency_ms_p50=10.0,
-    latency_ms_p90=11.0,
-    latency_float_ms_p50=20.0,
-    latency_ratio=0.5,
-    latency_ratio_ci95=(0.45, 0.55),
-    latency_runs=40,
-    threads=2,
-    load_ms=80.0,
-    peak_rss_bytes=150_000_000,
-    size_bytes=6_500_000,
-    size_float_bytes=23_000_000,
-    arm64={"cpus": {"cortex-a76": {"ratio_to_fp32": 0.35}}},
-)
-GOOD_BY_PRECISION = {
-    "int8": GOOD,
-    "int8-dynamic": replace(GOOD, precision="int8-dynamic", snr_db=28.0, agreement=0.99),
-    "int8-full": replace(GOOD, precision="int8-full", snr_db=14.9, agreement=0.95),
-    "fp32": replace(GOOD, precision="fp32", snr_db=94.0, agreement=1.0, size_bytes=23_100_000),
-    "fp16": replace(GOOD, precision="fp16", snr_db=51.6, agreement=1.0, size_bytes=11_600_000),
-}
-
-
-def report(*artefacts: ArtefactResult, photos: str = "p" * 64) -> Report:
-    data = DataResult("photos", None, 300, 300, 10, photos, ())
-    return Report("2026-01-31T12:00:00+00:00", {"cpu": "X", "vnni": None}, data, artefacts)
-
-
-def one_rule(**limits: Any) -> Thresholds:
-    return Thresholds((Rule(limits=limits),))
 
 
 def only(verdict: Verdict) -> Check:
@@ -128,9 +74,9 @@ def test_a_figure_may_equal_its_bound_but_not_pass_it(name: str) -> None:
     figure = FIGURES[name]
     step = 0.001 * abs(figure) * (1 if name.startswith("max_") else -1)
     for bound in (figure, figure + step):
-        check = only(gate(report(GOOD), one_rule(**{name: bound})))
+        check = only(judge_report(report(GOOD), one_rule(**{name: bound})))
         assert (check.status, check.value, check.bound) == ("passed", figure, bound)
-    check = only(gate(report(GOOD), one_rule(**{name: figure - step})))
+    check = only(judge_report(report(GOOD), one_rule(**{name: figure - step})))
     too_few = name in ("min_images", "min_labelled")
     assert check.status == ("error" if too_few else "failed")
     assert check.value == figure
@@ -143,7 +89,7 @@ def test_a_figure_may_equal_its_bound_but_not_pass_it(name: str) -> None:
 def test_exit_codes() -> None:
     good, bad, unjudged = ({"min_snr_db": 20}, {"min_agreement": 0.99}, {"min_images": 301})
     for limits, code in ((good, 0), (good | bad, 1), (good | bad | unjudged, 2)):
-        assert gate(report(GOOD), one_rule(**limits)).exit_code == code
+        assert judge_report(report(GOOD), one_rule(**limits)).exit_code == code
 
 
 def test_drop_limits_look_at_different_ends_of_the_interval() -> None:
@@ -151,16 +97,21 @@ def test_drop_limits_look_at_different_ends_of_the_interval() -> None:
     proven = replace(GOOD, top1_drop=6.0, top1_drop_ci95=(2.0, 11.0))
     expected = {"max_top1_drop_certain": (0, 1), "max_top1_drop": (1, 1)}
     for name, codes in expected.items():
-        found = [gate(report(one), one_rule(**{name: 1.0})).exit_code for one in (noisy, proven)]
+        found = [
+            judge_report(report(one), one_rule(**{name: 1.0})).exit_code for one in (noisy, proven)
+        ]
         assert tuple(found) == codes, name
-    assert gate(report(noisy), one_rule(max_top1_drop_possible=5.0)).exit_code == 0
-    assert gate(report(noisy), one_rule(max_top1_drop_possible=4.9)).exit_code == 1
+    assert judge_report(report(noisy), one_rule(max_top1_drop_possible=5.0)).exit_code == 0
+    assert judge_report(report(noisy), one_rule(max_top1_drop_possible=4.9)).exit_code == 1
 
 
 def test_rounding_of_binary_fractions_fails_nothing() -> None:
     drop = 1.1 - 0.8
     assert drop > 0.3
-    assert gate(report(replace(GOOD, top1_drop=drop)), one_rule(max_top1_drop=0.3)).exit_code == 0
+    assert (
+        judge_report(report(replace(GOOD, top1_drop=drop)), one_rule(max_top1_drop=0.3)).exit_code
+        == 0
+    )
 
 
 NULL = {
@@ -178,7 +129,7 @@ NULL = {
 def test_a_limit_on_a_null_figure_is_an_error_with_the_reason(field: str) -> None:
     limit, note = NULL[field]
     without = replace(GOOD, **{field: None}, notes={note: "there was none to be had"})
-    verdict = gate(report(without), one_rule(**{limit: 1.0}))
+    verdict = judge_report(report(without), one_rule(**{limit: 1.0}))
     assert verdict.exit_code == 2
     assert only(verdict).value is None
     assert "there was none to be had" in only(verdict).message
@@ -188,7 +139,7 @@ def test_a_limit_on_a_null_figure_is_an_error_with_the_reason(field: str) -> Non
 @pytest.mark.parametrize("limit", ["min_snr_db", "min_agreement", "max_load_ms"])
 def test_a_figure_that_is_not_finite_is_an_error(limit: str, value: float) -> None:
     field = limit.removeprefix("min_").removeprefix("max_")
-    verdict = gate(report(replace(GOOD, **{field: value})), one_rule(**{limit: 0.5}))
+    verdict = judge_report(report(replace(GOOD, **{field: value})), one_rule(**{limit: 0.5}))
     assert verdict.exit_code == 2
     assert "damaged" in only(verdict).message
 
@@ -206,7 +157,7 @@ def test_a_figure_that_is_not_finite_is_an_error(limit: str, value: float) -> No
     ],
 )
 def test_instructions_on_an_emulated_core(counted: Any, code: int) -> None:
-    verdict = gate(
+    verdict = judge_report(
         report(replace(GOOD, arm64=counted)), Thresholds((Rule(arm64={"cortex-a76": 0.4}),))
     )
     assert verdict.exit_code == code
@@ -224,12 +175,12 @@ def test_instructions_on_an_emulated_core(counted: Any, code: int) -> None:
     ],
 )
 def test_advice_fits_the_precision(precision: str, advice: tuple[str, ...]) -> None:
-    verdict = gate(report(replace(GOOD, precision=precision)), one_rule(min_snr_db=100))
+    verdict = judge_report(report(replace(GOOD, precision=precision)), one_rule(min_snr_db=100))
     assert all(text in only(verdict).message for text in advice)
 
 
 def test_advice_on_a_bad_float_model_names_the_likely_causes() -> None:
-    message = only(gate(report(GOOD), one_rule(min_top1_float=90))).message
+    message = only(judge_report(report(GOOD), one_rule(min_top1_float=90))).message
     assert "11 % too little" in message
     assert all(cause in message for cause in ("labels", "dataset", "preprocessing"))
 
@@ -244,7 +195,7 @@ def test_all_matching_rules_apply() -> None:
         Rule(precision="fp*", limits={"min_snr_db": 90.0}, optional=True),
         Rule(weights="aaaa*", limits={"min_agreement": 0.5}),
     )
-    verdict = gate(report(GOOD), Thresholds(rules))
+    verdict = judge_report(report(GOOD), Thresholds(rules))
     assert [check.status for check in verdict.checks] == ["passed", "failed", "passed"]
     assert verdict.problems == ()
 
@@ -258,33 +209,38 @@ def test_patterns_do_not_match_a_part_or_another_case() -> None:
 def test_an_artefact_without_a_rule_is_an_error_unless_ignored() -> None:
     other = replace(GOOD, path="out/other.bin", precision="fp32")
     rules = (Rule(precision="int8", limits={"min_snr_db": 20.0}),)
-    verdict = gate(report(GOOD, other), Thresholds(rules))
+    verdict = judge_report(report(GOOD, other), Thresholds(rules))
     assert verdict.exit_code == 2
     assert "no rule matches other.bin" in verdict.problems[0]
-    assert gate(report(GOOD, other), Thresholds(rules, ignore_unmatched=True)).exit_code == 0
+    assert (
+        judge_report(report(GOOD, other), Thresholds(rules, ignore_unmatched=True)).exit_code == 0
+    )
 
 
 def test_a_rule_without_an_artefact_is_an_error_unless_optional() -> None:
     first, second = (Rule(limits={"min_snr_db": 20.0}), Rule(target="b*", limits={"min_top1": 9.0}))
-    verdict = gate(report(GOOD), Thresholds((first, second)))
+    verdict = judge_report(report(GOOD), Thresholds((first, second)))
     assert verdict.exit_code == 2
     assert "target 'b*'" in verdict.problems[0]
-    assert gate(report(GOOD), Thresholds((first, replace(second, optional=True)))).exit_code == 0
+    assert (
+        judge_report(report(GOOD), Thresholds((first, replace(second, optional=True)))).exit_code
+        == 0
+    )
 
 
 def test_judging_nothing_is_an_error() -> None:
     nothing = Rule(target="b*", limits={"min_top1": 9.0}, optional=True)
-    verdict = gate(report(GOOD), Thresholds((nothing,), ignore_unmatched=True))
+    verdict = judge_report(report(GOOD), Thresholds((nothing,), ignore_unmatched=True))
     assert verdict.exit_code == 2
     assert verdict.problems
-    empty = gate(report(), Thresholds((nothing,)))
+    empty = judge_report(report(), Thresholds((nothing,)))
     assert empty.exit_code == 2
     assert "no artefact" in empty.problems[0]
 
 
 def test_artefacts_of_one_name_are_told_apart_by_their_paths() -> None:
     twin = replace(GOOD, path="other/my_model.int8.bin", snr_db=3.0)
-    verdict = gate(report(GOOD, twin), one_rule(min_snr_db=20))
+    verdict = judge_report(report(GOOD, twin), one_rule(min_snr_db=20))
     assert {check.artefact: check.status for check in verdict.checks} == {
         "out/my_model.int8.bin": "passed",
         "other/my_model.int8.bin": "failed",
@@ -307,7 +263,7 @@ WORSE = {  # limit: (field, value now, how much worse that is)
 
 def against(now: Report, then: Report, **limits: float) -> Verdict:
     """Only the baseline's limits, beside a rule that always holds."""
-    return gate(now, Thresholds((Rule(limits={"min_images": 1.0}),), baseline=limits), then)
+    return judge_report(now, Thresholds((Rule(limits={"min_images": 1.0}),), baseline=limits), then)
 
 
 def test_every_baseline_limit_is_tested() -> None:
@@ -383,10 +339,6 @@ def test_a_baseline_without_limits_is_an_error() -> None:
 
 
 # thresholds.toml
-
-
-def rule(text: str) -> str:
-    return f"[[rule]]\n{text}"
 
 
 REFUSED = {
@@ -470,7 +422,7 @@ def test_thresholds_are_read_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", GOOD_BY_PRECISION)
 def test_the_default_file_passes_good_artefacts(precision: str) -> None:
-    verdict = gate(report(GOOD_BY_PRECISION[precision]), read_thresholds(DEFAULT))
+    verdict = judge_report(report(GOOD_BY_PRECISION[precision]), read_thresholds(DEFAULT))
     assert verdict.exit_code == 0, [c for c in verdict.checks if c.status != "passed"]
     limits = {check.limit for check in verdict.checks}
     assert {"min_snr_db", "min_agreement", "max_top1_drop_certain", "min_top1_float"} <= limits
@@ -488,17 +440,17 @@ FAULTS: dict[str, dict[str, Any]] = {  # measured on DeiT-tiny and ImageNet phot
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_default_file_fails_faults(fault: str, precision: str) -> None:
     bad = replace(GOOD_BY_PRECISION[precision], **FAULTS[fault])
-    assert gate(report(bad), read_thresholds(DEFAULT)).exit_code == 1
+    assert judge_report(report(bad), read_thresholds(DEFAULT)).exit_code == 1
 
 
 def test_the_default_file_fails_calibration_on_noise() -> None:
     bad = replace(GOOD, snr_db=13.7, agreement=0.97)  # measured, static int8
-    assert gate(report(bad), read_thresholds(DEFAULT)).exit_code == 1
+    assert judge_report(report(bad), read_thresholds(DEFAULT)).exit_code == 1
 
 
 def test_the_default_file_refuses_to_judge_by_few_photos() -> None:
     few = replace(GOOD, images=99, labelled=99)
-    verdict = gate(report(few), read_thresholds(DEFAULT))
+    verdict = judge_report(report(few), read_thresholds(DEFAULT))
     assert verdict.exit_code == 2
     assert {c.limit for c in verdict.checks if c.status == "error"} == {
         "min_images",
@@ -586,10 +538,10 @@ def test_the_default_file_fails_real_faults_of_the_bundled_model() -> None:
     codes = {}
     for fault, output in outputs.items():
         result = measured(reference, output, labels)
-        codes[fault] = gate(report(result), read_thresholds(DEFAULT)).exit_code
+        codes[fault] = judge_report(report(result), read_thresholds(DEFAULT)).exit_code
     assert codes == {"nothing": 0, "BGR": 1, "swapped": 1, "layer": 1}
     shuffled = measured(reference, reference, np.random.default_rng(0).permutation(labels))
-    assert gate(report(shuffled), read_thresholds(DEFAULT)).exit_code == 1
+    assert judge_report(report(shuffled), read_thresholds(DEFAULT)).exit_code == 1
 
 
 def logits(model: torch.nn.Module, pixels: torch.Tensor) -> np.ndarray:

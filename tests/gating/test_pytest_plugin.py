@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_gate import GOOD, report, rule
 
 from edge_deit.report.report import write_report
+from gate_examples import GOOD, report, rule
 
 pytest_plugins = ["pytester"]
 

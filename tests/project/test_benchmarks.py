@@ -21,12 +21,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from latency import SPEED_BARS, macs
 
 from exporters import TARGETS
-from harness.candidates import Artefact, counterpart, select
-from tables.accuracy import ACCURACY_BARS, SIZE_LIMIT, score
-from tables.accuracy import judge as judge_accuracy
+from harness.candidates import Candidate, counterpart, select
+from tables.accuracy import ACCURACY_BARS, SIZE_LIMIT, judge_accuracy, score
 from tables.grid import Grid, insert, to_markdown
 from tables.results import grids, read_result
-from tables.speed import SpeedBar, judge
+from tables.speed import SpeedBar, judge_speed
 from toolchains.recipes import RECIPES, find_recipe
 
 # Speed bars
@@ -39,16 +38,16 @@ def times(**medians: float) -> dict[str, np.ndarray]:
 def test_a_bar_holds_fails_or_is_not_measured() -> None:
     samples = times(ours__a__int8=2.0, stock__a__x=4.0)
     bar = SpeedBar("a", "ours/a/int8", "stock/a/x", 0.5)
-    assert judge(bar, samples).holds is True
-    assert judge(replace(bar, limit=0.49), samples).holds is False
-    assert judge(replace(bar, below=True), samples).holds is False
-    absent = judge(replace(bar, denominator="stock/b/x"), samples)
+    assert judge_speed(bar, samples).holds is True
+    assert judge_speed(replace(bar, limit=0.49), samples).holds is False
+    assert judge_speed(replace(bar, below=True), samples).holds is False
+    absent = judge_speed(replace(bar, denominator="stock/b/x"), samples)
     assert (absent.holds, absent.ratio, absent.denominator) == (None, None, "stock/b/x")
 
 
 def test_the_fastest_of_several_counts() -> None:
     samples = times(ours__a__int8=3.0, ours__b__int8_full=2.0, ours__a__fp32=5.0, ours__b__fp32=4.0)
-    found = judge(SpeedBar("best", "ours/*/int8*", "ours/*/fp32", 1.0, below=True), samples)
+    found = judge_speed(SpeedBar("best", "ours/*/int8*", "ours/*/fp32", 1.0, below=True), samples)
     assert (found.numerator, found.denominator) == ("ours/b/int8_full", "ours/b/fp32")
     assert found.ratio is not None
     assert found.ratio.value == 0.5
@@ -57,7 +56,7 @@ def test_the_fastest_of_several_counts() -> None:
 def test_passes_are_shown_apart_and_doubt_is_said() -> None:
     slow_first = np.stack([np.full(40, 3.0), np.full(40, 1.0)])
     samples = {"a": slow_first, "b": np.full((2, 40), 2.0)}
-    found = judge(SpeedBar("x", "a", "b", 1.0), samples)
+    found = judge_speed(SpeedBar("x", "a", "b", 1.0), samples)
     assert (found.forward, found.backward) == (1.5, 0.5)
     assert found.certain is False
 
@@ -111,17 +110,17 @@ def test_accuracy_bars_figure_by_figure() -> None:
     assert size == SIZE_LIMIT
 
 
-# Artefacts and recipes
+# Candidates and recipes
 
 
-def artefact(name: str, precision: str) -> Artefact:
+def candidate(name: str, precision: str) -> Candidate:
     origin, target, _ = name.split("/")
-    return Artefact(name, origin, target, precision, Path(name), "", "", 1)  # type: ignore[arg-type]
+    return Candidate(name, origin, target, precision, Path(name), "", "", 1)  # type: ignore[arg-type]
 
 
 def test_counterpart_is_the_stock_file_of_the_same_precision() -> None:
     stock = [
-        artefact(f"stock/{recipe.target}/{recipe.recipe}", recipe.precision) for recipe in RECIPES
+        candidate(f"stock/{recipe.target}/{recipe.recipe}", recipe.precision) for recipe in RECIPES
     ]
     expected = {
         ("executorch", "int8"): "static",
@@ -132,14 +131,14 @@ def test_counterpart_is_the_stock_file_of_the_same_precision() -> None:
         ("coreml", "fp16"): "float16",
     }
     for (target, precision), recipe in expected.items():
-        found = counterpart(artefact(f"ours/{target}/{precision}", precision), stock)
+        found = counterpart(candidate(f"ours/{target}/{precision}", precision), stock)
         assert found is not None
         assert found.name == f"stock/{target}/{recipe}"
-    assert counterpart(artefact("ours/onnx/int8-full", "int8-full"), stock) is None
+    assert counterpart(candidate("ours/onnx/int8-full", "int8-full"), stock) is None
 
 
 def test_only_refuses_what_fits_nothing() -> None:
-    found = [artefact("ours/onnx/int8", "int8"), artefact("ours/onnx/fp32", "fp32")]
+    found = [candidate("ours/onnx/int8", "int8"), candidate("ours/onnx/fp32", "fp32")]
     assert [one.name for one in select(found, ["*/int8"])] == ["ours/onnx/int8"]
     with pytest.raises(EdgeDeitError, match="ours/onnx/fp32"):
         select(found, ["*/int4"])
@@ -230,3 +229,14 @@ def test_latency_of_two_tiny_files(tiny_weights: Path, photos: Path, tmp_path: P
     text = to_markdown(grids(result))
     assert (tmp_path / "latency.md").read_text(encoding="utf-8") == text + "\n"
     assert "| ours/onnx/fp32 |" in text
+
+
+SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_runs_by_its_path(script: str) -> None:
+    """Its own folder is the first place for imports, so `harness`, `tables` and `toolchains` are found."""
+    text = benchmark(script, "--help")
+    assert "Usage" in text
+    assert script in text

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_condition import SPEC, grey_photos, outliers
 
+from condition_examples import SPEC, grey_photos, outliers
 from conftest import TINY, CommandLine
 from edge_deit.checkpoint.load import load_model
 from edge_deit.conversion.context import ExportContext

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from test_report import (
+
+from report_examples import (
     ARM64,
     EXAMPLES,
     NASTY,
