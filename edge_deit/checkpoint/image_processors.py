@@ -112,13 +112,12 @@ def spec_of_processor(
         EdgeDeitError: a class, a field or a value that cannot be executed exactly; it is named.
     """
     kind = _class_of(data, where, model_type)
-    given = {key: value for key, value in data.items() if value is not None}  # null is no value
-    _check_fields(given, kind, where)
-    fields = {**PROCESSOR_DEFAULTS[kind], **given}
+    _check_fields(data, kind, where)
+    fields = {**PROCESSOR_DEFAULTS[kind], **data}  # null is a value: it switches a step off
     factor = fields["rescale_factor"]
     if not _flag(fields, "do_rescale", where):
         raise EdgeDeitError(
-            f"{where}: do_rescale is false; only photos scaled by 1/255 are supported"
+            f"{where}: do_rescale is off; only photos scaled by 1/255 are supported"
         )
     if not isinstance(factor, float) or not math.isclose(factor, 1 / 255, rel_tol=1e-7):
         raise EdgeDeitError(f"{where}: rescale_factor is {factor!r}; only 1/255 is supported")
@@ -162,7 +161,7 @@ def _check_fields(given: Mapping[str, Any], kind: str, where: str) -> None:
     for field, value in given.items():
         if field in HARMLESS or field in PROCESSOR_DEFAULTS[kind]:
             continue
-        if field.startswith("do_") and value is False:
+        if value is None or (field.startswith("do_") and value is False):
             continue
         raise EdgeDeitError(
             f"{where}: {field} is {value!r}, which is not supported"
@@ -196,7 +195,7 @@ def _steps(fields: Mapping[str, Any], kind: str, where: str) -> tuple[_Resize, i
             )
         crop = wanted
     if not crop:
-        field = "size keeps the aspect" if resized else "do_resize is false"
+        field = "size keeps the aspect" if resized else "do_resize is off"
         raise EdgeDeitError(
             f"{where}: {field} and nothing is cropped (do_center_crop); not a square"
         )

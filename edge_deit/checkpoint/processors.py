@@ -211,7 +211,10 @@ def _spec_of_file(path: Path, image_size: int) -> Found:
     data = _read_json(path)
     own = data.get("preprocessing", data)
     if isinstance(own, dict) and {"resize", "crop_size", "mean"} <= own.keys():
-        return PreprocessSpec.from_json(own), ()
+        try:
+            return PreprocessSpec.from_json(own), ()
+        except EdgeDeitError as error:
+            raise EdgeDeitError(f"{path}: {error}") from error
     timm = timm_config(data)
     if timm is not None:
         return spec_of_timm(timm, str(path), image_size)

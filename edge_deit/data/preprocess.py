@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -95,11 +95,21 @@ class PreprocessSpec:
             EdgeDeitError: unknown, missing or impossible values.
         """
         try:
-            fields = dict(data)
-            fields["mean"] = tuple(float(value) for value in fields["mean"])
-            fields["std"] = tuple(float(value) for value in fields["std"])
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
+            values = dict(data)
+            names = [field.name for field in fields(cls)]
+            absent = [name for name in names if name not in values]
+            unknown = sorted(str(name) for name in values.keys() - set(names))
+            if absent or unknown:
+                told = (
+                    f"lacks {', '.join(absent)}" if absent else f"has unknown {', '.join(unknown)}"
+                )
+                raise EdgeDeitError(f"preprocessing description {told}")
+            for name in ("mean", "std"):
+                if not all(type(value) in (int, float) for value in values[name]):
+                    raise TypeError(f"{name} is {values[name]!r}; three numbers are expected")
+                values[name] = tuple(float(value) for value in values[name])
+            return cls(**values)
+        except (TypeError, ValueError) as error:
             raise EdgeDeitError(f"preprocessing description is not readable: {error}") from error
 
 
