@@ -14,7 +14,8 @@ _TAG: Final = 0x0112
 _ORDERS: Final = {b"II*\0": "<", b"II\0*": "<", b"MM\0*": ">", b"MM*\0": ">"}
 _KINDS: Final = {
     3: "H", 4: "L", 5: "LL", 6: "b", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L", 16: "Q",
-}  # fmt: skip  # TIFF's types that hold a number; bytes and texts do not
+}  # fmt: skip  # TIFF's types that hold numbers
+_TEXTS: Final = (1, 2, 7)
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,7 +31,8 @@ def orientation_of(exif: bytes) -> int:
     """EXIF's orientation, 1 to 8; 1 where the block holds none, or none that can be read.
 
     Only the first directory is read, entry by entry: what stands beside the orientation, in other
-    directories or behind broken offsets, is never looked at. Where an entry occurs twice, the last holds.
+    directories or behind broken offsets, is never looked at. The first entry that has a value holds, and
+    of several numbers the first.
 
     >>> orientation_of(b"Exif\\0\\0MM\\0*" + bytes([0, 0, 0, 8, 0, 1, 1, 18, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0]))
     6
@@ -40,15 +42,14 @@ def orientation_of(exif: bytes) -> int:
     if order is None or len(data) < 8:
         return 1
     (start,) = struct.unpack_from(order + "L", data, 4)
-    found: float = 1
     for entry in range(start + 2, start + 2 + 12 * _count(data, start, order), 12):
         if len(data) < entry + 12:
             break
         tag, kind, count = struct.unpack_from(order + "HHL", data, entry)
-        if tag == _TAG and count:
-            value = _number(data, entry + 8, order, kind, count)
-            found = found if value is None else value
-    return int(found) if found in range(1, 9) else 1
+        value = _number(data, entry + 8, order, kind, count) if tag == _TAG else None
+        if value is not None:
+            return int(value) if value in range(1, 9) else 1
+    return 1
 
 
 def _count(data: bytes, start: int, order: str) -> int:
@@ -56,14 +57,15 @@ def _count(data: bytes, start: int, order: str) -> int:
 
 
 def _number(data: bytes, place: int, order: str, kind: int, count: int) -> float | None:
-    """The entry's single number; 0, which is no orientation, of another type or count; None if cut off."""
-    if kind not in _KINDS or count != 1:
+    """The entry's first number; 0, which is no orientation, of bytes and texts; None if it has no value."""
+    if kind not in (*_KINDS, *_TEXTS) or count == 0:
+        return None
+    if kind in _TEXTS:
         return 0
     form = order + _KINDS[kind]
-    size = struct.calcsize(form)
-    if size > 4:
+    if struct.calcsize(form) * count > 4:
         (place,) = struct.unpack_from(order + "L", data, place)
-    if len(data) < place + size:
+    if len(data) < place + struct.calcsize(form):
         return None
     first, *rest = struct.unpack_from(form, data, place)
     if not rest:

@@ -105,7 +105,8 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> ReadImage:
     """
     _silence_pillow()
     try:
-        return _read(path, path, max_pixels)
+        plain = _second_try(path, max_pixels) if _is_avif(path) else None
+        return plain or _read(path, path, max_pixels)
     except FileNotFoundError:
         raise EdgeDeitError(f"image {path} does not exist") from None
     except Image.DecompressionBombError as error:
@@ -115,6 +116,12 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> ReadImage:
         if plain is not None:
             return plain
         raise EdgeDeitError(f"image {path} cannot be read: {first_line(error)}") from error
+
+
+def _is_avif(path: Path) -> bool:
+    """AVIF says itself how it is turned; Pillow mixes that with what an EXIF block beside it says."""
+    with path.open("rb") as stream:
+        return stream.read(12)[4:] in (b"ftypavif", b"ftypavis", b"ftypmif1")
 
 
 def _second_try(path: Path, max_pixels: int) -> ReadImage | None:
