@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.image_files import IMAGE_SUFFIXES, load_image
+from edge_deit.data.resample import RESAMPLE, resize_window
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -26,26 +27,6 @@ __all__ = [
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-
-_RESAMPLE: Final = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-_UNREADABLE: Final = (  # what Pillow's readers raise on broken files
-    UnidentifiedImageError,
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    struct.error,
-)
 
 
 @dataclass(frozen=True)
@@ -72,8 +53,8 @@ class PreprocessSpec:
             raise EdgeDeitError(f"resize is {self.resize!r}; it must be shortest, exact or none")
         if self.crop_rounding not in ("half-even", "floor"):
             raise EdgeDeitError(f"crop_rounding is {self.crop_rounding!r}: half-even or floor")
-        if self.resample not in _RESAMPLE:
-            raise EdgeDeitError(f"resample is {self.resample!r}; one of {', '.join(_RESAMPLE)}")
+        if self.resample not in RESAMPLE:
+            raise EdgeDeitError(f"resample is {self.resample!r}; one of {', '.join(RESAMPLE)}")
         for name in ("resize_size", "crop_size"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise EdgeDeitError(
@@ -95,11 +76,21 @@ class PreprocessSpec:
             EdgeDeitError: unknown, missing or impossible values.
         """
         try:
-            fields = dict(data)
-            fields["mean"] = tuple(float(value) for value in fields["mean"])
-            fields["std"] = tuple(float(value) for value in fields["std"])
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
+            values = dict(data)
+            names = [field.name for field in fields(cls)]
+            absent = [name for name in names if name not in values]
+            unknown = sorted(str(name) for name in values.keys() - set(names))
+            if absent or unknown:
+                told = (
+                    f"lacks {', '.join(absent)}" if absent else f"has unknown {', '.join(unknown)}"
+                )
+                raise EdgeDeitError(f"preprocessing description {told}")
+            for name in ("mean", "std"):
+                if not all(type(value) in (int, float) for value in values[name]):
+                    raise TypeError(f"{name} is {values[name]!r}; three numbers are expected")
+                values[name] = tuple(float(value) for value in values[name])
+            return cls(**values)
+        except (TypeError, ValueError) as error:
             raise EdgeDeitError(f"preprocessing description is not readable: {error}") from error
 
 
@@ -114,75 +105,34 @@ def default_spec(image_size: int, crop_ratio: float = 0.9) -> PreprocessSpec:
     return PreprocessSpec(resize_size=int(image_size / crop_ratio), crop_size=image_size)
 
 
-def load_image(path: Path) -> Image.Image:
-    """Read a photo as upright 8-bit RGB.
-
-    EXIF orientation is applied; greyscale, palette, CMYK and 16-bit images are converted;
-    transparency is dropped (the colour below it counts), as timm's and torchvision's loaders do.
-
-    Raises:
-        EdgeDeitError: missing, empty, truncated or not an image; the message names the file.
-    """
-    try:
-        with Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise EdgeDeitError(f"image {path} does not exist") from None
-    except _UNREADABLE as error:
-        raise EdgeDeitError(f"image {path} cannot be read: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise EdgeDeitError(f"image {path} is too large: {error}") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image).astype(np.int64)  # 16 bits, whatever their byte order
-        return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point images have no defined range; save it as 8 or 16 bit")
-    image.info.pop("transparency", None)  # a palette's; Pillow would warn that it is dropped
-    return image.convert("RGB")
-
-
-def _shortest(width: int, height: int, size: int) -> tuple[int, int]:
-    """New (width, height) with the short side at `size`; the long side is rounded down."""
+def _resized(width: int, height: int, spec: PreprocessSpec) -> tuple[int, int]:
+    """(width, height) after resizing; the long side is rounded down, but not below the short one."""
+    size = spec.resize_size
+    if spec.resize == "none":
+        return width, height
+    if spec.resize == "exact":
+        return size, size
     if width <= height:
         return size, max(size, int(size * height / width))
     return max(size, int(size * width / height)), size
 
 
-def _resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
-    if spec.resize == "none":
-        return image
-    size = (spec.resize_size, spec.resize_size)
-    if spec.resize == "shortest":
-        size = _shortest(*image.size, spec.resize_size)
-    return image if image.size == size else image.resize(size, _RESAMPLE[spec.resample])
-
-
-def _offset(length: int, crop: int, rounding: str) -> int:
-    return (length - crop) // 2 if rounding == "floor" else round((length - crop) / 2)
-
-
-def _centre_crop(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
-    """(H, W, 3) -> (crop, crop, 3), zero padded where the image is smaller."""
-    crop = spec.crop_size
-    height, width = pixels.shape[:2]
-    if height < crop or width < crop:
-        before = [(max(0, crop - length) + 1) // 2 for length in (height, width)]
-        after = [max(0, crop - length) // 2 for length in (height, width)]
-        pad = [(before[0], after[0]), (before[1], after[1]), (0, 0)]
-        pixels = np.pad(pixels, pad)
-        height, width = pixels.shape[:2]
-    top = _offset(height, crop, spec.crop_rounding)
-    left = _offset(width, crop, spec.crop_rounding)
-    return pixels[top : top + crop, left : left + crop]
+def _cut(length: int, spec: PreprocessSpec) -> tuple[int, int, int]:
+    """Along one axis: the first and one past the last pixel kept, and how many black ones come before."""
+    spare = max(0, length - spec.crop_size)
+    start = spare // 2 if spec.crop_rounding == "floor" else round(spare / 2)
+    return start, start + length - spare, (max(0, spec.crop_size - length) + 1) // 2
 
 
 def preprocess(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
     """Upright RGB photo -> normalised float32 pixels (1, 3, crop, crop)."""
-    cropped = _centre_crop(np.asarray(_resize(image, spec)), spec)  # (H, W, 3) uint8
-    return normalise(cropped, spec)[None]
+    size = _resized(*image.size, spec)
+    left, right, across = _cut(size[0], spec)
+    top, bottom, down = _cut(size[1], spec)
+    part = resize_window(image, size, (left, top, right, bottom), spec.resample)  # (H, W, 3) uint8
+    square = np.zeros((spec.crop_size, spec.crop_size, 3), np.uint8)
+    square[down : down + bottom - top, across : across + right - left] = part
+    return normalise(square, spec)[None]
 
 
 def normalise(rgb: np.ndarray, spec: PreprocessSpec) -> np.ndarray:

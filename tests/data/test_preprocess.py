@@ -1,9 +1,8 @@
-"""Photos of every kind -> pixels, equal to Hugging Face's own processors and to timm's rule."""
+"""Photos of every kind -> pixels, equal to timm's rule."""
 
 from __future__ import annotations
 
 import json
-import os
 import struct
 import warnings
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_deit.checkpoint.huggingface import spec_from_folder
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import (
     PreprocessSpec,
@@ -29,95 +27,10 @@ SIZES = [
     (31, 33), (500, 375),
 ]  # fmt: skip
 
-CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "DeiT defaults": ("deit", {}),
-    "ViT defaults": ("vit", {}),
-    "old integers": ("deit", {"size": 72, "crop_size": 64, "resample": 3}),
-    "exact, uncropped": ("deit", {"size": {"height": 80, "width": 80}, "do_center_crop": False}),
-    "short edge": ("deit", {"size": {"shortest_edge": 72}, "crop_size": 64}),
-    "short edge, odd crop": ("deit", {"size": {"shortest_edge": 74}, "crop_size": 63}),
-    "crop beyond resize": ("deit", {"size": {"shortest_edge": 50}, "crop_size": 63}),
-    "lanczos": ("deit", {"size": 72, "crop_size": 64, "resample": 1}),
-    "nearest": ("deit", {"size": 72, "crop_size": 64, "resample": 0}),
-    "not resized": ("deit", {"do_resize": False, "crop_size": {"height": 64, "width": 64}}),
-    "not normalised": ("deit", {"do_normalize": False}),
-    "ImageNet numbers": (
-        "vit",
-        {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3},
-    ),
-}
-
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
-
-
-def folder(path: Path, kind: str, settings: dict[str, Any] | None) -> Path:
-    (path / "config.json").write_text(json.dumps({"model_type": kind}))
-    if settings is not None:
-        (path / "preprocessor_config.json").write_text(json.dumps(settings))
-    return path
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_equals_hugging_face(name: str, tmp_path: Path) -> None:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    transformers = pytest.importorskip("transformers", reason="transformers is the referee")
-    kind, settings = CONFIGS[name]
-    names = {"deit": "DeiTImageProcessorPil", "vit": "ViTImageProcessorPil"}
-    processor = getattr(transformers, names[kind])(**settings)
-    spec = spec_from_folder(folder(tmp_path, kind, settings), 224)
-    saved = tmp_path / "saved"
-    saved.mkdir()
-    processor.save_pretrained(saved)
-    assert spec_from_folder(folder(saved, kind, None), 224) == spec
-    for seed, (width, height) in enumerate(SIZES):
-        image = noise(width, height, seed)
-        expected = processor(image, return_tensors="np")["pixel_values"]
-        actual = preprocess(image, spec)
-        assert actual.shape == expected.shape
-        assert actual.dtype == np.float32
-        assert np.abs(actual - expected).max() <= 1e-6, (width, height)
-
-
-def test_class_defaults_without_a_file(tmp_path: Path) -> None:
-    spec = spec_from_folder(folder(tmp_path, "deit", None), 224)
-    assert (spec.resize, spec.resize_size, spec.crop_size) == ("exact", 256, 224)
-    assert (spec.resample, spec.mean, spec.std) == ("bicubic", (0.5,) * 3, (0.5,) * 3)
-    spec = spec_from_folder(folder(tmp_path, "vit", None), 384)
-    assert (spec.resize, spec.resize_size, spec.crop_size) == ("exact", 384, 384)
-    assert spec.resample == "bilinear"
-
-
-def test_defaults_are_those_of_the_class_that_the_file_names(tmp_path: Path) -> None:
-    settings = {"feature_extractor_type": "DeiTFeatureExtractor"}
-    spec = spec_from_folder(folder(tmp_path, "vit", settings), 224)
-    assert (spec.resize_size, spec.crop_size, spec.resample) == (256, 224, "bicubic")
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"rescale_factor": 1 / 127.5}, "rescale_factor"),
-        ({"do_rescale": False}, "rescale_factor is 1.0"),
-        ({"resample": 4}, "resample is 4"),
-        ({"size": {"height": 256, "width": 224}}, "only squares"),
-        ({"size": {"shortest_edge": 256, "longest_edge": 300}}, "size is"),
-        ({"size": {"longest_edge": 300}}, "size is"),
-        ({"size": None}, "size is None"),
-        ({"size": 0}, "size is 0"),
-        ({"crop_size": [224, 200]}, "crop_size is"),
-        ({"size": {"shortest_edge": 224}, "do_center_crop": False}, "nothing is cropped"),
-        ({"image_mean": [0.5, 0.5]}, "three numbers"),
-        ({"image_std": [0.5, 0.5, 0.0]}, "all positive"),
-        ({"image_processor_type": "CLIPImageProcessor"}, "does not say"),
-        ({"do_pad": True}, "do_pad"),
-    ],
-)
-def test_processor_is_refused(settings: dict[str, Any], expected: str, tmp_path: Path) -> None:
-    with pytest.raises(EdgeDeitError, match=expected):
-        spec_from_folder(folder(tmp_path, "deit", settings), 224)
 
 
 @pytest.mark.parametrize("size", SIZES)
