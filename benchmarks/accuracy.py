@@ -30,7 +30,8 @@ from edge_deit.common.console import new_app, progress, run, status_console
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path
 from edge_deit.common.host import describe_host
-from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.labels import match_labels
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS, tool_versions
@@ -165,10 +166,11 @@ def _photos(data: Path, checkpoint: Checkpoint, count: int, cache: Path) -> Phot
     Raises:
         EdgeDeitError: no labels, or photos that the ranges are taken from too.
     """
-    listed = list_photos(data, "validation")
-    if {photo.path for photo in listed} & {p.path for p in list_photos(data, "calibration")}:
+    listing = list_photos(data, use="validation")
+    others = list_photos(data, use="calibration").photos
+    if {photo.path for photo in listing.photos} & {photo.path for photo in others}:
         raise EdgeDeitError(f"{data} needs a labels.csv with the splits calibration and validation")
-    chosen = pick_evenly(listed, count)
+    chosen = match_labels(listing.pick(count), checkpoint.labels).photos
     if any(photo.label is None for photo in chosen):
         raise EdgeDeitError(f"{data} has photos without labels")
     pixels = np.concatenate([load_pixels(photo.path, checkpoint.preprocess) for photo in chosen])

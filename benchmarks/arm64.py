@@ -24,7 +24,7 @@ from edge_deit.common.console import new_app, progress, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.common.quiet import quiet
-from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.emulation.counts import Counts, median
 from edge_deit.emulation.emulator import CoreJob, Ran, emulator_version, require, run_jobs
@@ -120,7 +120,7 @@ def arm64(
 
 def _photos(data: Path, checkpoint: Checkpoint, images: int) -> np.ndarray:
     """(M, 3, H, W) pixels of validation photos."""
-    photos = pick_evenly(list_photos(data, "validation"), images)
+    photos = list_photos(data, use="validation").pick(images).photos
     return np.concatenate([load_pixels(photo.path, checkpoint.preprocess) for photo in photos])
 
 

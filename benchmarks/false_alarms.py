@@ -25,7 +25,7 @@ from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.console import new_app, progress, run
 from edge_deit.common.host import describe_host
 from edge_deit.common.quiet import quiet
-from edge_deit.data.photos import labels_for
+from edge_deit.data.labels import match_labels
 from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
 from edge_deit.evaluation.results import Measured, artefact_result, data_result
 from edge_deit.evaluation.tally import Tally
@@ -86,14 +86,14 @@ def _lines(baseline: FloatModel, data: Path, threads: int) -> list[dict[str, obj
     checkpoint = baseline.checkpoint
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_photos(data, "validation", None, [baseline]) as (root, photos, names),
+        open_photos(data, None, None, [baseline]) as listing,
     ):
         journal = Path(folder) / "journal.jsonl"
         with quiet():
             models = {str(o.path): open_runner(o.path, threads) for o in baseline.artefacts}
         task = EvaluationRequest(
-            photos=labels_for(photos, names, checkpoint.labels),
-            root=root,
+            photos=match_labels(listing, checkpoint.labels).photos,
+            root=listing.root,
             spec=checkpoint.preprocess,
             labels=checkpoint.labels,
             reference=baseline,
@@ -104,7 +104,7 @@ def _lines(baseline: FloatModel, data: Path, threads: int) -> list[dict[str, obj
             strict=True,
         )
         with progress() as bar, quiet():
-            step = bar.add_task("photos", total=len(photos))
+            step = bar.add_task("photos", total=len(listing))
             evaluate(task, on_photo=lambda: bar.advance(step))
         return [json.loads(line) for line in journal.read_text().splitlines()[1:]]
 

@@ -24,7 +24,7 @@ from edge_deit.common.console import new_app, progress, run
 from edge_deit.common.files import write_text
 from edge_deit.common.quiet import quiet
 from edge_deit.data.calibration import calibration_set
-from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.emulation.counts import median
 from edge_deit.emulation.emulator import CoreJob, Ran, require, run_jobs
@@ -69,7 +69,7 @@ def litert_forms(
     weights = real_folder() / "deit_tiny_patch16_224" / "model.safetensors"
     data = real_folder() / "imagenet400"
     checkpoint = load_model(str(weights))
-    photos = pick_evenly(list_photos(data, "validation"), images)
+    photos = list_photos(data, use="validation").pick(images).photos
     pixels = np.concatenate([load_pixels(one.path, checkpoint.preprocess) for one in photos])
     with torch.inference_mode():
         reference = np.concatenate(

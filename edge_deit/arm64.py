@@ -39,7 +39,9 @@ def arm64(
         Path | None,
         typer.Option(help="Class folders, labels.csv, or loose photos; default: the bundled ones."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Of a labels.csv that has splits.")] = "validation",
+    split: Annotated[
+        str | None, typer.Option(help="Of a labels.csv that has splits; default: validation.")
+    ] = None,
     images: Annotated[int, typer.Option(help="Photos, evenly spread.")] = 4,
     weights: Annotated[
         str | None, typer.Option(help="The float model, if it is not where it was at the export.")

@@ -41,6 +41,10 @@ def export(
         Path | None, typer.Option(help="Photos like those of the app; default: the bundled ones.")
     ] = None,
     calibration_images: Annotated[int, typer.Option(help="At most so many of them.")] = 100,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names of the model's classes: a file, one a line, or imagenet-1k."),
+    ] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Layers that stay float, e.g. 'blocks.0.mlp.*'.")
     ] = None,
@@ -89,6 +93,7 @@ def export(
             backend=backend,
             calibration=calibration,
             calibration_images=calibration_images,
+            labels=labels,
             keep_float=keep_float or [],
             max_drop=max_drop,
             sensitivity_report=sensitivity_report,

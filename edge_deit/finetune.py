@@ -10,9 +10,11 @@ import typer
 
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.console import new_app, out, progress, run
-from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.labels import match_labels, training_classes
+from edge_deit.data.photos import Photo, list_photos, pick_evenly
 from edge_deit.training.recipe import Recipe
-from edge_deit.training.run import _distillation, _labels, _report, _student, _teacher
+from edge_deit.training.run import _distillation, _report, _student, _teacher
 from edge_deit.training.train import train
 
 __all__ = ["finetune"]
@@ -73,9 +75,22 @@ def finetune(
     """
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
-    photos = list_photos(data)
-    validation = list_photos(val) if val else []
-    names = _labels(data, photos)
+    listing = list_photos(data, use="train")
+    names = training_classes(listing)
+    photos = list(match_labels(listing, names).photos)
+    validation: list[Photo] = []
+    for line in listing.remarks():
+        out().print(line, markup=False, highlight=False)
+    if val is not None:
+        seen = list_photos(val, use="validation")
+        if not seen.classes:
+            raise EdgeDeitError(f"{val} has no labels; use one subfolder a class, or a labels.csv")
+        validation = list(match_labels(seen, names).photos)
+        for line in seen.remarks():
+            out().print(line, markup=False, highlight=False)
+        present = {photo.label for photo in validation}
+        if absent := [name for index, name in enumerate(names) if index not in present]:
+            out().print(f"{val} has no photo of {', '.join(absent)}", markup=False, highlight=False)
     student, spec = _student(weights, model, image_size, crop_ratio, len(names))
     recipe = Recipe(
         epochs=epochs,
@@ -112,7 +127,8 @@ def finetune(
     save_checkpoint(result, student, spec, names, half=True)
     out().print(f"wrote {result} ({result.stat().st_size / 1e6:.1f} MB)")
     if validation:
-        _report(student, pick_evenly(validation, val_images or len(validation)), spec, output)
+        chosen = pick_evenly(validation, val_images or len(validation))
+        _report(student, chosen, spec, output)
 
 
 app.command()(finetune)

@@ -18,6 +18,7 @@ from edge_deit.common.console import new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.common.host import ARM_NOTE, describe_host, peak_memory_bytes
+from edge_deit.data.labels import read_label_choice
 from edge_deit.evaluation.latency import Rounds
 from edge_deit.evaluation.results import data_result
 from edge_deit.evaluation.run import Settings, _as_given, _now, _on_phones, measure
@@ -40,7 +41,13 @@ def validate(
         Path | None,
         typer.Option(help="Class folders, labels.csv, or loose photos; default: the bundled ones."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Of a labels.csv that has splits.")] = "validation",
+    split: Annotated[
+        str | None, typer.Option(help="Of a labels.csv that has splits; default: validation.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names of the model's classes: a file, one a line, or imagenet-1k."),
+    ] = None,
     images: Annotated[
         int | None, typer.Option(help="At most so many photos, evenly spread; default: all.")
     ] = None,
@@ -82,16 +89,18 @@ def validate(
         raise EdgeDeitError(
             "--threads, --workers, --runs, --images and --layer-images must be at least 1"
         )
+    choice = None if labels is None else read_label_choice(labels)
     environment = describe_host(tool_versions())
     found = read_artefacts(artefacts)
     phones = [read_device_report(path) for path in device_report or []]
     baselines = find_float_models(found, weights)
-    with open_photos(data, split, images, baselines) as (root, photos, names):
+    with open_photos(data, split, images, baselines) as listing:
+        for line in listing.remarks():
+            out().print(line, markup=False, highlight=False)
         output.mkdir(parents=True, exist_ok=True)
         plan = Settings(
-            root=root,
-            photos=photos,
-            names=names,
+            listing=listing,
+            labels=choice,
             threads=threads,
             workers=workers,
             strict=strict,
@@ -106,12 +115,12 @@ def validate(
             journal = output / f".validate-{number}.jsonl"
             seen, measured = measure(plan, baseline, journal)
             journals.append(journal)
-            described = data_result(seen, str(data or "bundled"), split)
+            described = data_result(seen, str(data or "bundled"), listing.split)
             results += measured
         assert described is not None
         results = [replace(one, device=_on_phones(one, phones)) for one in results]
         report = Report(_now(), environment, described, _as_given(results, artefacts))
-        _write(report, output, root)
+        _write(report, output, listing.root)
         for journal in journals:
             journal.unlink()
     _summary(report, output, time.monotonic() - started)

@@ -16,6 +16,7 @@ from edge_deit.conversion.plan import Item
 from edge_deit.conversion.produce import Accept
 from edge_deit.conversion.sensitivity_table import write_sensitivity
 from edge_deit.data.photos import pick_evenly
+from edge_deit.model.config import Task
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.fakequant import fake_quantize
@@ -55,6 +56,17 @@ class DropLimit:
             raise EdgeDeitError(
                 "--max-drop and --sensitivity-report rank the layers of static int8; "
                 "add --precision int8"
+            )
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a limit on right answers where the model gives none.
+
+        Raises:
+            EdgeDeitError: another task than classification.
+        """
+        if self.max_drop is not None and task != "classification":
+            raise EdgeDeitError(
+                f"--max-drop counts right answers, --task {task} has none; leave it out"
             )
 
 

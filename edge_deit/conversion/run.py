@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from edge_deit.conversion.fallback import DropLimit, choose_fallback, keeps_limi
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
 from edge_deit.data.calibration import CalibrationSet, calibration_set
+from edge_deit.data.labels import model_labels, read_label_choice
 from edge_deit.data.photos import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
@@ -67,6 +68,7 @@ def export_model(
     backend: str | None = None,
     calibration: Path | None = None,
     calibration_images: int = 100,
+    labels: str | None = None,
     keep_float: Sequence[str] = (),
     max_drop: float | None = None,
     sensitivity_report: Path | None = None,
@@ -79,7 +81,8 @@ def export_model(
     `weights` is what `load_model` takes, or a checkpoint that it returned; then `model`, `task` and
     `image_size` must be None. `targets` None means all that have the precision. `calibration` is a folder
     of photos like those of the app, of which at most `calibration_images` are used; without it the bundled
-    photos are, for the bundled weights. `keep_float` holds shell patterns of layers that stay float.
+    photos are, for the bundled weights. `labels` names the model's classes: a file or `imagenet-1k`, as
+    `read_label_choice` takes it. `keep_float` holds shell patterns of layers that stay float.
     `max_drop` is the most points of top-1 that int8 may cost on the calibration photos; layers are kept
     finer until it holds. `sensitivity_report` is a folder for a table and a plot of each layer's damage.
     Each file is run on `parity_images` photos and compared with the float model before it is kept.
@@ -94,19 +97,25 @@ def export_model(
         raise EdgeDeitError(
             "--calibration-images, --parity-images and --threads must be at least 1"
         )
+    choice = None if labels is None else read_label_choice(labels)
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
     checkpoint = _load(weights, model, task, image_size)
+    checkpoint = replace(checkpoint, labels=model_labels(checkpoint.labels, choice))
+    limit.check_task(checkpoint.config.task)
     if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
         raise EdgeDeitError(
             "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
         )
     output.mkdir(parents=True, exist_ok=True)
     _check_space(checkpoint, output)
+    photos = _calibration(checkpoint, calibration, calibration_images, progress)
+    if max_drop is not None:
+        photos = photos.with_labels(checkpoint.labels, choice)
     context, plan = _prepare(
         checkpoint,
         plan,
-        _calibration(checkpoint, calibration, calibration_images),
+        photos,
         own=calibration is not None or checkpoint.source == "bundled",
         parity_images=parity_images,
         output=output,
@@ -132,11 +141,16 @@ def _load(
     return weights
 
 
-def _calibration(checkpoint: Checkpoint, folder: Path | None, count: int) -> CalibrationSet:
+def _calibration(
+    checkpoint: Checkpoint, folder: Path | None, count: int, progress: Progress
+) -> CalibrationSet:
     with ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(assets.calibration_folder())
-        return calibration_set(folder, checkpoint.preprocess, count)
+        found = calibration_set(folder, checkpoint.preprocess, count)
+    for line in found.remarks():
+        progress.note(line)
+    return found
 
 
 def _check_space(checkpoint: Checkpoint, output: Path) -> None:

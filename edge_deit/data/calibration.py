@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.labels import LabelChoice, match_labels
+from edge_deit.data.photos import Listing, list_photos
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 
 __all__ = ["CalibrationSet", "calibration_set"]
@@ -22,14 +23,15 @@ class CalibrationSet:
     """Pixels that activation ranges are taken from.
 
     `pixels` is (N, 3, H, W) float32, normalised; `sha256` is that of the pixels' bytes, so it covers the
-    photos, their order and their preprocessing; `source` says where they came from; `labels` are the
-    photos' classes where they are known.
+    photos, their order and their preprocessing; `source` says where they came from; `listing` is where
+    they were found, and `labels` are their classes where `with_labels` was asked for them.
     """
 
     pixels: Tensor
     sha256: str
     source: str
     labels: tuple[int | None, ...] = ()
+    listing: Listing | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -38,15 +40,30 @@ class CalibrationSet:
         """One photo at a time, (1, 3, H, W)."""
         return (self.pixels[index : index + 1] for index in range(len(self)))
 
+    def remarks(self) -> list[str]:
+        """What a user should read about where the photos were found."""
+        return [] if self.listing is None else self.listing.remarks()
+
+    def with_labels(self, labels: Sequence[str], choice: LabelChoice | None) -> CalibrationSet:
+        """The same photos with their classes among the model's `labels`, as `match_labels` finds them.
+
+        Raises:
+            EdgeDeitError: names that are no classes of the model.
+        """
+        if self.listing is None:
+            return self
+        matched = match_labels(self.listing, labels, choice)
+        return replace(self, labels=tuple(photo.label for photo in matched.photos))
+
 
 def calibration_set(folder: Path, spec: PreprocessSpec, count: int) -> CalibrationSet:
-    """Up to `count` photos of a folder (split `calibration` where there are splits), as pixels.
+    """Up to `count` photos of a folder (split `calibration` or `train` where there are splits), as pixels.
 
     Raises:
         EdgeDeitError: no photo, or a broken one (named).
     """
-    photos = pick_evenly(list_photos(folder, "calibration"), count)
-    pixels = np.concatenate([load_pixels(photo.path, spec) for photo in photos])
+    listing = list_photos(folder, use="calibration").pick(count)
+    pixels = np.concatenate([load_pixels(photo.path, spec) for photo in listing.photos])
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    labels = tuple(photo.label for photo in photos)
-    return CalibrationSet(torch.from_numpy(pixels), digest, f"{len(photos)} photos", labels)
+    source = f"{len(listing)} photos"
+    return CalibrationSet(torch.from_numpy(pixels), digest, source, listing=listing)

@@ -1,17 +1,51 @@
-"""Labelled and unlabelled photos: class folders, a labels.csv, or a plain folder; calibration sets."""
+"""Labelled and unlabelled photos: class folders, a labels.csv, or a plain folder."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, Literal, TypeVar
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import IMAGE_SUFFIXES
+from edge_deit.data.tables import read_table
 
-__all__ = ["Photo", "class_names", "list_photos", "pick_evenly"]
+__all__ = [
+    "EMPTY",
+    "NESTED",
+    "UNREADABLE_SUFFIXES",
+    "LeftOut",
+    "ListedPhoto",
+    "Listing",
+    "Photo",
+    "class_order",
+    "list_photos",
+    "pick_evenly",
+]
+
+_RAW: Final = "develop these raw photos to JPEG first"
+UNREADABLE_SUFFIXES: Final = {
+    **dict.fromkeys((".heic", ".heif"), "convert them to JPEG: pip install pillow-heif reads them"),
+    ".jxl": "convert them to JPEG first",
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"), _RAW
+    ),
+}
+"""Endings of photos that cannot be read here, with the remedy."""
+
+_SYSTEM: Final = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found")
+_ARCHIVES: Final = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_TABLES: Final = ("labels.csv", "labels.tsv")
+NESTED: Final = "a folder inside a class folder"
+EMPTY: Final = "a class folder without a photo"
+_TAKEN: Final = "a folder: one subfolder a class, photos with a labels.csv, or loose photos"
+
+Kind = Literal["folders", "table", "loose"]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -22,114 +56,256 @@ class Photo:
     label: int | None
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+@dataclass(frozen=True)
+class ListedPhoto:
+    """One image file and its class as the folder or the table calls it, None for loose photos."""
+
+    path: Path
+    name: str | None
 
 
-def class_names(folder: Path) -> list[str]:
-    """Names of the class folders, in the order of their labels (alphabetical); empty if there are none."""
-    return sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+@dataclass(frozen=True)
+class LeftOut:
+    """Something in the folder that is not taken: its path relative to the root, and why."""
+
+    file: str
+    reason: str
 
 
-def list_photos(folder: Path, split: str | None = None) -> list[Photo]:
-    """All photos of a folder, in a fixed order.
+@dataclass(frozen=True)
+class Listing:
+    """The photos of a folder in a fixed order.
 
-    Three layouts: `labels.csv` with the columns `file`, `label` and, if there is more than one set in
-    it, `split`; one subfolder a class (labels follow the alphabetical order); or loose images without
-    labels.
-
-    Raises:
-        EdgeDeitError: no such folder, no image in it, an unreadable table, or an empty split.
+    `classes` holds the names of all classes that have photos, in the order of `class_order`, also of those
+    whose photos `pick` left out. `split` is that of a table which was taken, `notes` are lines that a user
+    should read.
     """
-    if not folder.is_dir():
-        raise EdgeDeitError(f"image folder {folder} does not exist")
-    table = folder / "labels.csv"
-    if table.is_file():
-        return _read_table(table, split)
-    photos = [Photo(path, None) for path in sorted(folder.iterdir()) if _is_image(path)]
-    if not photos:
-        photos = [
-            Photo(path, label)
-            for label, name in enumerate(class_names(folder))
-            for path in sorted((folder / name).iterdir())
-            if _is_image(path)
-        ]
-    if not photos:
-        kinds = ", ".join(IMAGE_SUFFIXES)
-        raise EdgeDeitError(f"no image in {folder} or its subfolders (looked for {kinds})")
-    return photos
+
+    root: Path
+    kind: Kind
+    photos: tuple[ListedPhoto, ...]
+    classes: tuple[str, ...]
+    split: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def pick(self, count: int | None) -> Listing:
+        """At most `count` photos, evenly spread; None takes all."""
+        if count is None:
+            return self
+        return replace(self, photos=tuple(pick_evenly(self.photos, count)))
+
+    def remarks(self) -> list[str]:
+        """`notes`, and a line for each reason why something was left out, with the first names."""
+        by_reason: dict[str, list[str]] = {}
+        for one in self.left_out:
+            by_reason.setdefault(one.reason, []).append(one.file)
+        lines = list(self.notes)
+        for reason, names in by_reason.items():
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            lines.append(f"left out: {', '.join(names[:3])}{more} ({reason})")
+        return [line.encode("utf-8", "backslashreplace").decode() for line in lines]
 
 
-def _read_table(table: Path, split: str | None) -> list[Photo]:
-    try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        if split is not None and rows and "split" in rows[0]:
-            known = sorted({row["split"] for row in rows})
-            rows = [row for row in rows if row["split"] == split]
-            if not rows:
-                raise EdgeDeitError(f"{table} has no split {split!r}; it has: {', '.join(known)}")
-        photos = [Photo(_inside(table.parent, row["file"]), int(row["label"])) for row in rows]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise EdgeDeitError(
-            f"{table} is not readable ({error}); it needs the columns file,label[,split]"
-        ) from error
-    if not photos:
-        raise EdgeDeitError(f"{table} lists no image")
-    return photos
-
-
-def _inside(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise EdgeDeitError(
-            f"{folder / 'labels.csv'} names {name!r}, which lies outside its folder"
-        )
-    return path
-
-
-Item = TypeVar("Item")
-
-
-def pick_evenly(photos: list[Item], count: int) -> list[Item]:
-    """At most `count` photos, evenly spaced over the list, so that all classes take part."""
+def pick_evenly(photos: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` photos, evenly spread over the list, so that all classes take part."""
     if len(photos) <= count:
-        return photos
+        return list(photos)
     return [photos[index * len(photos) // count] for index in range(count)]
 
 
-def labels_for(photos: Sequence[Photo], names: Sequence[str], labels: Sequence[str]) -> list[Photo]:
-    """The photos with the indices that the model's labels have.
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once: whole numbers by value, all else by the alphabet."""
+    found = sorted(set(names))
+    if all(re.fullmatch(r"[0-9]+", name) for name in found):
+        found.sort(key=int)
+    return tuple(found)
 
-    `names` are the class folders' names (empty when the labels are numbers already). Folders that are
-    called like the model's labels count by name, otherwise there must be one a class, in alphabetical
-    order.
+
+def list_photos(folder: Path, split: str | None = None, use: str | None = None) -> Listing:
+    """All photos of a folder.
+
+    Three layouts: `labels.csv` with the columns `file`, `label` and, if there is more than one set in it,
+    `split`; one subfolder a class; or loose images without labels. Links are followed. `split` is what the
+    user asked for; otherwise `use`, a key of `tables.SPLITS`, says which split of a table is taken.
 
     Raises:
-        EdgeDeitError: folders that fit neither way, or a number that is no class of the model.
+        EdgeDeitError: no such folder, no image in it, an unreadable table, a split that is not there, or a
+            photo in two classes.
     """
-    place = list(range(len(labels)))
-    if names:
-        known = {label: index for index, label in enumerate(labels)}
-        if set(names) <= known.keys():
-            place = [known[name] for name in names]
-        elif len(names) != len(labels):
-            absent = next(name for name in names if name not in known)
-            raise EdgeDeitError(
-                f"there are {len(names)} class folders, the model has {len(labels)} classes, and "
-                f"{absent!r} is none of its labels; name the folders as the labels, or write a "
-                "labels.csv: file,label"
-            )
-    moved = []
+    _check_folder(folder)
+    table = _find_table(folder)
+    if table is not None:
+        return _from_table(table, split, use)
+    if split is not None:
+        raise EdgeDeitError(
+            f"{folder} has no labels.csv, so there is no split {split!r}; leave --split out"
+        )
+    return _walk(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    text = str(folder)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise EdgeDeitError(
+            f"{text} is an address, which is not taken; download it and name {_TAKEN}"
+        )
+    if folder.suffix.lower() in _ARCHIVES and not folder.is_dir():
+        raise EdgeDeitError(
+            f"{text} is an archive, which is not taken; unpack it and name {_TAKEN}"
+        )
+    if folder.is_file():
+        raise EdgeDeitError(f"{text} is a file, which is not taken; name {_TAKEN}")
+    if not folder.is_dir():
+        raise EdgeDeitError(f"image folder {text} does not exist")
+
+
+# A table
+
+
+def _find_table(folder: Path) -> Path | None:
+    found = [entry for entry in _entries(folder) if entry.name.lower() in _TABLES]
+    if len(found) > 1:
+        names = ", ".join(entry.name for entry in found)
+        raise EdgeDeitError(f"{folder} has several tables of labels: {names}; keep one")
+    return found[0] if found and found[0].is_file() else None
+
+
+def _from_table(table: Path, split: str | None, use: str | None) -> Listing:
+    found = read_table(table, split, use)
+    photos, left = [], []
+    for row in found.rows:
+        if reason := _unreadable(row.path):
+            left.append(LeftOut(row.path.relative_to(table.parent).as_posix(), reason))
+        else:
+            photos.append(ListedPhoto(row.path, row.label))
+    if not photos:
+        raise EdgeDeitError(f"{table} lists no image that can be read here; {left[0].reason}")
+    return Listing(
+        root=table.parent,
+        kind="table",
+        photos=tuple(photos),
+        classes=class_order(row.label for row in found.rows),
+        split=found.split,
+        left_out=tuple(left),
+        notes=found.notes,
+    )
+
+
+# Folders
+
+
+def _walk(folder: Path) -> Listing:
+    """Class folders where any holds a photo, otherwise the loose photos."""
+    left: list[LeftOut] = []
+    loose, folders = [], []
+    for entry in _entries(folder):
+        if reason := _not_ours(entry) or _loop(entry, folder):
+            left.append(LeftOut(entry.name, reason))
+        elif entry.is_dir():
+            folders.append(entry)
+        elif reason := _no_photo(entry):
+            left.append(LeftOut(entry.name, reason))
+        else:
+            loose.append(ListedPhoto(entry, None))
+    labelled = [photo for entry in folders for photo in _class_folder(entry, folder, left)]
+    kind: Kind = "folders" if labelled else "loose"
+    if labelled:
+        left += [LeftOut(one.path.name, "a photo beside class folders") for one in loose]
+    photos = _each_once(labelled, folder, left) if labelled else loose
+    if not photos:
+        raise EdgeDeitError(_nothing(folder, folders, left))
+    return Listing(
+        root=folder,
+        kind=kind,
+        photos=tuple(photos),
+        classes=class_order(one.name for one in photos if one.name is not None),
+        left_out=tuple(left),
+    )
+
+
+def _class_folder(entry: Path, root: Path, left: list[LeftOut]) -> Iterator[ListedPhoto]:
+    """Photos of one class; what else is there goes to `left`."""
+    count = 0
+    for inner in _entries(entry):
+        name = f"{entry.name}/{inner.name}"
+        reason = _not_ours(inner) or _loop(inner, root)
+        if not reason and inner.is_dir():
+            reason = NESTED
+        if reason := reason or _no_photo(inner):
+            left.append(LeftOut(name, reason))
+        else:
+            count += 1
+            yield ListedPhoto(inner, entry.name)
+    if not count:
+        left.append(LeftOut(entry.name, EMPTY))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except PermissionError as error:
+        raise EdgeDeitError(f"folder {folder} cannot be read: permission denied") from error
+
+
+def _not_ours(entry: Path) -> str:
+    """Why a file or folder is none of the user's photos, whatever it holds; empty when it may be one."""
+    if entry.name.lower() in _SYSTEM:
+        return "made by the system"
+    return "hidden" if entry.name.startswith(".") else ""
+
+
+def _loop(entry: Path, root: Path) -> str:
+    """Why a link is not followed; empty when it is, and for all that is no link."""
+    if not entry.is_symlink():
+        return ""
+    if not os.path.exists(entry):
+        return "a link that leads nowhere"
+    place = Path(os.path.realpath(entry))
+    here = Path(os.path.realpath(entry.parent))
+    if here.is_relative_to(place) or Path(os.path.realpath(root)).is_relative_to(place):
+        return "a link that leads back to where it stands"
+    return ""
+
+
+def _unreadable(path: Path) -> str:
+    remedy = UNREADABLE_SUFFIXES.get(path.suffix.lower())
+    return f"{path.suffix.lower()} cannot be read here: {remedy}" if remedy else ""
+
+
+def _no_photo(path: Path) -> str:
+    """Why a file is not taken as a photo; empty when it is."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return "" if os.path.isfile(path) else "no file"
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return "a table that is not called labels.csv"
+    return _unreadable(path) or "no photo by its name"
+
+
+def _each_once(photos: Sequence[ListedPhoto], root: Path, left: list[LeftOut]) -> list[ListedPhoto]:
+    """The photos without those that links bring in twice; one in two classes is refused."""
+    first: dict[str, ListedPhoto] = {}
     for photo in photos:
-        if photo.label is not None and not 0 <= photo.label < len(place):
+        known = first.setdefault(os.path.realpath(photo.path), photo)
+        if known is photo:
+            continue
+        if known.name != photo.name:
             raise EdgeDeitError(
-                f"{photo.path} has label {photo.label}, the model has classes 0 to {len(labels) - 1}; "
-                "is this another dataset?"
+                f"{photo.path} and {known.path} are the same file in two classes; remove one link"
             )
-        moved.append(Photo(photo.path, None if photo.label is None else place[photo.label]))
-    return moved
+        left.append(LeftOut(photo.path.relative_to(root).as_posix(), "a link to a photo beside it"))
+    return list(first.values())
+
+
+def _nothing(folder: Path, folders: Sequence[Path], left: Sequence[LeftOut]) -> str:
+    """The message for a folder without photos."""
+    counts = Counter(one.reason for one in left)
+    found = "; ".join(f"{count} left out ({reason})" for reason, count in counts.most_common(3))
+    nested = [one.file for one in left if one.reason == NESTED]
+    hint = f"; classes may lie deeper: give {folder / folders[0].name}" if nested else ""
+    kinds = ", ".join(IMAGE_SUFFIXES)
+    searched = f"no image in {folder} or its subfolders (looked for {kinds})"
+    return f"{searched}{'; ' if found else ''}{found}{hint}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,6 @@ from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
 from edge_deit.common.quiet import quiet
-from edge_deit.data.photos import Photo
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.emulation.counts import Counts, median
 from edge_deit.emulation.emulator import CoreJob, Ran, emulator_version, run_jobs
@@ -54,14 +54,14 @@ class ArmResult:
     remarks: tuple[str, ...] = ()
 
 
-def load_batch(baseline: FloatModel, photos: Sequence[Photo]) -> Batch:
+def load_batch(baseline: FloatModel, photos: Sequence[Path]) -> Batch:
     """Decode the photos and run the float model on them.
 
     Raises:
         EdgeDeitError: a broken photo.
     """
     spec = baseline.checkpoint.preprocess
-    pixels = np.concatenate([load_pixels(photo.path, spec) for photo in photos])
+    pixels = np.concatenate([load_pixels(photo, spec) for photo in photos])
     return Batch(baseline, pixels, run_each(baseline, pixels))
 
 

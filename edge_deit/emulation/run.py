@@ -39,7 +39,7 @@ def measure_arm64(
     *,
     cpus: Sequence[str] = ("cortex-a76",),
     data: Path | None = None,
-    split: str = "validation",
+    split: str | None = None,
     images: int = 4,
     weights: str | None = None,
     fp32: Sequence[Path] = (),
@@ -71,8 +71,8 @@ def measure_arm64(
     elif report is not None:
         raise EdgeDeitError(f"{NATIVE_NOTE}; leave --report out, or run this on x86-64")
     models = find_float_models(found, weights)
-    with open_photos(data, split, images, models) as (_, photos, _):
-        batches = [load_batch(model, photos) for model in models]
+    with open_photos(data, split, images, models) as listing:
+        batches = [load_batch(model, [one.path for one in listing.photos]) for model in models]
     results = _check(batches, cores, floats, workers, progress)
     results.sort(key=lambda one: artefacts.index(one.artefact.path))
     output.mkdir(parents=True, exist_ok=True)

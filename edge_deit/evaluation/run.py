@@ -20,7 +20,8 @@ from edge_deit.artefacts.runners import open_runner, stand_in
 from edge_deit.common.console import progress, status_console
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
-from edge_deit.data.photos import Photo, labels_for, pick_evenly
+from edge_deit.data.labels import LabelChoice, match_labels, model_labels
+from edge_deit.data.photos import Listing
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
 from edge_deit.evaluation.latency import Rounds, Served, interleave
@@ -36,16 +37,14 @@ __all__ = ["Settings", "measure"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of a validation: photos below `root`, `names` of their class folders, and how to
-    measure.
+    """What is asked of a validation: photos, what was said of the model's labels, and how to measure.
 
     `rounds` is None without latency, `layer_images` 0 without the look at the layers; `units` names
     processors where a runtime offers a choice.
     """
 
-    root: Path
-    photos: Sequence[Photo]
-    names: Sequence[str]
+    listing: Listing
+    labels: LabelChoice | None
     threads: int
     workers: int
     strict: bool
@@ -71,7 +70,7 @@ def measure(
             cannot be compared.
     """
     checkpoint = baseline.checkpoint
-    photos = labels_for(plan.photos, plan.names, checkpoint.labels)
+    photos = match_labels(plan.listing, checkpoint.labels, plan.labels).photos
     with quiet():
         models = {
             str(one.path): open_runner(one.path, plan.threads, plan.units)
@@ -79,9 +78,9 @@ def measure(
         }
     task = EvaluationRequest(
         photos=photos,
-        root=plan.root,
+        root=plan.listing.root,
         spec=checkpoint.preprocess,
-        labels=checkpoint.labels,
+        labels=model_labels(checkpoint.labels, plan.labels),
         reference=baseline,
         models=models,
         key={
@@ -135,7 +134,7 @@ def _look(plan: Settings, baseline: FloatModel, one: Artefact) -> tuple[Layers |
     checkpoint = baseline.checkpoint
     with progress() as bar, quiet():
         step = bar.add_task(f"{one.path.name}: layers", total=plan.layer_images)
-        photos = _readable(pick_evenly(list(plan.photos), plan.layer_images), baseline)
+        photos = _readable(plan.listing.pick(plan.layer_images), baseline)
         try:
             reader = target.layer_reader(one.path, checkpoint.config)
         except EdgeDeitError as error:
@@ -155,7 +154,7 @@ def _time(plan: Settings, baseline: FloatModel) -> dict[str, Timing]:
         return {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack, progress() as bar:
         pixels = Path(folder) / "pixels.npy"
-        np.save(pixels, next(_readable(plan.photos, baseline)))
+        np.save(pixels, next(_readable(plan.listing, baseline)))
         step = bar.add_task("latency", total=1 + len(able) + plan.rounds.runs)
         served, loading = {}, {}
         for kind, path in (("float", baseline.weights), *(("artefact", str(o.path)) for o in able)):
@@ -179,9 +178,9 @@ def _time(plan: Settings, baseline: FloatModel) -> dict[str, Timing]:
     return {name: Timing(series, floats, loading[name]) for name, series in times.items()}
 
 
-def _readable(photos: Sequence[Photo], baseline: FloatModel) -> Iterator[np.ndarray]:
+def _readable(listing: Listing, baseline: FloatModel) -> Iterator[np.ndarray]:
     """Pixels (1, 3, H, W) of those that can be read; the evaluation has listed the others as broken."""
-    for photo in photos:
+    for photo in listing.photos:
         with contextlib.suppress(EdgeDeitError):
             yield load_pixels(photo.path, baseline.checkpoint.preprocess)
 

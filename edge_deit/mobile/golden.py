@@ -19,7 +19,7 @@ from edge_deit.artefacts.manifest import Manifest, read_manifest
 from edge_deit.artefacts.runners import open_runner, stand_in
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
-from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
 from edge_deit.mobile.golden_images import PHOTOS, image_cases, own_cases, photo_cases, shortest
@@ -50,7 +50,7 @@ def measured_logits(
     """
     spec = manifest.preprocess_spec
     if photos is not None:
-        chosen = [photo.path for photo in pick_evenly(list_photos(photos), PHOTOS)]
+        chosen = [photo.path for photo in list_photos(photos).pick(PHOTOS).photos]
         tensors = {path.relative_to(photos).as_posix(): load_pixels(path, spec) for path in chosen}
     else:
         bundled = manifest.weights.get("source") == "bundled"

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from edge_deit import assets
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -221,7 +221,7 @@ def photo_cases(spec: PreprocessSpec) -> list[ImageCase]:
     """A few of the bundled photos with their pixels, each with the spec itself."""
     cases = []
     with assets.validation_folder() as folder:
-        for photo in pick_evenly(list_photos(folder), PHOTOS):
+        for photo in list_photos(folder).pick(PHOTOS).photos:
             image = load_image(photo.path)
             name = f"photo {photo.path.stem}"
             cases.append(ImageCase(name, *image.size, spec, raw=image.tobytes()))

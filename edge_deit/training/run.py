@@ -9,20 +9,12 @@ from pathlib import Path
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.console import out, progress
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.photos import Photo, class_names
+from edge_deit.data.photos import Photo
 from edge_deit.data.preprocess import PreprocessSpec, default_spec
 from edge_deit.model.config import variant
 from edge_deit.model.deit import DeiT
 from edge_deit.training.recipe import Distillation, Teacher
 from edge_deit.training.train import accuracy, load_teacher
-
-
-def _labels(data: Path, photos: list[Photo]) -> tuple[str, ...]:
-    names = [] if (data / "labels.csv").is_file() else class_names(data)
-    highest = max((photo.label for photo in photos if photo.label is not None), default=-1)
-    if highest < 0:
-        raise EdgeDeitError(f"{data} has no labels; use one subfolder a class, or a labels.csv")
-    return tuple(names) if names else tuple(str(index) for index in range(highest + 1))
 
 
 def _student(

@@ -18,6 +18,7 @@ from exporters.target import ExportRequest
 __all__ = ["check_quantized", "quantize_dynamic", "quantize_static"]
 
 _STEPS: Final = 255
+_NOT_PLAIN: Final = 0.5  # any factor but 1
 
 
 def quantize_static(model: Any, request: ExportRequest, layers: list[str]) -> None:
@@ -37,6 +38,7 @@ def quantize_static(model: Any, request: ExportRequest, layers: list[str]) -> No
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._feeds, None)
 
+    _own_inputs(model, layers)
     quantization.quantize_static(
         model,
         request.output,
@@ -53,6 +55,34 @@ def quantize_static(model: Any, request: ExportRequest, layers: list[str]) -> No
             "TensorQuantOverrides": _overrides(model, request, layers),
         },
     )
+
+
+def _own_inputs(model: Any, layers: list[str]) -> None:
+    """Give static layers a copy of an input that others read too.
+
+    The quantizer rounds a tensor for all its readers, also for those that stay float or find their own
+    ranges. ONNX Runtime removes the copy when it loads the file.
+    """
+    import onnx
+
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    copies: dict[str, str] = {}
+    nodes: list[Any] = []
+    for node in model.graph.node:
+        if node.name in layers:
+            source = node.input[0]
+            if source not in copies and any(one.name not in layers for one in readers[source]):
+                copies[source] = f"{source}/static"
+                nodes.append(
+                    onnx.helper.make_node("Identity", [source], [copies[source]], copies[source])
+                )
+            node.input[0] = copies.get(source, source)
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _overrides(model: Any, request: ExportRequest, layers: list[str]) -> dict[str, list[Any]]:
@@ -78,11 +108,15 @@ def _overrides(model: Any, request: ExportRequest, layers: list[str]) -> dict[st
 def quantize_dynamic(model: Any, output: Path, layers: list[str]) -> None:
     """MatMulInteger with ranges found at run time; weights int8 per output channel.
 
-    The patch embedding stays float: it is a small part of the work, and ConvInteger was not tried.
+    The patch embedding stays float: it is a small part of the work, and ConvInteger was not tried. All
+    other layers stay as they are and keep their names.
     """
+    import onnx
     from onnxruntime import quantization
 
     _gemm_to_matmul(model, layers)
+    others = [node.name for node in model.graph.node if node.op_type == "Gemm"]
+    _scale_bias(model, others, _NOT_PLAIN)
     quantization.quantize_dynamic(
         model,
         output,
@@ -91,6 +125,33 @@ def quantize_dynamic(model: Any, output: Path, layers: list[str]) -> None:
         per_channel=True,
         weight_type=quantization.QuantType.QInt8,
     )
+    written = onnx.load(output)
+    _scale_bias(written, others, 1.0)
+    onnx.save(written, output)
+
+
+def _scale_bias(model: Any, names: list[str], beta: float) -> None:
+    """Set the factor of the bias of some Gemms.
+
+    The dynamic quantizer rewrites every Gemm whose factors are 1 as a MatMul of another name, whether or
+    not that layer is to be quantized; with another factor it leaves them alone.
+    Source: onnxruntime/python/tools/quantization/onnx_model.py, replace_gemm_with_matmul.
+
+    Raises:
+        EdgeDeitError: a layer is not there.
+    """
+    import onnx
+
+    nodes = {node.name: node for node in model.graph.node if node.op_type == "Gemm"}
+    if lost := [name for name in names if name not in nodes]:
+        raise EdgeDeitError(
+            f"the quantizer renamed {lost[0]} ({len(lost)} layers in all); "
+            "install the tested one: pip install 'edge-deit[onnx]'"
+        )
+    for name in names:
+        kept = [one for one in nodes[name].attribute if one.name != "beta"]
+        del nodes[name].attribute[:]
+        nodes[name].attribute.extend([*kept, onnx.helper.make_attribute("beta", beta)])
 
 
 def _gemm_to_matmul(model: Any, layers: list[str]) -> None:

@@ -55,7 +55,7 @@ def test_artefact_matches_the_float_model(
     manifest = read_manifest(artefact)
     runner = target(name).load_runner(artefact, 1)
     model = load_model(str(tiny_weights)).model
-    loaded = [load_pixels(p.path, manifest.preprocess_spec) for p in list_photos(photos)]
+    loaded = [load_pixels(p.path, manifest.preprocess_spec) for p in list_photos(photos).photos]
     pixels = torch.from_numpy(np.concatenate(loaded))
     outputs = np.concatenate([runner(photo.numpy()) for photo in pixels.split(1)])
     result = closeness(float_outputs(model, pixels), outputs, classes=True)

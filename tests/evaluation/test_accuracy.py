@@ -1,4 +1,4 @@
-"""Photos through models: order, broken ones, going on after an interruption, labels."""
+"""Photos through models: order, broken ones, going on after an interruption."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.photos import Photo, class_names, labels_for, list_photos
+from edge_deit.data.labels import match_labels
+from edge_deit.data.photos import Photo, list_photos
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.evaluation.accuracy import EvaluationRequest, evaluate
 
 SPEC = PreprocessSpec(resize_size=16, crop_size=16)
 LABELS = ("cat", "dog")
+
+
+def found(folder: Path) -> tuple[Photo, ...]:
+    """The photos of a folder, its classes matched by name."""
+    return match_labels(list_photos(folder), LABELS).photos
 
 
 def by_brightness(pixels: np.ndarray) -> np.ndarray:
@@ -32,7 +38,7 @@ def inverted(pixels: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def task(photos: Path, tmp_path: Path) -> EvaluationRequest:
     return EvaluationRequest(
-        photos=list_photos(photos),
+        photos=found(photos),
         root=photos,
         spec=SPEC,
         labels=LABELS,
@@ -125,7 +131,7 @@ def test_a_changed_photo_starts_from_the_beginning(task: EvaluationRequest, tmp_
     copies.mkdir()
     for index, photo in enumerate(task.photos[:3]):
         (copies / f"{index}.png").write_bytes(photo.path.read_bytes())
-    task = replace(task, photos=list_photos(copies), root=copies)
+    task = replace(task, photos=found(copies), root=copies)
     evaluate(task)
     assert evaluate(task).resumed == 3
     (copies / "1.png").write_bytes(task.photos[0].path.read_bytes() + b"x")
@@ -137,7 +143,7 @@ def test_broken_photos_are_listed(task: EvaluationRequest, tmp_path: Path) -> No
     mixed.mkdir()
     (mixed / "a.png").write_bytes(b"no image")
     (mixed / "b.png").write_bytes(task.photos[0].path.read_bytes())
-    task = replace(task, photos=list_photos(mixed), root=mixed)
+    task = replace(task, photos=found(mixed), root=mixed)
     result = evaluate(task)
     assert result.images == 1
     assert [one.file for one in result.broken] == ["a.png"]
@@ -167,31 +173,3 @@ def test_only_a_few_photos_are_decoded_ahead(task: EvaluationRequest) -> None:
 
     evaluate(replace(task, reference=slow))
     assert max(ahead) <= task.workers
-
-
-# Labels
-
-
-def test_folders_called_like_the_labels_count_by_name(photos: Path) -> None:
-    found = labels_for(list_photos(photos), class_names(photos), ("dog", "bird", "cat"))
-    assert {(photo.path.parent.name, photo.label) for photo in found} == {("cat", 2), ("dog", 0)}
-
-
-def test_other_folders_count_in_alphabetical_order(photos: Path) -> None:
-    found = labels_for(list_photos(photos), class_names(photos), ("n01", "n02"))
-    assert {(photo.path.parent.name, photo.label) for photo in found} == {("cat", 0), ("dog", 1)}
-
-
-def test_folders_that_fit_neither_way_are_refused(photos: Path) -> None:
-    with pytest.raises(EdgeDeitError, match="2 class folders, the model has 3 classes, and 'cat'"):
-        labels_for(list_photos(photos), class_names(photos), ("dog", "bird", "cow"))
-
-
-@pytest.mark.parametrize("label", [-1, 2])
-def test_a_number_that_is_no_class_is_refused(label: int) -> None:
-    with pytest.raises(EdgeDeitError, match=rf"label {label}, .*classes 0 to 1"):
-        labels_for([Photo(Path("a.png"), label)], [], LABELS)
-
-
-def test_photos_without_labels_stay_so() -> None:
-    assert labels_for([Photo(Path("a.png"), None)], [], LABELS)[0].label is None

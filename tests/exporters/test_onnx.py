@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,29 @@ def test_only_the_layers_of_the_scheme_are_integer(
     kept = export(folder, "plain", Scheme(precision, ("blocks.0.mlp.*", "head")))
     assert integer_matrices(kept) == len(layers) - floats - 3
     assert kept.stat().st_size > plain[precision].stat().st_size
+
+
+def test_layers_may_have_their_ranges_at_run_time_one_by_one(
+    folder: Path, plain: dict[Precision, Path]
+) -> None:
+    """Static, dynamic and float layers in one file; each keeps its name and its form."""
+    import onnx
+
+    layers = quantizable_layers(deploy(fresh_model("plain")))
+    scheme = Scheme("int8", ("head",), ("blocks.0.attn.q", "blocks.1.mlp.fc2"))
+    path = export(folder, "plain", scheme)
+    assert integer_matrices(path) == len(layers) - 1
+    kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
+    static = Counter(node.op_type for node in onnx.load(plain["int8"]).graph.node)
+    assert kinds["MatMulInteger"] == 2
+    assert kinds["Gemm"] == static["Gemm"] - 2
+    names = {node.name for node in onnx.load(path).graph.node}
+    assert set(layers) - set(scheme.dynamic) <= names
+    pixels = images(2, seed=3)
+    with torch.inference_mode():
+        reference = fresh_model("plain")(pixels).numpy()
+    found = outputs_of(TARGET, path, pixels)
+    assert closeness(reference, found, classes=True).cosine >= MIN_COSINE["int8"]
 
 
 def test_static_int8_is_small(plain: dict[Precision, Path]) -> None:

@@ -20,7 +20,8 @@ from edge_deit import assets
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path
-from edge_deit.data.photos import list_photos, pick_evenly
+from edge_deit.data.labels import match_labels
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.gating.judge import judge_report
 from edge_deit.gating.limits import ARM64, BASELINE, LIMITS
@@ -521,7 +522,7 @@ def test_the_default_file_fails_real_faults_of_the_bundled_model() -> None:
     checkpoint = load_model("bundled")
     model, spec = checkpoint.model.eval(), checkpoint.preprocess
     with assets.validation_folder() as folder:
-        photos = pick_evenly(list_photos(folder, "validation"), 100)
+        photos = match_labels(list_photos(folder).pick(100), checkpoint.labels).photos
         pixels = torch.from_numpy(np.concatenate([load_pixels(p.path, spec) for p in photos]))
     labels = np.array([photo.label for photo in photos])
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))

@@ -81,12 +81,25 @@ def test_command_line_writes_the_report_and_keeps_the_limit(
 ) -> None:
     code, text = export(
         command_line,
-        *("--weights", tiny_weights, "--calibration", photos, "--output", tmp_path / "out"),
+        *("--weights", tiny_weights, "--calibration", photos / "cat", "--output", tmp_path / "out"),
         *("--max-drop", 100, "--sensitivity-report", tmp_path / "report"),
     )
     assert code == 0, text
     assert "0 layers dynamic and 0 float" in text
     assert (tmp_path / "report" / "sensitivity.png").is_file()
+
+
+def test_a_limit_is_never_judged_by_labels_that_are_not_the_models(
+    command_line: CommandLine, tiny_weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    code, text = export(
+        command_line,
+        *("--weights", tiny_weights, "--calibration", photos, "--output", tmp_path / "out"),
+        *("--max-drop", 100),
+    )
+    assert code == 2
+    assert "none of the model's classes: cat, dog; its classes are class 0, class 1" in text
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_fallback_starts_from_what_the_target_has_dynamic(

@@ -1,0 +1,339 @@
+"""Which class of the model a photo has: the one place that decides it, by names and never by order."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.imagenet import first_name, imagenet_classes, is_imagenet, normalized
+from edge_deit.data.photos import EMPTY, NESTED, Listing, Photo
+from edge_deit.data.tables import SPLITS, is_number
+
+__all__ = [
+    "IMAGENET",
+    "LabelChoice",
+    "Matched",
+    "match_labels",
+    "model_labels",
+    "numbered",
+    "read_label_choice",
+    "training_classes",
+]
+
+IMAGENET: Final = "imagenet-1k"
+_REMEDY: Final = "--labels FILE names the model's classes, one a line in the order of its outputs"
+
+Way = tuple[str, Callable[[str], int | None]]
+"""How a name becomes the index of a class, in words and as a function."""
+
+
+@dataclass(frozen=True)
+class LabelChoice:
+    """What `--labels` said: the classes' names in the order of the model's outputs, and where from."""
+
+    source: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Photos with the indices of their classes, and how these were found, in words for the report."""
+
+    photos: tuple[Photo, ...]
+    how: str
+
+
+def read_label_choice(text: str) -> LabelChoice:
+    """What `--labels` names: `imagenet-1k`, a text file with one name a line, or JSON.
+
+    JSON is a list of names, an object from index to name, or one with the key `id2label` (config.json).
+
+    Raises:
+        EdgeDeitError: no such file, not UTF-8, no names, a gap, or a name twice.
+    """
+    if text == IMAGENET:
+        return LabelChoice(IMAGENET, tuple(one.name for one in imagenet_classes()))
+    path = Path(text)
+    if not os.path.isfile(path):
+        raise EdgeDeitError(f"--labels {text}: no such file; give a file of names, or {IMAGENET}")
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data:
+        raise EdgeDeitError(f"--labels {text} is UTF-16 or damaged; save it as UTF-8")
+    try:
+        content = data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise EdgeDeitError(f"--labels {text} is not UTF-8; save it as UTF-8") from error
+    if path.suffix.lower() == ".json":
+        names = _from_json(content, text)
+    else:
+        names = [line.strip() for line in re.split(r"\r\n|\r|\n", content)] if content else []
+    return LabelChoice(text, _checked(names, text))
+
+
+def _from_json(content: str, source: str) -> list[str]:
+    try:
+        data: Any = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise EdgeDeitError(f"--labels {source} is no JSON: {error}") from error
+    if isinstance(data, dict):
+        data = data.get("id2label", data)
+    if isinstance(data, dict):
+        keys = {str(index) for index in range(len(data))}
+        if set(data) != keys:
+            raise EdgeDeitError(
+                f"--labels {source}: its keys are not the numbers 0 to {len(data) - 1} of the classes"
+            )
+        data = [data[str(index)] for index in range(len(data))]
+    if not isinstance(data, list) or not all(isinstance(name, str) for name in data):
+        raise EdgeDeitError(f"--labels {source} is neither a list of names nor index: name")
+    return [str(name).strip() for name in data]
+
+
+def _checked(names: Sequence[str], source: str) -> tuple[str, ...]:
+    if not names:
+        raise EdgeDeitError(f"--labels {source} is empty")
+    for index, name in enumerate(names):
+        if not name:
+            raise EdgeDeitError(f"--labels {source}: class {index} has no name")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise EdgeDeitError(f"--labels {source} names {twice[0]!r} twice")
+    return tuple(names)
+
+
+def numbered(labels: Sequence[str]) -> bool:
+    """Whether labels are nothing but the classes' numbers, as those of a checkpoint that names none."""
+    return list(labels) == [str(index) for index in range(len(labels))]
+
+
+def model_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str, ...]:
+    """The names of a model's classes: its own, or those that were chosen.
+
+    Raises:
+        EdgeDeitError: chosen names that are too few, too many, or contradict the model's own.
+    """
+    if choice is None:
+        return tuple(labels)
+    if len(choice.names) != len(labels):
+        raise EdgeDeitError(
+            f"--labels {choice.source} names {len(choice.names)} classes, the model has {len(labels)}"
+        )
+    if numbered(labels):
+        return choice.names
+    if choice.source == IMAGENET:
+        if not is_imagenet(labels):
+            raise EdgeDeitError(
+                f"--labels {IMAGENET}: the model names its classes otherwise ({_few(labels)})"
+            )
+        return tuple(labels)
+    place = {normalized(label): index for index, label in enumerate(labels)}
+    for index, name in enumerate(choice.names):
+        if place.get(normalized(name), index) != index:
+            raise EdgeDeitError(
+                f"--labels {choice.source} has {name!r} in place {index}, the model's own names have it in "
+                f"place {place[normalized(name)]}; correct the file, or leave --labels out"
+            )
+    return choice.names
+
+
+def match_labels(
+    listing: Listing, labels: Sequence[str], choice: LabelChoice | None = None
+) -> Matched:
+    """The photos with the indices of their classes among the model's outputs.
+
+    `labels` are the model's own, the classes' numbers where it names none. The first of these ways that
+    takes every name counts: the exact name, the name whatever its case and separators, ImageNet's synset,
+    name or number where the model is one of ImageNet-1k, the number where the model names no classes. Whole
+    numbers in a table are the numbers of the classes.
+
+    Raises:
+        EdgeDeitError: a name that is no class, two names of one class, or numbers that may be read in two
+            ways.
+    """
+    names = model_labels(labels, choice)
+    if not listing.classes:
+        return Matched(tuple(Photo(one.path, None) for one in listing.photos), "no labels")
+    how, place = _places(listing, names, choice)
+    if choice is not None:
+        how = f"{how}, labels from {choice.source}"
+    photos = (
+        Photo(one.path, None if one.name is None else place[one.name]) for one in listing.photos
+    )
+    return Matched(tuple(photos), how)
+
+
+def _places(
+    listing: Listing, names: tuple[str, ...], choice: LabelChoice | None
+) -> tuple[str, dict[str, int]]:
+    """The index of each class of the listing, and how it was found."""
+    found = _first(listing.classes, _by_name(names))
+    if listing.kind == "table" and all(is_number(name) for name in listing.classes):
+        return _by_number(listing, names, found)
+    if found is None and numbered(names):
+        found = _first(listing.classes, [("by class number", _number(len(names)))])
+    if found is None and (is_imagenet(names)):
+        found = _first(listing.classes, _by_imagenet())
+    if found is None:
+        raise EdgeDeitError(_refusal(listing, names, choice))
+    how, place = found
+    first: dict[int, str] = {}
+    for name, index in place.items():
+        if first.setdefault(index, name) != name:
+            raise EdgeDeitError(
+                f"{first[index]!r} and {name!r} in {listing.root} are both the model's class "
+                f"{names[index]!r}; give each class one name"
+            )
+    return ("by class number" if numbered(names) else how), place
+
+
+def _by_number(
+    listing: Listing, names: tuple[str, ...], found: tuple[str, dict[str, int]] | None
+) -> tuple[str, dict[str, int]]:
+    """Whole numbers in a table: numbers of classes, unless only names of classes are such numbers."""
+    number = _number(len(names))
+    numbers = {name: number(name) for name in listing.classes}
+    place = {name: index for name, index in numbers.items() if index is not None}
+    if len(place) < len(numbers):
+        if found is not None:
+            return found
+        wrong = next(name for name in numbers if name not in place)
+        photo = next((one.path for one in listing.photos if one.name == wrong), listing.root)
+        raise EdgeDeitError(
+            f"{photo} has label {wrong}, the model has classes 0 to {len(names) - 1}; "
+            "is this another dataset?"
+        )
+    if found is not None and found[1] != place:
+        name = next(name for name in place if place[name] != found[1][name])
+        raise EdgeDeitError(
+            f"the labels of {listing.root} are numbers, and so are the model's names: {name!r} may be "
+            f"class number {name} or the class of that name, number {found[1][name]}; use class folders, "
+            "whose names are those of classes"
+        )
+    return "by class number", place
+
+
+def _number(count: int) -> Callable[[str], int | None]:
+    def number(name: str) -> int | None:
+        index = int(float(name)) if is_number(name) else -1
+        return index if 0 <= index < count else None
+
+    return number
+
+
+def _by_name(names: Sequence[str]) -> list[Way]:
+    exact = _unique(dict(enumerate(names)))
+    loose = _unique({index: normalized(name) for index, name in enumerate(names)})
+
+    def either(name: str) -> int | None:
+        return exact.get(name, loose.get(normalized(name)))
+
+    return [("by exact name", exact.get), ("by name, whatever its case and separators", either)]
+
+
+def _by_imagenet() -> list[Way]:
+    known = imagenet_classes()
+    synsets = {one.synset: one.index for one in known}
+    first = _unique({one.index: first_name(one.name) for one in known})
+    return [
+        ("by ImageNet-1k synset", synsets.get),
+        ("by ImageNet-1k name", lambda name: first.get(first_name(name))),
+        ("by ImageNet-1k class number", _number(len(known))),
+    ]
+
+
+def _unique(names: dict[int, str]) -> dict[str, int]:
+    """Index of each name that only one class has."""
+    found: dict[str, int] = {}
+    twice = set()
+    for index, name in names.items():
+        if found.setdefault(name, index) != index:
+            twice.add(name)
+    return {name: index for name, index in found.items() if name not in twice}
+
+
+def _first(classes: Sequence[str], ways: Sequence[Way]) -> tuple[str, dict[str, int]] | None:
+    """The first way that takes every name, with what it gives."""
+    for how, way in ways:
+        place = {name: index for name in classes if (index := way(name)) is not None}
+        if len(place) == len(classes):
+            return how, place
+    return None
+
+
+# Training
+
+
+def training_classes(listing: Listing) -> tuple[str, ...]:
+    """The classes that photos teach, in the order that a new model's outputs get.
+
+    Class folders and written labels count in the order of `class_order`; numbers in a table are the
+    numbers of the classes.
+
+    Raises:
+        EdgeDeitError: no labels, a class without a photo, folders inside class folders, or folders that are
+            sets rather than classes.
+    """
+    root = listing.root
+    if not listing.classes:
+        raise EdgeDeitError(f"{root} has no labels; use one subfolder a class, or a labels.csv")
+    for reason in (NESTED, EMPTY):
+        if found := [one.file for one in listing.left_out if one.reason == reason]:
+            raise EdgeDeitError(
+                f"{root / found[0]} is {reason} ({len(found)} in all): give each class one folder of "
+                "photos, or remove it"
+            )
+    known = {name for names in SPLITS.values() for name in names} | {"test"}
+    if listing.kind == "folders" and {name.casefold() for name in listing.classes} <= known:
+        raise EdgeDeitError(
+            f"the folders of {root} are called {', '.join(listing.classes)}: they are sets of photos, not "
+            f"classes; give {root / listing.classes[0]}"
+        )
+    if listing.kind == "table" and all(is_number(name) for name in listing.classes):
+        return _training_numbers(listing)
+    return listing.classes
+
+
+def _training_numbers(listing: Listing) -> tuple[str, ...]:
+    numbers = {int(float(name)) for name in listing.classes}
+    count = max(numbers) + 1
+    if absent := sorted(set(range(count)) - numbers):
+        raise EdgeDeitError(
+            f"the labels of {listing.root} go from {min(numbers)} to {max(numbers)}, but no photo has "
+            f"{absent[0]}; number the classes from 0 without gaps, or write their names"
+        )
+    if min(numbers) < 0:
+        raise EdgeDeitError(f"{listing.root} has the label {min(numbers)}; classes count from 0")
+    return tuple(str(index) for index in range(count))
+
+
+# Words
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _refusal(listing: Listing, names: tuple[str, ...], choice: LabelChoice | None) -> str:
+    """What does not match, the model's names beside it, and what to type."""
+    what = "labels" if listing.kind == "table" else "class folders"
+    imagenet = f", or --labels {IMAGENET}" if len(names) == len(imagenet_classes()) else ""
+    if numbered(names) and choice is None:
+        return (
+            f"the model names no classes (0 to {len(names) - 1}), so the {what} of {listing.root} "
+            f"({_few(listing.classes)}) cannot be told apart: {_REMEDY}{imagenet}"
+        )
+    ways = _by_name(names) + (_by_imagenet() if is_imagenet(names) else [])
+    wrong = min(
+        ([name for name in listing.classes if way(name) is None] for _, way in ways), key=len
+    )
+    return (
+        f"{len(wrong)} of {len(listing.classes)} {what} of {listing.root} are none of the model's classes: "
+        f"{_few(wrong)}; its classes are {_few(names)}; name them alike, or {_REMEDY}{imagenet}"
+    )
