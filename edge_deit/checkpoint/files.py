@@ -17,7 +17,8 @@ from torch import Tensor
 
 from edge_deit import assets
 from edge_deit.checkpoint.hub import download
-from edge_deit.checkpoint.huggingface import config_from_json, labels_from_json, spec_from_folder
+from edge_deit.checkpoint.huggingface import config_from_json, labels_from_json
+from edge_deit.checkpoint.processors import spec_for_file, spec_from_folder
 from edge_deit.checkpoint.tensor_names import (
     config_from_tensors,
     from_hugging_face,
@@ -25,7 +26,7 @@ from edge_deit.checkpoint.tensor_names import (
 )
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import hash_path
-from edge_deit.data.preprocess import PreprocessSpec, default_spec
+from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig
 
 __all__ = ["CONFIG_KEY", "LABELS_KEY", "PREPROCESS_KEY", "RawCheckpoint", "read_weights"]
@@ -137,8 +138,8 @@ def _read_file(path: Path, expected: DeiTConfig | None) -> RawCheckpoint:
             raise EdgeDeitError(f"{path} describes itself wrongly: {error}") from error
         return RawCheckpoint(path, digest, state, config, spec, labels)
     config = config_from_tensors(path, state, expected)
-    ratio = 1.0 if config.image_size == 384 else 0.9
-    return RawCheckpoint(path, digest, state, config, default_spec(config.image_size, ratio), ())
+    spec, _ = spec_for_file(path, config.image_size, distilled=config.distilled)
+    return RawCheckpoint(path, digest, state, config, spec, ())
 
 
 def _read_folder(folder: Path) -> RawCheckpoint:
@@ -149,7 +150,8 @@ def _read_folder(folder: Path) -> RawCheckpoint:
     path, digest, state = _folder_state(folder)
     config = config_from_json(folder / "config.json", set(state))
     labels = labels_from_json(folder / "config.json", config.num_classes)
-    spec = spec_from_folder(folder, config.image_size)
+    data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    spec, _ = spec_from_folder(folder, data, config.image_size)
     return RawCheckpoint(path, digest, from_hugging_face(state), config, spec, labels)
 
 

@@ -1,32 +1,15 @@
-"""Hugging Face's JSON files, `config.json` and `preprocessor_config.json` -> our own descriptions."""
+"""Hugging Face's `config.json` -> our own description."""
 
 from __future__ import annotations
 
 import json
-import math
-import re
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig
 
-__all__ = ["config_from_json", "labels_from_json", "spec_from_folder"]
-
-_RESAMPLE: Final = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-_COMMON: Final = {
-    "do_resize": True,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-}
-_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    "deit": _COMMON | {"size": 256, "resample": 3, "do_center_crop": True, "crop_size": 224},
-    "vit": _COMMON | {"size": 224, "resample": 2, "do_center_crop": False},
-}  # what DeiTImageProcessor and ViTImageProcessor fill in where a file is silent
+__all__ = ["config_from_json", "labels_from_json"]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -99,82 +82,3 @@ def labels_from_json(path: Path, classes: int) -> tuple[str, ...]:
         return tuple(str(labels[str(index)]) for index in range(classes)) if labels else ()
     except (KeyError, TypeError) as error:
         raise EdgeDeitError(f"{path}: id2label lacks class {error}") from error
-
-
-# preprocessor_config.json
-
-
-def spec_from_folder(folder: Path, image_size: int) -> PreprocessSpec:
-    """What `preprocessor_config.json` says, completed by the defaults of the class that it names.
-
-    Without the file, the defaults of the model's own processor class count, scaled from 224 to
-    `image_size`.
-
-    Raises:
-        EdgeDeitError: a step that is not supported.
-    """
-    path = folder / "preprocessor_config.json"
-    kind = str(_read(folder / "config.json").get("model_type"))
-    data = _DEFAULTS[kind]
-    if path.is_file():
-        given = _read(path)
-        data = _class_defaults(given, kind) | given
-    else:
-        data = data | {"size": round(data["size"] * image_size / 224), "crop_size": image_size}
-    try:
-        return _spec(data, path, image_size)
-    except KeyError as error:
-        raise EdgeDeitError(f"{path} does not say {error}; add it") from error
-
-
-def _class_defaults(data: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Defaults of the named class; a class that is not known has none, so that nothing is guessed."""
-    name = data.get("image_processor_type", data.get("feature_extractor_type"))
-    if name is None:
-        return _DEFAULTS[kind]
-    stem = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(name))
-    return _DEFAULTS.get(stem.lower(), {})
-
-
-def _spec(data: dict[str, Any], path: Path, image_size: int) -> PreprocessSpec:
-    factor = data["rescale_factor"] if data["do_rescale"] else 1.0
-    if not isinstance(factor, float) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
-        raise EdgeDeitError(f"{path}: rescale_factor is {factor!r}; only 1/255 is supported")
-    if data.get("do_pad"):
-        raise EdgeDeitError(f"{path}: do_pad is not supported; set it to false")
-    resize: Literal["shortest", "exact", "none"] = "none"
-    size, resample = image_size, "bicubic"
-    if data["do_resize"]:
-        if data["resample"] not in _RESAMPLE:
-            raise EdgeDeitError(
-                f"{path}: resample is {data['resample']!r}; one of {_RESAMPLE} is supported"
-            )
-        resample = _RESAMPLE[data["resample"]]
-        resize, size = _resize(data["size"], path)
-    crop = _square(data["crop_size"], "crop_size", path) if data["do_center_crop"] else size
-    if resize == "shortest" and not data["do_center_crop"]:
-        raise EdgeDeitError(f"{path}: size keeps the aspect and nothing is cropped; not a square")
-    normalise = data["do_normalize"]
-    return PreprocessSpec(
-        resize=resize,
-        resize_size=size,
-        crop_size=crop,
-        crop_rounding="floor",
-        resample=resample,
-        mean=_triple(data["image_mean"], path) if normalise else (0.0, 0.0, 0.0),
-        std=_triple(data["image_std"], path) if normalise else (1.0, 1.0, 1.0),
-    )
-
-
-def _resize(size: Any, path: Path) -> tuple[Literal["shortest", "exact"], int]:
-    if isinstance(size, dict) and set(size) == {"shortest_edge"}:
-        return "shortest", _square(size["shortest_edge"], "shortest_edge", path)
-    return "exact", _square(size, "size", path)
-
-
-def _triple(values: Any, path: Path) -> tuple[float, float, float]:
-    try:
-        red, green, blue = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise EdgeDeitError(f"{path}: image_mean and image_std need three numbers each") from error
-    return red, green, blue

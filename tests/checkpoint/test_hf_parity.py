@@ -71,9 +71,16 @@ def referee(case: Case) -> Any:
     return model
 
 
+def save(model: Any, folder: Path, **options: Any) -> None:
+    """The folder that transformers writes for a model and its image processor."""
+    model.save_pretrained(folder, **options)
+    processor = {"image_processor_type": "ViTImageProcessor", "size": model.config.image_size}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
 def write(model: Any, folder: Path, layout: str) -> None:
     """`hub`: what save_pretrained writes; `modules`: the names of transformers 5's modules."""
-    model.save_pretrained(folder)
+    save(model, folder)
     if layout == "modules":
         state = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(state, folder / "model.safetensors")
@@ -113,7 +120,7 @@ def test_same_output(name: str, layout: str, tmp_path: Path) -> None:
 
 def test_other_image_size_is_transformers_interpolation(tmp_path: Path) -> None:
     model = referee(CASES["distilled"])
-    model.save_pretrained(tmp_path)
+    save(model, tmp_path)
     loaded = load_model(str(tmp_path), image_size=96)
     pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -123,13 +130,12 @@ def test_other_image_size_is_transformers_interpolation(tmp_path: Path) -> None:
 
 def test_sharded_and_pickled_folders(tmp_path: Path) -> None:
     model = referee(CASES["plain"])
-    model.save_pretrained(tmp_path / "one")
-    model.save_pretrained(tmp_path / "many", max_shard_size="50KB")
+    save(model, tmp_path / "one")
+    save(model, tmp_path / "many", max_shard_size="50KB")
     assert len(list((tmp_path / "many").glob("*.safetensors"))) > 1
     (tmp_path / "pickle").mkdir()
-    (tmp_path / "pickle" / "config.json").write_bytes(
-        (tmp_path / "one" / "config.json").read_bytes()
-    )
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / "pickle" / name).write_bytes((tmp_path / "one" / name).read_bytes())
     torch.save(
         load_file(tmp_path / "one" / "model.safetensors"),
         tmp_path / "pickle" / "pytorch_model.bin",
@@ -157,7 +163,7 @@ def test_sharded_and_pickled_folders(tmp_path: Path) -> None:
     ],
 )
 def test_config_is_refused(change: dict[str, Any], expected: str, tmp_path: Path) -> None:
-    referee(CASES["distilled"]).save_pretrained(tmp_path)
+    save(referee(CASES["distilled"]), tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(EdgeDeitError, match=expected) as caught:
@@ -166,7 +172,7 @@ def test_config_is_refused(change: dict[str, Any], expected: str, tmp_path: Path
 
 
 def test_every_tensor_counts(tmp_path: Path) -> None:
-    referee(CASES["distilled"]).save_pretrained(tmp_path)
+    save(referee(CASES["distilled"]), tmp_path)
     path = tmp_path / "model.safetensors"
     state = load_file(path)
     for key in state:
