@@ -11,7 +11,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import VARIANTS, DeiTConfig
 from edge_deit.model.deit import DeiT
 
-__all__ = ["HEADS", "check_tensors", "check_variant", "model_name"]
+__all__ = ["HEADS", "check_classifier", "check_tensors", "check_variant", "model_name"]
 
 HEADS: Final = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 """Tensors of the classifiers, which come and go with classes and task."""
@@ -50,6 +50,35 @@ def check_tensors(raw: RawCheckpoint) -> None:
             raise EdgeDeitError(f"{raw.path}: {key} holds NaN or infinite values")
 
 
+def check_classifier(raw: RawCheckpoint) -> None:
+    """Refuse a classifier whose softmax means nothing, and a model that answers every photo alike.
+
+    Raises:
+        EdgeDeitError: one class, classes that do not exclude one another, or weights that are all zero.
+    """
+    remedy = "export it with --task features, or train a classifier with finetune"
+    if raw.head_problem is not None:
+        raise EdgeDeitError(f"{raw.path}: {raw.head_problem}; {remedy}")
+    if raw.config.num_classes == 1:
+        raise EdgeDeitError(
+            f"{raw.path} has one logit, as for a sigmoid; softmax over one class says 100 % for every "
+            "photo; put a row of zeros before its own (softmax then equals the sigmoid), or export it with "
+            "--task features"
+        )
+    heads = [raw.state[name] for name in HEADS if name in raw.state and name.endswith("weight")]
+    if heads and all((head == head[0]).all() for head in heads):
+        zero = "zero" if not any(head.any() for head in heads) else "the same for every class"
+        raise EdgeDeitError(
+            f"{raw.path} answers every photo with the same logits: its classifier's weights are {zero}; "
+            f"{remedy}"
+        )
+    for name in ("norm.weight", "patch_embed.proj.weight"):
+        if not raw.state[name].any():
+            raise EdgeDeitError(
+                f"{raw.path} answers every photo with the same output: {name} is all zero"
+            )
+
+
 def _likely_cause(raw: RawCheckpoint, wrong: set[str], extra: set[str]) -> str:
     distilled = {"dist_token", "head_dist.weight"}
     dim = raw.state["cls_token"].shape[-1] if "cls_token" in raw.state else raw.config.embed_dim
@@ -67,8 +96,10 @@ def _likely_cause(raw: RawCheckpoint, wrong: set[str], extra: set[str]) -> str:
     return ""
 
 
-def check_variant(raw: RawCheckpoint, expected: DeiTConfig, name: str) -> None:
-    """The checkpoint must be that variant, but for classes, image size and epsilon.
+def check_variant(
+    raw: RawCheckpoint, expected: DeiTConfig, name: str, image_size: int | None
+) -> None:
+    """The checkpoint must be that variant, but for classes, epsilon, and image size where one is given.
 
     Raises:
         EdgeDeitError: it is another one.
@@ -84,6 +115,13 @@ def check_variant(raw: RawCheckpoint, expected: DeiTConfig, name: str) -> None:
         raise EdgeDeitError(
             f"{raw.path} does not fit {name}: {field} is {have}, {want} is expected; {cause}; name "
             "another --model, or none"
+        )
+    size = raw.config.image_size
+    if image_size is None and size != expected.image_size:
+        raise EdgeDeitError(
+            f"{raw.path} does not fit {name}: it takes {size} pixels a side, {name} takes "
+            f"{expected.image_size}; leave --model out to keep {size}, or say --image-size "
+            f"{expected.image_size} to interpolate its positions"
         )
 
 

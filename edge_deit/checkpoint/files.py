@@ -1,66 +1,79 @@
-"""Weights files as they lie on disk or hub -> tensors under our own names, and what the files say."""
+"""Weights as a user names them -> tensors under our own names, and what the files say about them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import pickle
-import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from edge_deit import assets
-from edge_deit.checkpoint.hub import download
-from edge_deit.checkpoint.huggingface import config_from_json, labels_from_json
+from edge_deit.checkpoint.attention_heads import (
+    check_stated_heads,
+    heads_of_tensors,
+    heads_of_timm,
+)
+from edge_deit.checkpoint.class_names import check_names, labels_from_config, labels_from_timm
+from edge_deit.checkpoint.folders import Folder, is_described, read_folder
+from edge_deit.checkpoint.huggingface import config_from_json, head_problem
 from edge_deit.checkpoint.processors import spec_for_file, spec_from_folder
+from edge_deit.checkpoint.reading import Contents, open_weights, read_model
+from edge_deit.checkpoint.sources import locate
 from edge_deit.checkpoint.tensor_names import (
     config_from_tensors,
     from_hugging_face,
     is_hugging_face,
 )
-from edge_deit.common.errors import EdgeDeitError, first_line
+from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path
+from edge_deit.common.strict_json import parse_json
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig
 
-__all__ = ["CONFIG_KEY", "LABELS_KEY", "PREPROCESS_KEY", "RawCheckpoint", "read_weights"]
+__all__ = ["CONFIG_KEY", "LABELS_KEY", "PREPROCESS_KEY", "RawCheckpoint", "Wanted", "read_weights"]
 
 CONFIG_KEY: Final = "edge_deit_config"
 PREPROCESS_KEY: Final = "edge_deit_preprocess"
 LABELS_KEY: Final = "edge_deit_labels"
 """Metadata of our own safetensors files: each holds JSON."""
 
-_UNREADABLE: Final = (  # what the readers raise on files that are cut short or of another kind
-    SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError,
-    LookupError, TypeError, AttributeError, AssertionError, OverflowError, OSError,
-)  # fmt: skip
+FoundSpec = tuple[PreprocessSpec, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says about weights: averaged ones, the number of heads, the variant and its name."""
+
+    ema: bool = False
+    num_heads: int | None = None
+    expected: DeiTConfig | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """Tensors under our own names, and what the files said about them."""
+    """Tensors under our own names, and what the files said about them.
+
+    `find_spec` reads the preprocessing, for the size that the tensors have; it raises EdgeDeitError where
+    nothing tells it. `head_problem` says why the classifier is none. `notes` are lines for the user.
+    """
 
     path: Path
     sha256: str
     state: dict[str, Tensor]
     config: DeiTConfig
-    preprocess: PreprocessSpec
+    find_spec: Callable[[], FoundSpec]
     labels: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    head_problem: str | None = None
     new_heads: bool = False
 
 
-def read_weights(
-    weights: str, expected: DeiTConfig | None, cache_dir: Path | None
-) -> RawCheckpoint:
+def read_weights(weights: str, wanted: Wanted, cache_dir: Path | None) -> RawCheckpoint:
     """Read `bundled`, a file, a folder, or `hub:ORG/NAME[@REVISION]`; nothing is checked against a model.
-
-    `expected` is the variant asked for: it tells the number of heads where tensors do not.
 
     Raises:
         EdgeDeitError: weights that are missing, cannot be read or fetched, or are no DeiT's.
@@ -71,109 +84,101 @@ def read_weights(
                 raise EdgeDeitError(
                     "this installation has no bundled weights; name some, --weights"
                 )
-            return _read_file(path, expected)
-    hub = weights.startswith("hub:")
-    path = download(weights[4:], cache_dir) if hub else Path(weights)
-    return _read_folder(path) if path.is_dir() else _read_file(path, expected)
+            return _read_file(path, wanted)
+    path = locate(weights, cache_dir)
+    return _read_folder(path, wanted) if path.is_dir() else _read_file(path, wanted)
 
 
-def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and safetensors metadata of one file; pickles only with `weights_only`."""
-    if not path.is_file():
-        raise EdgeDeitError(
-            f"weights {path} do not exist; give a file, a folder, hub:ORG/NAME or bundled"
-        )
-    if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
-        raise EdgeDeitError(f"weights {path}: .safetensors, .pth, .pt or .bin is expected")
-    metadata: dict[str, str] = {}
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                loaded: object = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                metadata = file.metadata() or {}
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise EdgeDeitError(
-            f"weights {path} cannot be read as plain tensors: {first_line(error)}; the file is cut "
-            "short, of another format than its name says, or holds code, which is never run"
-        ) from error
-    return _state_dict(loaded, path), metadata
+# One file
 
 
-def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
-    """Float tensors by name, also where they are wrapped as the original's releases are."""
-    for key in ("model", "state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise EdgeDeitError(f"weights {path} hold no state dict")
-    state = {}
-    for key, value in loaded.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
-            raise EdgeDeitError(
-                f"weights {path} hold something else than a plain tensor under {key}"
-            )
-        if not value.is_floating_point():
-            raise EdgeDeitError(f"weights {path}: {key} is {value.dtype}; float is expected")
-        state[str(key).removeprefix("module.")] = value.detach().to(
-            torch.float32, copy=True, memory_format=torch.contiguous_format
-        )
-    return state
-
-
-def _read_file(path: Path, expected: DeiTConfig | None) -> RawCheckpoint:
-    state, metadata = _tensors(path)
+def _read_file(path: Path, wanted: Wanted) -> RawCheckpoint:
+    contents = open_weights(path)
+    own = CONFIG_KEY in contents.metadata
+    if is_described(path) and not own:
+        return _read_folder(path.parent, wanted)
+    state, notes = read_model(contents, ema=wanted.ema)
     digest = hash_path(path)
+    if own:
+        return _read_own(contents, digest, state, wanted)
     if is_hugging_face(set(state)):
         raise EdgeDeitError(
             f"{path} has Hugging Face's names; give its folder, so that config.json is read too"
         )
-    if CONFIG_KEY in metadata:
-        try:
-            config = DeiTConfig(**json.loads(metadata[CONFIG_KEY]))
-            spec = PreprocessSpec.from_json(json.loads(metadata[PREPROCESS_KEY]))
-            labels = tuple(str(label) for label in json.loads(metadata[LABELS_KEY]))
-        except (KeyError, TypeError, ValueError, EdgeDeitError) as error:
-            raise EdgeDeitError(f"{path} describes itself wrongly: {error}") from error
-        return RawCheckpoint(path, digest, state, config, spec, labels)
-    config = config_from_tensors(path, state, expected)
-    spec, _ = spec_for_file(path, config.image_size, distilled=config.distilled)
-    return RawCheckpoint(path, digest, state, config, spec, ())
+    config, more = _config(path, state, wanted)
+    find_spec = partial(
+        spec_for_file, path, config.image_size, distilled=config.distilled, model=wanted.model
+    )
+    return RawCheckpoint(path, digest, state, config, find_spec, (), (*notes, *more))
 
 
-def _read_folder(folder: Path) -> RawCheckpoint:
-    if not (folder / "config.json").is_file():
-        raise EdgeDeitError(
-            f"{folder} has no config.json; a Hugging Face folder or a file is expected"
-        )
-    path, digest, state = _folder_state(folder)
-    config = config_from_json(folder / "config.json", set(state))
-    labels = labels_from_json(folder / "config.json", config.num_classes)
-    data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    spec, _ = spec_from_folder(folder, data, config.image_size)
-    return RawCheckpoint(path, digest, from_hugging_face(state), config, spec, labels)
+def _config(
+    path: Path, state: dict[str, Tensor], wanted: Wanted, stated_heads: int | None = None
+) -> tuple[DeiTConfig, tuple[str, ...]]:
+    """The shape that the tensors tell, with the number of heads that something else tells."""
+    config = config_from_tensors(path, state)
+    if stated_heads is not None:
+        check_stated_heads(path, stated_heads, wanted.num_heads)
+        return replace(config, num_heads=stated_heads), ()
+    heads, notes = heads_of_tensors(path, config.embed_dim, wanted.num_heads, wanted.expected)
+    return replace(config, num_heads=heads), notes
 
 
-def _folder_state(folder: Path) -> tuple[Path, str, dict[str, Tensor]]:
-    index = folder / "model.safetensors.index.json"
-    for name in ("model.safetensors", index.name, "pytorch_model.bin"):
-        path = folder / name
-        if path.is_file() and path != index:
-            return path, hash_path(path), _tensors(path)[0]
-        if path.is_file():
-            break
-    else:
-        raise EdgeDeitError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
+def _read_own(
+    contents: Contents, digest: str, state: dict[str, Tensor], wanted: Wanted
+) -> RawCheckpoint:
+    path, said = contents.path, contents.metadata
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise EdgeDeitError(f"{index} is not readable: {error}") from error
-    state: dict[str, Tensor] = {}
-    digest = hashlib.sha256()
-    for shard in shards:
-        if Path(str(shard)).name != shard:
-            raise EdgeDeitError(f"{index} names {shard!r}, which lies outside its folder")
-        state |= _tensors(folder / shard)[0]
-        digest.update(f"{shard} {hash_path(folder / shard)}\n".encode())
-    return index, digest.hexdigest(), state
+        fields, labels = parse_json(said[CONFIG_KEY]), parse_json(said[LABELS_KEY])
+        if not isinstance(fields, dict) or not isinstance(labels, list):
+            raise ValueError("a table and a list are expected")
+        config = DeiTConfig(**fields)
+        spec = PreprocessSpec.from_json(parse_json(said[PREPROCESS_KEY]))
+        names = check_names(path, "its labels", labels)
+    except (KeyError, TypeError, ValueError, EdgeDeitError) as error:
+        raise EdgeDeitError(f"{path} describes itself wrongly: {error}") from error
+    check_stated_heads(path, config.num_heads, wanted.num_heads)
+    return RawCheckpoint(path, digest, state, config, lambda: (spec, ()), names)
+
+
+# A folder
+
+
+def _read_folder(path: Path, wanted: Wanted) -> RawCheckpoint:
+    folder = read_folder(path, ema=wanted.ema)
+    if "architecture" in folder.config:
+        return _read_timm(path, folder, wanted)
+    place = path / "config.json"
+    shapes = {name: tuple(value.shape) for name, value in folder.state.items()}
+    config = config_from_json(place, folder.config, shapes)
+    check_stated_heads(place, config.num_heads, wanted.num_heads)
+    return RawCheckpoint(
+        folder.weights,
+        folder.sha256,
+        from_hugging_face(folder.state),
+        config,
+        partial(spec_from_folder, path, folder.config, config.image_size),
+        labels_from_config(place, folder.config, config.num_classes) if config.num_classes else (),
+        folder.notes,
+        head_problem(folder.config) if config.num_classes else None,
+    )
+
+
+def _read_timm(path: Path, folder: Folder, wanted: Wanted) -> RawCheckpoint:
+    place = path / "config.json"
+    inner = folder.config.get("pretrained_cfg", {})
+    if not isinstance(inner, dict):
+        raise EdgeDeitError(f"{place}: pretrained_cfg is {inner!r:.40}, not an object")
+    said = {**inner, **folder.config}
+    width = folder.state["cls_token"].shape[-1] if "cls_token" in folder.state else 0
+    stated = heads_of_timm(place, said, width) if width else None
+    config, notes = _config(folder.weights, folder.state, wanted, stated)
+    return RawCheckpoint(
+        folder.weights,
+        folder.sha256,
+        folder.state,
+        config,
+        partial(spec_from_folder, path, folder.config, config.image_size),
+        labels_from_timm(place, said, config.num_classes) if config.num_classes else (),
+        (*folder.notes, *notes),
+    )

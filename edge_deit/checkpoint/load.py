@@ -1,23 +1,30 @@
-"""One strict loader: bundled, a file, a Hugging Face folder or hub name -> a model and all it needs."""
+"""One strict loader: bundled, a file, a folder or a hub name -> a model and all it needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import torch
 
-from edge_deit.checkpoint.checks import HEADS, check_tensors, check_variant, model_name
-from edge_deit.checkpoint.files import (
-    RawCheckpoint,
-    read_weights,
+from edge_deit.checkpoint.checks import (
+    HEADS,
+    check_classifier,
+    check_tensors,
+    check_variant,
+    model_name,
 )
+from edge_deit.checkpoint.files import RawCheckpoint, Wanted, read_weights
+from edge_deit.checkpoint.processors import PreprocessChoice, apply_choice
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig, Task, variant
 from edge_deit.model.deit import DeiT, interpolate_positions
 
 __all__ = ["Checkpoint", "load_model"]
+
+_MOST_PIXELS: Final = 4096  # a side, before the crop; a photo takes 50 MB then
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Checkpoint:
 
     `labels` has one name a class (their numbers where the checkpoint names none, nothing for
     features); `source` is what the user typed, `sha256` that of the weights file (of several shards:
-    of their names and hashes), `name` the variant's or a descriptive one.
+    of their names and hashes), `name` the variant's or a descriptive one. `assumptions` are lines for the
+    user: what no file says (`assumed: ...`), and what was taken where there was more (`taken: ...`).
     """
 
     model: DeiT
@@ -36,6 +44,7 @@ class Checkpoint:
     source: str
     sha256: str
     name: str
+    assumptions: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -52,43 +61,81 @@ def load_model(
     num_classes: int | None = None,
     allow_new_head: bool = False,
     cache_dir: Path | None = None,
+    ema: bool = False,
+    num_heads: int | None = None,
+    preprocessing: PreprocessChoice | None = None,
 ) -> Checkpoint:
-    """Load `weights`: `bundled`, a `.safetensors` or `.pth` file, a Hugging Face folder, or
+    """Load `weights`: `bundled`, a `.safetensors` or `.pth` file, a Hugging Face or timm folder, or
     `hub:ORG/NAME[@REVISION]`, where a commit hash as REVISION pins what is downloaded.
 
-    `model` is the variant it must be, classes aside. `image_size` (or else the variant's) is the input
-    size: positions are interpolated and preprocessing scales along. `task="features"` drops the
-    classifiers. With `allow_new_head`, another `num_classes` gives new random heads, for fine-tuning.
+    `model` is the variant it must be, classes aside. With `image_size` positions are interpolated and
+    preprocessing scales along. `task="features"` drops the classifiers. With `allow_new_head`, another
+    `num_classes` gives new random heads, for fine-tuning. `ema` takes the averaged weights of a training
+    checkpoint. `num_heads` says how many attention heads there are, where no file does. `preprocessing`
+    replaces what the files say of it.
 
     Raises:
-        EdgeDeitError: anything missing, unreadable, incomplete, superfluous, of the wrong shape or not
-            finite; one line that names it.
+        EdgeDeitError: anything missing, unreadable, incomplete, superfluous, of the wrong shape, not
+            finite, or known from nothing; one line that names it.
     """
     expected = variant(model) if model else None
-    raw = read_weights(weights, expected, cache_dir)
+    raw = read_weights(weights, Wanted(ema, num_heads, expected, model), cache_dir)
     check_tensors(raw)
-    if raw.preprocess.crop_size != raw.config.image_size:
-        raise EdgeDeitError(
-            f"{raw.path}: preprocessing makes {raw.preprocess.crop_size} pixels a side, the model takes "
-            f"{raw.config.image_size}; correct preprocessor_config.json"
-        )
     raw = _other_task(raw, task)
     if expected and model:
-        check_variant(raw, expected, model)
+        check_variant(raw, expected, model, image_size)
     raw = _other_classes(raw, num_classes, allow_new_head)
-    if image_size is None:
-        image_size = (expected or raw.config).image_size
-    raw = _resized(raw, image_size)
+    if not allow_new_head or raw.config.num_classes == 1:
+        check_classifier(raw)
+    spec, lines = _preprocessing(raw, preprocessing, image_size or raw.config.image_size)
+    if image_size is not None:
+        raw = _resized(raw, image_size)
     form = _build(raw)
     return Checkpoint(
         model=form.eval(),
         config=raw.config,
-        preprocess=raw.preprocess,
+        preprocess=spec,
         labels=_all_labels(raw),
         source=weights,
         sha256=raw.sha256,
         name=model_name(raw.config),
+        assumptions=(*raw.notes, *lines),
     )
+
+
+# Preprocessing
+
+
+def _preprocessing(
+    raw: RawCheckpoint, choice: PreprocessChoice | None, image_size: int
+) -> tuple[PreprocessSpec, tuple[str, ...]]:
+    """What the files say, for the size that the model has in the end, or what is asked for instead."""
+    size = raw.config.image_size
+
+    def found() -> tuple[PreprocessSpec, tuple[str, ...]]:
+        spec, lines = raw.find_spec()
+        if spec.crop_size != size:
+            raise EdgeDeitError(
+                f"{raw.path}: preprocessing makes {spec.crop_size} pixels a side, the model takes {size}; "
+                "correct the file that says so, or give --preprocessing"
+            )
+        if image_size == size:
+            return spec, lines
+        scaled = max(1, round(spec.resize_size * image_size / size))
+        return replace(spec, crop_size=image_size, resize_size=scaled), lines
+
+    spec, lines = apply_choice(choice, image_size, found)
+    if spec.crop_size != image_size:
+        raise EdgeDeitError(
+            f"the preprocessing asked for makes {spec.crop_size} pixels a side, the model takes "
+            f"{image_size}; give --crop {image_size}, or --image-size {spec.crop_size}"
+        )
+    if spec.resize_size > _MOST_PIXELS:
+        raise EdgeDeitError(
+            f"{raw.path}: resize_size is {spec.resize_size}; photos are scaled to at most {_MOST_PIXELS} "
+            "pixels a side"
+        )
+    return spec, lines
 
 
 # Changing
@@ -112,7 +159,7 @@ def _other_task(raw: RawCheckpoint, task: Task | None) -> RawCheckpoint:
     if task == "classification":
         raise EdgeDeitError(f"{raw.path} has no classifier; export it with --task features")
     state = {key: value for key, value in raw.state.items() if key not in HEADS}
-    return replace(raw, state=state, config=raw.config.without_head(), labels=())
+    return replace(raw, state=state, config=raw.config.without_head(), labels=(), head_problem=None)
 
 
 def _other_classes(raw: RawCheckpoint, num_classes: int | None, allow: bool) -> RawCheckpoint:
@@ -125,7 +172,7 @@ def _other_classes(raw: RawCheckpoint, num_classes: int | None, allow: bool) -> 
     state = {key: value for key, value in raw.state.items() if key not in HEADS}
     head = raw.config.distillation_head or (raw.config.distilled and not raw.config.num_classes)
     config = replace(raw.config, num_classes=num_classes, distillation_head=head)
-    return replace(raw, state=state, config=config, labels=(), new_heads=True)
+    return replace(raw, state=state, config=config, labels=(), head_problem=None, new_heads=True)
 
 
 def _resized(raw: RawCheckpoint, image_size: int) -> RawCheckpoint:
@@ -135,13 +182,7 @@ def _resized(raw: RawCheckpoint, image_size: int) -> RawCheckpoint:
     positions = interpolate_positions(
         raw.state["pos_embed"], config.num_prefix_tokens, config.grid_size
     )
-    ratio = image_size / raw.config.image_size
-    spec = replace(
-        raw.preprocess,
-        crop_size=image_size,
-        resize_size=max(1, round(raw.preprocess.resize_size * ratio)),
-    )
-    return replace(raw, state={**raw.state, "pos_embed": positions}, config=config, preprocess=spec)
+    return replace(raw, state={**raw.state, "pos_embed": positions}, config=config)
 
 
 def _all_labels(raw: RawCheckpoint) -> tuple[str, ...]:

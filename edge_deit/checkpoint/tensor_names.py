@@ -111,13 +111,11 @@ def _fuse(state: dict[str, Tensor]) -> dict[str, Tensor]:
 # timm and the original release
 
 
-def config_from_tensors(
-    path: Path, state: dict[str, Tensor], expected: DeiTConfig | None
-) -> DeiTConfig:
-    """The shape that timm's and the original's tensors tell; heads have 64 values unless told.
+def config_from_tensors(path: Path, state: dict[str, Tensor]) -> DeiTConfig:
+    """The shape that timm's and the original's tensors tell; `num_heads`, which they do not, is 1.
 
     Raises:
-        EdgeDeitError: not a DeiT, or one whose number of heads cannot be known.
+        EdgeDeitError: not a DeiT.
     """
     needed = {"patch_embed.proj.weight": 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2}
     for key, rank in needed.items():
@@ -127,12 +125,6 @@ def config_from_tensors(
         if state[key].ndim != rank or 0 in state[key].shape:
             raise EdgeDeitError(f"{path} is no DeiT: {key} has shape {tuple(state[key].shape)}")
     dim, channels, patch, _ = state["patch_embed.proj.weight"].shape
-    told = expected is not None and expected.embed_dim == dim
-    if dim % 64 and not told:
-        raise EdgeDeitError(
-            f"{path} has width {dim}, no multiple of 64, so its number of heads is not known; give a "
-            "file that `finetune` wrote, or a folder with config.json"
-        )
     distilled = "dist_token" in state
     patches = state["pos_embed"].shape[1] - (2 if distilled else 1)
     blocks = {match[1] for key in state if (match := re.match(r"blocks\.(\d+)\.", key))}
@@ -143,9 +135,9 @@ def config_from_tensors(
         in_channels=channels,
         embed_dim=dim,
         depth=len(blocks),
-        num_heads=expected.num_heads if expected is not None and told else dim // 64,
+        num_heads=1,
         mlp_dim=state["blocks.0.mlp.fc1.weight"].shape[0],
-        num_classes=0 if head is None else head.shape[0],
+        num_classes=0 if head is None or head.ndim != 2 else head.shape[0],
         distilled=distilled,
         distillation_head=distilled and head is not None and "head_dist.weight" in state,
         qkv_bias="blocks.0.attn.qkv.bias" in state,

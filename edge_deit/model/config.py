@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Final, Literal
 
 from edge_deit.common.errors import EdgeDeitError
 
@@ -41,6 +42,7 @@ class DeiTConfig:
     layer_norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in ("image_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_dim"):
             if getattr(self, name) < 1:
                 raise EdgeDeitError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -89,6 +91,29 @@ class DeiTConfig:
     def without_head(self) -> DeiTConfig:
         """The same encoder for the features task."""
         return replace(self, num_classes=0, distillation_head=False)
+
+
+_TYPES: Final[dict[object, tuple[tuple[type, ...], str]]] = {
+    "int": ((int,), "a whole number"),
+    "bool": ((bool,), "true or false"),
+    "float": ((float, int), "a number"),
+}
+_MOST: Final = 1 << 20
+_MOST_BLOCKS: Final = 1000
+
+
+def _check_types(config: DeiTConfig) -> None:
+    """Files may say anything: true for 1, 12.0 for 12, or a size that nothing could hold."""
+    for field in fields(config):
+        if field.type not in _TYPES:
+            continue
+        value = getattr(config, field.name)
+        kinds, words = _TYPES[field.type]
+        if type(value) not in kinds:
+            raise EdgeDeitError(f"{field.name} is {value!r:.40}; {words} is expected")
+        most = _MOST_BLOCKS if field.name == "depth" else _MOST
+        if not math.isfinite(value) or value > most:
+            raise EdgeDeitError(f"{field.name} is {value!r:.40}; at most {most} is possible")
 
 
 _WIDTHS = {"tiny": 192, "small": 384, "base": 768}  # D; heads have 64 values, the MLP 4 D

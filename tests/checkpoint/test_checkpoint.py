@@ -248,7 +248,10 @@ def test_variant_must_match(tmp_path: Path) -> None:
     path = tmp_path / "bare.safetensors"
     full = DeiTConfig(image_size=32, num_classes=5)
     save_file(random_model(full).state_dict(), path)
-    loaded = load_model(str(path), "deit_tiny")  # its size is the variant's
+    message = refused(path, "deit_tiny")
+    assert "it takes 32 pixels a side, deit_tiny takes 224" in message
+    assert "--image-size 224 to interpolate" in message
+    loaded = load_model(str(path), "deit_tiny", image_size=224)
     assert (loaded.name, loaded.config) == ("deit_tiny", DeiTConfig(num_classes=5))
     assert load_model(str(path), "deit_tiny", image_size=32).config == full
     message = refused(path, "deit_tiny_distilled")
@@ -314,8 +317,13 @@ def test_another_variant_is_named(tmp_path: Path) -> None:
 
 def test_unknown_head_count(tmp_path: Path) -> None:
     path = tmp_path / "bare.safetensors"
-    save_file(random_model(replace(TINY, embed_dim=96, num_heads=2)).state_dict(), path)
-    assert "width 96, no multiple of 64" in refused(path)
+    config = replace(TINY, embed_dim=96, num_heads=2)
+    save_file(random_model(config).state_dict(), path)
+    message = refused(path)
+    assert "width 96, no multiple of 64" in message
+    assert "--heads N" in message
+    assert load_model(str(path), num_heads=2).config == config
+    assert "96 is not a multiple of num_heads 5" in refused(path, num_heads=5)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -482,11 +490,16 @@ def test_hub_asks_only_for_what_is_read(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert "has no config.json" in refused(f"hub:org/name@{COMMIT}")
-    safe = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
-    assert asked == [
-        ("org/name", COMMIT, safe),
-        ("org/name", COMMIT, [*safe, "pytorch_model.bin"]),
+    safe = [
+        "config.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "adapter_config.json",
+        "*.safetensors",
+        "*.safetensors.index.json",
     ]
+    pickled = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+    assert asked == [("org/name", COMMIT, safe), ("org/name", COMMIT, [*safe, *pickled])]
     asked.clear()
     (tmp_path / "model.safetensors").write_bytes(b"")
     refused("hub:org/name")

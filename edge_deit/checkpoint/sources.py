@@ -1,0 +1,95 @@
+"""What a user names as weights -> the file or folder, or what to do instead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from edge_deit.checkpoint.hub import download
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.opening import check_regular
+
+__all__ = ["check_content", "check_weights_file", "locate"]
+
+_SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
+_ARCHIVES: Final = (
+    ".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst",
+)  # fmt: skip
+_HUB_ADDRESS: Final = re.compile(
+    r"^(?:hf://|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)(?:models/)?"
+)
+_LFS: Final = b"version https://git-lfs"
+_PAGE: Final = re.compile(rb"\s*<(!doctype\s+html|html|\?xml)", re.IGNORECASE)
+_FORMS: Final = "a file, a folder, hub:ORG/NAME or bundled"
+
+
+def locate(weights: str, cache_dir: Path | None) -> Path:
+    """The file or folder that `weights` names, fetched first where it is `hub:ORG/NAME[@REVISION]`.
+
+    Raises:
+        EdgeDeitError: an address, an archive, nothing at that place, or a hub that does not answer.
+    """
+    if weights.startswith("hub:"):
+        return download(weights[4:], cache_dir)
+    if "://" in weights:
+        name = "/".join(_HUB_ADDRESS.sub("", weights).split("/")[:2])
+        hub = f"hub:{name}" if _HUB_ADDRESS.match(weights) else "hub:ORG/NAME"
+        raise EdgeDeitError(
+            f"weights {weights} are an address, which is not fetched; download the file and name it, or "
+            f"write {hub}"
+        )
+    path = Path(weights)
+    _refuse_archive(path)
+    if not path.is_dir():
+        if (
+            not path.exists()
+            and not path.is_symlink()
+            and re.fullmatch(r"[\w.-]+/[\w.-]+", weights)
+        ):
+            raise EdgeDeitError(
+                f"weights {path} do not exist; give {_FORMS}; for the hub's write hub:{weights}"
+            )
+        check_weights_file(path)
+    return path
+
+
+def check_weights_file(path: Path) -> None:
+    """Refuse what cannot be a weights file before it is read.
+
+    Raises:
+        EdgeDeitError: nothing there, no regular file, of another kind by its name or its first bytes.
+    """
+    if not path.exists() and not path.is_symlink():
+        raise EdgeDeitError(f"weights {path} do not exist; give {_FORMS}")
+    _refuse_archive(path)
+    if not path.name.lower().endswith(_SUFFIXES):
+        raise EdgeDeitError(
+            f"weights {path}: .safetensors, .pth, .pt or .bin is expected (also .ckpt, .pth.tar)"
+        )
+    check_content(path, "weights")
+
+
+def check_content(path: Path, what: str) -> None:
+    """Refuse what is no regular file, and one whose first bytes say that a download left something else.
+
+    Raises:
+        EdgeDeitError: nothing there, a pipe or another kind of file, a pointer of Git LFS, or a web page.
+    """
+    check_regular(path, what)
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start.startswith(_LFS):
+        raise EdgeDeitError(
+            f"{path} is a pointer of Git LFS, not the file itself; run git lfs pull in its folder"
+        )
+    if _PAGE.match(start):
+        raise EdgeDeitError(f"{path} is a web page, not the file itself; download it again")
+
+
+def _refuse_archive(path: Path) -> None:
+    name = path.name.lower()
+    if name.endswith(_ARCHIVES) and not name.endswith(_SUFFIXES) and not path.is_dir():
+        raise EdgeDeitError(
+            f"weights {path} are an archive, which is not read; unpack it and name the file or folder in it"
+        )

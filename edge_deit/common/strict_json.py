@@ -1,0 +1,80 @@
+"""JSON of strangers: read as it stands, or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from edge_deit.common.errors import EdgeDeitError, first_line
+from edge_deit.common.opening import check_regular
+
+__all__ = ["parse_json", "read_json"]
+
+_MOST_BYTES: Final = 1 << 24
+_MOST_DIGITS: Final = 18  # more do not fit into 64 bits
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; bytes may be UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises:
+        ValueError: no JSON, or what two readers may take for different things: a key that is there
+            twice, NaN or infinity, a number beyond 64 bits, half of a surrogate pair, deep nesting.
+    """
+    try:
+        data = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
+        json.dumps(data, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half of a surrogate pair, which is no text") from error
+    return data
+
+
+def read_json(path: Path, what: str = "file") -> Any:
+    """The value that a JSON file holds.
+
+    Raises:
+        EdgeDeitError: no regular file, too large, or not such JSON; the message names it.
+    """
+    check_regular(path, what)
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
+        return parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EdgeDeitError(f"{path} is not readable: {first_line(error)}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it has the key {twice!r:.60} twice")
+    return data
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"it holds {text}, which is no number")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text:.20} is too large")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text.lstrip("-")) > _MOST_DIGITS:
+        raise ValueError(f"the number {text:.20} is too large")
+    return int(text)
