@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,14 +12,25 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.photos import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_image, normalise
 from edge_deit.training.recipe import Recipe
 
-__all__ = ["TrainingPhotos"]
+__all__ = ["BrokenPhoto", "TrainingPhotos", "batches", "collate"]
 
 
-class TrainingPhotos(Dataset[tuple[Tensor, int]]):
+@dataclass(frozen=True)
+class BrokenPhoto:
+    """In place of a photo that a worker could not read: an exception would lose its words on the way."""
+
+    message: str
+
+
+Item = tuple[Tensor, int] | BrokenPhoto
+
+
+class TrainingPhotos(Dataset[Item]):
     """Augmented photos; item (epoch, index) is the same in every run with the same seed."""
 
     def __init__(self, photos: list[Photo], spec: PreprocessSpec, recipe: Recipe) -> None:
@@ -27,13 +39,28 @@ class TrainingPhotos(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         photo = self.photos[index]
         assert photo.label is not None
         generator = np.random.default_rng((self.recipe.seed, epoch, index))
-        rgb = _random_crop(load_image(photo.path), self.spec.crop_size, self.recipe, generator)
+        try:
+            image = load_image(photo.path)
+        except EdgeDeitError as error:
+            return BrokenPhoto(str(error))
+        rgb = _random_crop(image, self.spec.crop_size, self.recipe, generator)
         return torch.from_numpy(normalise(rgb, self.spec)), photo.label
+
+
+def collate(items: list[Item]) -> tuple[Tensor, Tensor] | BrokenPhoto:
+    """A batch: pixels (B, 3, H, W) and labels (B), or the first photo that is broken."""
+    whole: list[tuple[Tensor, int]] = []
+    for item in items:
+        if isinstance(item, BrokenPhoto):
+            return item
+        whole.append(item)
+    pixels, labels = zip(*whole, strict=True)
+    return torch.stack(pixels), torch.tensor(labels)
 
 
 def _random_crop(
@@ -52,7 +79,7 @@ def _random_crop(
     return rgb[:, ::-1] if recipe.flip and generator.random() < 0.5 else rgb
 
 
-def _batches(
+def batches(
     count: int, recipe: Recipe, first_step: int, steps: int
 ) -> Iterator[list[tuple[int, int]]]:
     """Keys of each batch from `first_step` on; every epoch has its own seeded order."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,22 @@ Teacher = Callable[[Tensor], Tensor]
 """Normalised pixels (B, 3, H, W) -> logits (B, K)."""
 
 
+_SPANS: Final[dict[str, tuple[float, float]]] = {
+    "epochs": (0, 100_000),
+    "batch_size": (1, 100_000),
+    "learning_rate": (0, 10),
+    "weight_decay": (0, 10),
+    "warmup": (0, 1),
+    "label_smoothing": (0, 0.99),
+    "distillation_weight": (0, 1),
+    "temperature": (0.01, 1000),
+    "min_crop_area": (0, 1),
+    "patch_dropout": (0, 1),
+    "seed": (0, 2**63 - 1),
+}
+"""Field of a recipe -> its least and greatest value."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to train. `epochs` may be a fraction; `learning_rate` is the peak, after `warmup`."""
@@ -55,12 +71,21 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs <= 0 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise EdgeDeitError("epochs, batch size and learning rate must be positive")
-        if not 0 < self.min_crop_area <= 1:
-            raise EdgeDeitError(f"min_crop_area is {self.min_crop_area}; it must be in (0, 1]")
-        if not 0 <= self.patch_dropout < 1:
-            raise EdgeDeitError(f"patch_dropout is {self.patch_dropout}; it must be in [0, 1)")
+        if self.distillation not in get_args(Distillation):
+            known = ", ".join(get_args(Distillation))
+            raise EdgeDeitError(f"--distillation {self.distillation!r}; choose one of: {known}")
+        for name, (least, most) in _SPANS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:  # nan is not
+                raise EdgeDeitError(f"{name} is {value}; it must be from {least:g} to {most:g}")
+        if not self.epochs > 0 or not self.learning_rate > 0 or not self.min_crop_area > 0:
+            raise EdgeDeitError("epochs, learning_rate and min_crop_area must be above 0")
+        if self.patch_dropout == 1:
+            raise EdgeDeitError("patch_dropout is 1; some patches must be left, below 1")
+
+    def steps(self, photos: int) -> int:
+        """How many steps so many photos take."""
+        return math.ceil(self.epochs * math.ceil(photos / self.batch_size))
 
 
 @contextmanager
@@ -115,17 +140,17 @@ def training_loss(
         other = F.cross_entropy(dist_logits, labels, label_smoothing=r.label_smoothing)
         return (loss + other) / 2
     with torch.no_grad():
-        wisdom = teacher(pixels)  # (B, K)
-    if wisdom.shape != dist_logits.shape:
+        taught = teacher(pixels)  # (B, K)
+    if taught.shape != dist_logits.shape:
         raise EdgeDeitError(
-            f"the teacher returns {tuple(wisdom.shape)}, the student {tuple(dist_logits.shape)}; "
+            f"the teacher returns {tuple(taught.shape)}, the student {tuple(dist_logits.shape)}; "
             "both need the same classes"
         )
     if r.distillation == "hard":
-        other = F.cross_entropy(dist_logits, wisdom.argmax(1))
+        other = F.cross_entropy(dist_logits, taught.argmax(1))
     else:
         log_student = F.log_softmax(dist_logits / r.temperature, 1)
-        log_teacher = F.log_softmax(wisdom / r.temperature, 1)
+        log_teacher = F.log_softmax(taught / r.temperature, 1)
         divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
         other = divergence * r.temperature**2
     return (1 - r.distillation_weight) * loss + r.distillation_weight * other

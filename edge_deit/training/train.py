@@ -8,21 +8,20 @@ Shapes: B images, K classes.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.photos import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.model.deit import DeiT
-from edge_deit.training.augment import TrainingPhotos, _batches
+from edge_deit.training.augment import BrokenPhoto, TrainingPhotos, batches, collate
 from edge_deit.training.recipe import (
     Recipe,
     Teacher,
@@ -31,8 +30,11 @@ from edge_deit.training.recipe import (
     patch_dropout,
     training_loss,
 )
+from edge_deit.training.state import RunKey, restore_state, save_state
 
-__all__ = ["accuracy", "load_teacher", "train"]
+__all__ = ["accuracy", "train"]
+
+_SAVE_EVERY: Final = 200  # steps
 
 
 def train(
@@ -40,37 +42,42 @@ def train(
     photos: list[Photo],
     spec: PreprocessSpec,
     recipe: Recipe,
+    key: RunKey,
     *,
     teacher: Teacher | None = None,
     state_path: Path,
     resume: bool = False,
     workers: int = 1,
-    save_every: int = 200,
+    save_every: int = _SAVE_EVERY,
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> None:
     """Train `model` in place; `on_step` hears (steps done, steps in all, loss).
 
-    `state_path` receives model, optimiser and step every `save_every` steps and when interrupted;
-    `resume` goes on from it. The order of photos and their augmentation depend on the seed, epoch and
-    photo alone, so a resumed run sees what an uninterrupted one would have seen.
+    `state_path` receives model, optimizer and step every `save_every` steps and when interrupted; `resume`
+    goes on from it. The order of photos and their augmentation depend on the seed, epoch and photo alone,
+    so a resumed run sees what an uninterrupted one would have seen.
 
     Raises:
-        EdgeDeitError: unlabelled photos, a label beyond the classes, a state of another run, or a loss
-            that is not finite.
+        EdgeDeitError: unlabelled or broken photos, a label beyond the classes, a state of another run, or a
+            loss that is not finite.
     """
     _check_labels(photos, model.config.num_classes)
-    steps = math.ceil(recipe.epochs * math.ceil(len(photos) / recipe.batch_size))
+    steps = recipe.steps(len(photos))
     optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
-    done = _restore(state_path, model, optimizer, recipe) if resume else 0
-    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+    done = restore_state(state_path, model, optimizer, recipe, key) if resume else 0
+    loader = DataLoader(
         TrainingPhotos(photos, spec, recipe),
-        batch_sampler=list(_batches(len(photos), recipe, done, steps)),
+        batch_sampler=list(batches(len(photos), recipe, done, steps)),
         num_workers=workers,
+        collate_fn=collate,
         persistent_workers=False,
     )
     model.train()
     try:
-        for pixels, labels in loader:
+        for batch in loader:
+            if isinstance(batch, BrokenPhoto):
+                raise EdgeDeitError(f"{batch.message}; repair or remove it")
+            pixels, labels = batch
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(done, steps, recipe)
             with patch_dropout(model, recipe, done):
@@ -84,11 +91,10 @@ def train(
             done += 1
             on_step(done, steps, loss.item())
             if done % save_every == 0:
-                _save(state_path, model, optimizer, recipe, done)
-    except KeyboardInterrupt:
-        _save(state_path, model, optimizer, recipe, done)
-        raise
-    _save(state_path, model, optimizer, recipe, done)
+                save_state(state_path, model, optimizer, recipe, key, done)
+    finally:  # also when interrupted: what was learnt is worth keeping
+        if done:
+            save_state(state_path, model, optimizer, recipe, key, done)
     model.eval()
 
 
@@ -100,55 +106,6 @@ def _check_labels(photos: list[Photo], num_classes: int) -> None:
             raise EdgeDeitError(
                 f"{photo.path} has label {photo.label}, the model has classes 0 to {num_classes - 1}"
             )
-
-
-def _save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, step: int
-) -> None:
-    state = {
-        "recipe": asdict(recipe),
-        "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    partial = path.with_name(path.name + ".part")
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
-    if not path.is_file():
-        raise EdgeDeitError(f"nothing to resume: {path} does not exist; leave --resume out")
-    state = torch.load(path, weights_only=True)
-    if state["recipe"] != asdict(recipe):
-        names = [key for key, value in asdict(recipe).items() if state["recipe"].get(key) != value]
-        raise EdgeDeitError(
-            f"{path} is of a run with another {', '.join(names)}; repeat its options"
-        )
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
-
-
-def load_teacher(path: Path) -> Teacher:
-    """A teacher from an ExportedProgram (`.pt2`) or TorchScript file.
-
-    It takes the student's normalised pixels (B, 3, H, W) and returns logits (B, K).
-
-    Raises:
-        EdgeDeitError: missing or unreadable file.
-    """
-    if not path.is_file():
-        raise EdgeDeitError(f"teacher {path} does not exist")
-    try:
-        if path.suffix == ".pt2":
-            return torch.export.load(path).module()
-        return torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-any-return,no-untyped-call]
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise EdgeDeitError(
-            f"teacher {path} is neither an ExportedProgram (.pt2) nor TorchScript: {reason}"
-        ) from error
 
 
 def accuracy(

@@ -18,15 +18,19 @@ from edge_deit.data.photos import Photo, list_photos
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.deit import DeiT
 from edge_deit.training.recipe import Recipe
-from edge_deit.training.train import accuracy, load_teacher, train
+from edge_deit.training.state import RunKey
+from edge_deit.training.teacher import file_teacher
+from edge_deit.training.train import accuracy, train
 
 SPEC = PreprocessSpec(resize_size=64, crop_size=64)
 RECIPE = Recipe(epochs=4, batch_size=4, learning_rate=1e-3, flip=False)
 DISTILLED = replace(TINY, num_classes=2, distilled=True, distillation_head=True)
 
 
+KEY = RunKey(("cat", "dog"), "photos", 64, "none", "none", SPEC.to_json())
+
+
 def labelled(folder: Path) -> list[Photo]:
-    """The generated photos, cats first."""
     return list(match_labels(list_photos(folder), ("cat", "dog")).photos)
 
 
@@ -39,7 +43,7 @@ def test_learns_the_training_photos(photos: Path, tmp_path: Path) -> None:
     model = fresh()
     found = labelled(photos)
     recipe = replace(RECIPE, epochs=40, min_crop_area=0.95, label_smoothing=0.0)
-    train(model, found, SPEC, recipe, state_path=tmp_path / "state.pt", workers=0)
+    train(model, found, SPEC, recipe, KEY, state_path=tmp_path / "state.pt", workers=0)
     assert accuracy(model, found, SPEC) == 1.0
 
 
@@ -50,7 +54,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     found = labelled(photos)
     recipe = replace(RECIPE, patch_dropout=patch_dropout)
     whole = fresh()
-    train(whole, found, SPEC, recipe, state_path=tmp_path / "whole.pt", workers=0)
+    train(whole, found, SPEC, recipe, KEY, state_path=tmp_path / "whole.pt", workers=0)
 
     def interrupt(step: int, steps: int, loss: float) -> None:
         if step == 7:
@@ -59,9 +63,9 @@ def test_resumed_run_equals_an_uninterrupted_one(
     state = tmp_path / "parts.pt"
     first = fresh()
     with pytest.raises(KeyboardInterrupt):
-        train(first, found, SPEC, recipe, state_path=state, workers=0, on_step=interrupt)
+        train(first, found, SPEC, recipe, KEY, state_path=state, workers=0, on_step=interrupt)
     second = fresh(seed=9)
-    train(second, found, SPEC, recipe, state_path=state, resume=True, workers=0)
+    train(second, found, SPEC, recipe, KEY, state_path=state, resume=True, workers=0)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value)
 
@@ -70,7 +74,7 @@ def test_patch_dropout_keeps_the_tokens_and_drops_patches(photos: Path, tmp_path
     model, seen = fresh(), []
     handle = model.blocks[1].register_forward_pre_hook(lambda _, x: seen.append(x[0].shape[1]))
     recipe = replace(RECIPE, epochs=1, patch_dropout=0.75)
-    train(model, labelled(photos), SPEC, recipe, state_path=tmp_path / "state.pt", workers=0)
+    train(model, labelled(photos), SPEC, recipe, KEY, state_path=tmp_path / "state.pt", workers=0)
     handle.remove()
     patches = model.config.num_tokens - 2
     assert set(seen) == {2 + round(patches / 4)}
@@ -80,10 +84,10 @@ def test_patch_dropout_keeps_the_tokens_and_drops_patches(photos: Path, tmp_path
 
 def test_resume_refuses_another_recipe(photos: Path, tmp_path: Path) -> None:
     found, state = labelled(photos), tmp_path / "state.pt"
-    train(fresh(), found, SPEC, replace(RECIPE, epochs=1), state_path=state, workers=0)
-    with pytest.raises(EdgeDeitError, match="another epochs, learning_rate"):
+    train(fresh(), found, SPEC, replace(RECIPE, epochs=1), KEY, state_path=state, workers=0)
+    with pytest.raises(EdgeDeitError, match="a run with epochs 1, this one has 4"):
         train(
-            fresh(), found, SPEC, replace(RECIPE, learning_rate=1e-4), state_path=state,
+            fresh(), found, SPEC, replace(RECIPE, learning_rate=1e-4), KEY, state_path=state,
             resume=True, workers=0,
         )  # fmt: skip
 
@@ -111,7 +115,7 @@ def test_distillation_head_follows_the_teacher(
     model = fresh()
     recipe = replace(RECIPE, epochs=10, distillation=kind)
     train(
-        model, labelled(photos), SPEC, recipe, teacher=load_teacher(path),
+        model, labelled(photos), SPEC, recipe, KEY, teacher=file_teacher(path, trusted=True),
         state_path=tmp_path / "state.pt", workers=0,
     )  # fmt: skip
     with torch.inference_mode():
@@ -123,7 +127,7 @@ def test_teacher_of_other_classes_is_refused(photos: Path, tmp_path: Path) -> No
     teacher = random_model(replace(TINY, num_classes=5))
     with pytest.raises(EdgeDeitError, match="both need the same classes"):
         train(
-            fresh(), labelled(photos), SPEC, replace(RECIPE, distillation="hard"),
+            fresh(), labelled(photos), SPEC, replace(RECIPE, distillation="hard"), KEY,
             teacher=teacher, state_path=tmp_path / "state.pt", workers=0,
         )  # fmt: skip
 
@@ -132,7 +136,7 @@ def test_unreadable_teacher(tmp_path: Path) -> None:
     path = tmp_path / "teacher.pt"
     path.write_bytes(b"nothing")
     with pytest.raises(EdgeDeitError, match="neither an ExportedProgram"):
-        load_teacher(path)
+        file_teacher(path, trusted=True)
 
 
 @pytest.mark.slow
