@@ -2,8 +2,7 @@
 
     EDGE_DEIT_ARTEFACT=out/my.int8.onnx pytest examples/test_accuracy_gate.py
 
-The fixture `edge_deit_gate` comes with the package. It judges a report by `thresholds.toml` in pytest's root
-folder, or by the file that is named.
+Where a report.json lies there already, the package's own fixture `edge_deit_gate(report_path)` is enough.
 """
 
 from __future__ import annotations
