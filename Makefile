@@ -1,23 +1,29 @@
 # Two commands set everything up on a fresh machine with Python 3.11 and make:
 #   make demo   exports the bundled model to all four targets, int8 and float, and prints a table
-#   make test   runs all tests
+#   make test   runs all tests, WORKERS of them side by side
+# make check is what CI runs; make fuzz searches long for inputs that break something.
 
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+WORKERS ?= 2
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test fuzz lint types check clean
 
 demo: $(STAMP)
 	$(BIN)/python -m edge_deit.export --target all --precision fp32 --precision int8 --output out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'fuzz or hypothesis' --hypothesis-profile fuzz
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 types: $(STAMP)
 	$(BIN)/mypy

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deit import DeiT
+from shared import once, shared_root
 
 TINY = DeiTConfig(image_size=64, embed_dim=64, depth=2, num_heads=2, mlp_dim=128, num_classes=10)
 ROOT = Path(__file__).parents[1]
@@ -30,9 +32,22 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile(
+    "fuzz",
+    max_examples=2000,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("ci")  # `make fuzz` takes the other one
+
+THREADS = max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _threads() -> None:
+    torch.set_num_threads(THREADS)
 
 
 def random_model(config: DeiTConfig, seed: int = 0) -> DeiT:
@@ -46,9 +61,19 @@ def random_model(config: DeiTConfig, seed: int = 0) -> DeiT:
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run see; `once` fills it."""
+    return shared_root(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def photos(shared: Path) -> Path:
     """Two classes of generated photos, eight each."""
-    folder = tmp_path_factory.mktemp("photos")
+    return once(shared / "photos", _write_photos)
+
+
+def _write_photos(folder: Path) -> None:
+    folder.mkdir()
     generator = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (folder / label).mkdir()
@@ -56,17 +81,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             coarse = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
             image = Image.fromarray(coarse).resize((90, 70), Image.Resampling.BICUBIC)
             image.save(folder / label / f"{index}.png")
-    return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_weights(shared: Path) -> Path:
     """A checkpoint file of a distilled 64-pixel model with ten classes."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    return once(shared / "tiny.safetensors", _write_weights)
+
+
+def _write_weights(path: Path) -> None:
     model = random_model(replace(TINY, distilled=True, distillation_head=True))
     spec = PreprocessSpec(resize_size=72, crop_size=64)
     save_checkpoint(path, model, spec, tuple(f"class {index}" for index in range(10)), half=False)
-    return path
 
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +20,27 @@ from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import closeness
 from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS, target
+from shared import once
 
 PAIRS = [(name, precision) for name in TARGETS for precision in target(name).precisions]
 
 
 @pytest.fixture(scope="module")
-def artefacts(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, photos: Path) -> Path:
+def artefacts(shared: Path, tiny_weights: Path, photos: Path) -> Path:
     """One run of the command for all targets and precisions."""
-    import subprocess
-    import sys
 
-    folder = tmp_path_factory.mktemp("artefacts")
-    command = [sys.executable, "-m", "edge_deit.export", "--target", "all"]
-    for precision in ("fp32", "fp16", "int8", "int8-dynamic", "int8-full"):
-        command += ["--precision", precision]
-    command += ["--weights", str(tiny_weights), "--calibration", str(photos)]
-    command += ["--output", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout.txt").write_text(done.stdout, encoding="utf-8")
-    (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
-    return folder
+    def make(folder: Path) -> None:
+        command = [sys.executable, "-m", "edge_deit.export", "--target", "all"]
+        for precision in ("fp32", "fp16", "int8", "int8-dynamic", "int8-full"):
+            command += ["--precision", precision]
+        command += ["--weights", str(tiny_weights), "--calibration", str(photos)]
+        command += ["--output", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (folder / "stdout.txt").write_text(done.stdout, encoding="utf-8")
+        (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
+
+    return once(shared / "artefacts", make)
 
 
 def find(folder: Path, name: str, precision: str) -> Path:

@@ -43,6 +43,7 @@ from edge_deit.emulation.sysroot import (
 )
 from edge_deit.export import export
 from edge_deit.report.report import read_report
+from shared import once
 
 # Kinds of instructions
 
@@ -399,33 +400,38 @@ class Exported:
     def __call__(self, target: str) -> tuple[Path, Path]:
         """(fp32, int8)."""
         pytest.importorskip(PACKAGES[target], reason=f"{target}'s converter is not installed")
-        folder = self.root / target
-        if not folder.exists():
-            export(
+        folder = once(
+            self.root / target,
+            lambda output: export(
                 target=target,
                 weights=str(self.weights),
                 precision=["fp32", "int8"],
                 calibration=self.photos,
-                output=folder,
-            )
+                output=output,
+            ),
+        )
         names = [f"*.{precision}{SUFFIXES[target]}" for precision in ("fp32", "int8")]
         ((fp32,), (int8,)) = (list(folder.glob(name)) for name in names)
         return fp32, int8
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Exported:
+def exported(shared: Path, photos: Path) -> Exported:
     """Artefacts of a small model, wider than the other tests' one.
 
     A runtime's own bookkeeping differs by some thousand instructions from call to call; that is nothing
     in a model that a phone would run, but half a percent of the smallest one's inference.
     """
-    folder = tmp_path_factory.mktemp("arm64")
-    config = replace(TINY, embed_dim=256, num_heads=4, mlp_dim=1024)
-    model, spec = random_model(config), PreprocessSpec(resize_size=72, crop_size=64)
-    labels = tuple(f"class {index}" for index in range(config.num_classes))
-    save_checkpoint(folder / "small.safetensors", model, spec, labels, half=False)
-    return Exported(folder, folder / "small.safetensors", photos)
+
+    def make(path: Path) -> None:
+        config = replace(TINY, embed_dim=256, num_heads=4, mlp_dim=1024)
+        model, spec = random_model(config), PreprocessSpec(resize_size=72, crop_size=64)
+        labels = tuple(f"class {index}" for index in range(config.num_classes))
+        save_checkpoint(path, model, spec, labels, half=False)
+
+    folder = shared / "arm64"
+    folder.mkdir(exist_ok=True)
+    return Exported(folder, once(folder / "small.safetensors", make), photos)
 
 
 @pytest.mark.parametrize(

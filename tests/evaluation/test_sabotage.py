@@ -25,6 +25,7 @@ from edge_deit.artefacts.manifest import manifest_path
 from edge_deit.common.console import run
 from edge_deit.common.files import hash_path, size_of
 from exporters import target as find_target
+from shared import once
 
 pytestmark = pytest.mark.slow
 
@@ -94,9 +95,13 @@ class Sabotage:
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(shared: Path) -> Path:
     """Exports of the bundled model, photos with labels, limits and a baseline report."""
-    folder = tmp_path_factory.mktemp("good")
+    return once(shared / "good", _make_good)
+
+
+def _make_good(folder: Path) -> None:
+    folder.mkdir()
     common = ("--precision", "int8", "--calibration-images", "8", "--output", str(folder))
     for target in ("onnx", "coreml"):
         assert _call_quietly(export, "--target", target, *common).code == 0
@@ -113,7 +118,6 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "min_top1_float = 25", "min_top1_float = 72"
         )
     )
-    return folder
 
 
 def _write_labels(folder: Path, rows: list[tuple[str, int]]) -> None:

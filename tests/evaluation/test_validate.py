@@ -18,6 +18,7 @@ from conftest import ROOT, CommandLine
 from edge_deit.artefacts.manifest import manifest_path
 from edge_deit.report.report import Report, read_report
 from exporters import target as find_target
+from shared import once
 
 pytestmark = pytest.mark.slow
 
@@ -26,32 +27,37 @@ if missing := find_target("onnx").missing():
 
 
 @pytest.fixture(scope="module")
-def labelled(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelled(photos: Path, shared: Path) -> Path:
     """The generated photos with a labels.csv that names classes of the ten-class model."""
-    folder = tmp_path_factory.mktemp("labelled")
-    rows = []
-    for index, photo in enumerate(sorted(photos.rglob("*.png"))):
-        shutil.copy(photo, folder / f"{index}.png")
-        rows.append((f"{index}.png", index % 10))
-    with (folder / "labels.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("file", "label"), *rows])
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        rows = []
+        for index, photo in enumerate(sorted(photos.rglob("*.png"))):
+            shutil.copy(photo, folder / f"{index}.png")
+            rows.append((f"{index}.png", index % 10))
+        with (folder / "labels.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([("file", "label"), *rows])
+
+    return once(shared / "labelled", make)
 
 
 @pytest.fixture(scope="module")
-def exported(
-    tiny_weights: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def exported(tiny_weights: Path, labelled: Path, shared: Path) -> dict[str, Path]:
     """A float and an int8 file of the ten-class model."""
-    output = tmp_path_factory.mktemp("exported")
-    command = [sys.executable, "-m", "edge_deit.export", "--target", "onnx", "--output", output]
-    options = ["--precision", "fp32", "--precision", "int8", "--weights", tiny_weights]
-    subprocess.run(
-        [*map(str, command), *map(str, options), "--calibration", str(labelled)],
-        check=True,
-        capture_output=True,
-        cwd=ROOT,
-    )
+
+    def make(output: Path) -> None:
+        command = [sys.executable, "-m", "edge_deit.export", "--target", "onnx"]
+        options = ["--precision", "fp32", "--precision", "int8", "--weights", tiny_weights]
+        places = ["--calibration", labelled, "--output", output]
+        subprocess.run(
+            [*command, *map(str, options), *map(str, places)],
+            check=True,
+            capture_output=True,
+            cwd=ROOT,
+        )
+
+    output = once(shared / "validated", make)
     return {path.name.split(".")[-2]: path for path in output.glob("*.onnx")}
 
 

@@ -25,6 +25,7 @@ from exporters.coreml import reference as mil_reference
 from exporters.coreml.operators import OPERATORS
 from exporters.coreml.package import read_specification
 from exporters.target import ExportRequest
+from shared import once
 
 if missing := coreml.TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
@@ -52,14 +53,16 @@ def request_at(folder: Path, kind: str, scheme: Scheme, photos: int = 8) -> Expo
 
 def export(folder: Path, kind: str, scheme: Scheme) -> Path:
     """The exported package of one model and scheme."""
+    request = request_at(folder, kind, scheme)
     with quiet():
-        return coreml.TARGET.export(request_at(folder, kind, scheme))
+        return once(request.output, lambda _: coreml.TARGET.export(request))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(shared: Path) -> Path:
     """One folder for the whole module."""
-    return tmp_path_factory.mktemp("coreml")
+    (shared / "coreml").mkdir(exist_ok=True)
+    return shared / "coreml"
 
 
 @pytest.fixture(scope="module")

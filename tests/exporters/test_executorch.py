@@ -27,6 +27,7 @@ from exporter_models import (
 from exporters import executorch as executorch_target
 from exporters.executorch.export import _quantize
 from exporters.target import ExportRequest
+from shared import once
 
 TARGET = executorch_target.TARGET
 
@@ -49,15 +50,16 @@ def request_at(
 
 
 def export(request: ExportRequest) -> Path:
-    """The exported file."""
+    """The exported file, made once."""
     with quiet():
-        return TARGET.export(request)
+        return once(request.output, lambda _: TARGET.export(request))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(shared: Path) -> Path:
     """One folder for the whole module."""
-    return tmp_path_factory.mktemp("executorch")
+    (shared / "executorch").mkdir(exist_ok=True)
+    return shared / "executorch"
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from exporter_models import (
     request_for,
 )
 from exporters import onnx as onnx_target
+from shared import once
 
 TARGET = onnx_target.TARGET
 
@@ -35,17 +36,18 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic")
 
 
 def export(folder: Path, kind: str, scheme: Scheme) -> Path:
-    """The exported file of one model and scheme."""
+    """The exported file of one model and scheme, made once."""
     output = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.onnx"
     request = request_for(TARGET, deploy(fresh_model(kind)), scheme, output)
     with quiet():
-        return TARGET.export(request)
+        return once(output, lambda _: TARGET.export(request))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(shared: Path) -> Path:
     """One folder for the whole module."""
-    return tmp_path_factory.mktemp("onnx")
+    (shared / "onnx").mkdir(exist_ok=True)
+    return shared / "onnx"
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ from exporters import tflite
 from exporters.tflite.file import contents, kind, read, word
 from exporters.tflite.integer_form import IntegerDeiT, centre_attention, fold_back
 from exporters.tflite.observe import Observed, tight_range, whole_range
+from shared import once
 
 TARGET = tflite.TARGET
 
@@ -52,17 +53,20 @@ INTEGER_KERNELS = {"SOFTMAX", "GELU", "RSQRT"}
 def export(folder: Path, kind: str, scheme: Scheme) -> Path:
     """The exported file of one model and scheme, made once."""
     path = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.tflite"
-    if path.exists():
-        return path
-    form = deploy(fresh_model(kind))
-    with quiet():
-        return TARGET.export(request_for(TARGET, form, TARGET.fit(scheme, form), path))
+
+    def make(output: Path) -> None:
+        form = deploy(fresh_model(kind))
+        with quiet():
+            TARGET.export(request_for(TARGET, form, TARGET.fit(scheme, form), output))
+
+    return once(path, make)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(shared: Path) -> Path:
     """One folder for the whole module."""
-    return tmp_path_factory.mktemp("tflite")
+    (shared / "tflite").mkdir(exist_ok=True)
+    return shared / "tflite"
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from exporters import target
 PROJECT = ROOT / "android_demo"
 TOOLS = ROOT / "tools/mobile/android"
 MAIN = PROJECT / "app/src/main"
+pytestmark = pytest.mark.xdist_group("android")  # one build of the core serves all
 GOLDEN = ROOT / "tests/golden"
 RUNTIMES = ("tflite", "executorch")
 TOP = 5

@@ -24,6 +24,7 @@ from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.mobile.golden_images import hash_pixels, wide_cases
 from exporters import target
 
+pytestmark = pytest.mark.xdist_group("ios")  # they share one build of the program
 IOS = ROOT / "ios_demo"
 GOLDEN = ROOT / "tests" / "golden"
 WIDE_CASES = 300

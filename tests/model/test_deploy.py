@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -20,7 +20,6 @@ from edge_deit.model.form import quantizable_layers
 from model_examples import configs
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
 @given(config=configs(), seed=st.integers(0, 1000))
 def test_equal_to_the_float_model(config: DeiTConfig, seed: int) -> None:
     model = random_model(config, seed)

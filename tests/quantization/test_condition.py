@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor
 
 from condition_examples import SPEC, grey_photos, outliers
@@ -45,7 +45,6 @@ def conditioned() -> Conditioned:
     return condition(outliers(), grey_photos(8), SPEC)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
 @given(config=configs())
 def test_rotation_and_reshaping_keep_the_function(config: DeiTConfig) -> None:
     form = deploy(random_model(config))
