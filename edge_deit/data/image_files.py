@@ -169,7 +169,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point images have no defined range; save it as 8 or 16 bit")
     image.info.pop("transparency", None)  # a palette's; Pillow would warn that it is dropped
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _silence_pillow() -> None:
