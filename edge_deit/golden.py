@@ -12,11 +12,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edge_deit.artefacts.manifest import read_manifest
+from edge_deit.artefacts.artefact import read_artefact
 from edge_deit.artefacts.runners import open_runner, stand_in
 from edge_deit.common.console import new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.quiet import quiet
 from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
 
 app = new_app(__doc__)
@@ -41,10 +40,11 @@ def golden(
     """Write golden_spec.json and golden_cases.json, which the phone apps' tests obey."""
     if threads < 1:
         raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
-    manifest = read_manifest(artefact)
+    opened = read_artefact(artefact)
+    manifest = opened.manifest
     spec = golden_spec(manifest)
-    with quiet():
-        logits = measured_logits(open_runner(artefact, threads), manifest, photos)
+    with open_runner(opened, threads) as runner:
+        logits = measured_logits(runner, manifest, photos)
     cases = golden_cases(manifest, logits)
     write_golden(output, spec, cases)
     table = Table(title=f"{artefact.name} -> {output}", title_justify="left")

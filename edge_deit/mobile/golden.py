@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.artefacts.manifest import Manifest
+from edge_deit.artefacts.runners import logits_of
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.photos import list_photos, pick_evenly
 from edge_deit.data.preprocess import load_pixels
@@ -53,19 +54,10 @@ def measured_logits(
         bundled = manifest.weights.get("source") == "bundled"
         cases = photo_cases(spec) if bundled else list(own_cases(spec))[:PHOTOS]
         tensors = {case.name: case.tensor()[None] for case in cases}
-    return {name: _logits(runner, pixels, manifest) for name, pixels in tensors.items()}
-
-
-def _logits(runner: Runner, pixels: np.ndarray, manifest: Manifest) -> np.ndarray:
-    logits: np.ndarray = np.asarray(runner(pixels), np.float32)
-    if logits.shape != (1, len(manifest.labels)):
-        raise EdgeDeitError(
-            f"{manifest.artefact} returns shape {logits.shape} for {len(manifest.labels)} labels; "
-            "export it again"
-        )
-    if not np.isfinite(logits).all():
-        raise EdgeDeitError(f"{manifest.artefact} returned NaN or infinite logits; export it again")
-    return logits.reshape(-1)
+    return {
+        name: logits_of(runner, pixels, manifest.artefact, manifest.labels)
+        for name, pixels in tensors.items()
+    }
 
 
 def _made_up_logits(classes: int) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters import executorch as executorch_target
+from exporters.executorch import export as executorch_target
 from exporters.target import ExportRequest
 
 TARGET = executorch_target.TARGET
