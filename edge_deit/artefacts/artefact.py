@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,9 @@ def read_artefact(path: Path) -> Artefact:
         EdgeDeitError: it is missing, no file or folder of plain files, not what its manifest describes, of
             a target that there is not, or it refers to something outside.
     """
-    if path.is_dir():
-        _check_folder(path)
-    else:
-        check_regular(path, "artefact")
-    if manifest_path(path).exists():  # what is missing is the manifest's reader's to say
+    check_regular(path, "artefact", or_folder=True)
+    _check_folder(path)
+    if os.path.lexists(manifest_path(path)):  # that it is missing is its reader's to say
         check_regular(manifest_path(path), "manifest")
     artefact = Artefact(path, read_manifest(path))
     if artefact.manifest.target not in RUNTIMES:
@@ -68,7 +67,7 @@ def read_artefact(path: Path) -> Artefact:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder with links, pipes and the like in it, before any of it is read."""
+    """Refuse a folder with links, pipes and the like in it, before any of it is read; files pass."""
     for entry in folder.rglob("*"):
         if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
             raise EdgeDeitError(f"{entry} is no plain file; export the artefact again")

@@ -6,6 +6,7 @@ where the runtime does. Its output is held back and shown when it dies, or at on
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import signal
@@ -39,6 +40,7 @@ _START: Final = (  # our own packages are those of this process, whatever else i
     "from edge_deit.artefacts.worker import main; main(int(sys.argv[2]), sys.argv[3])"
 )
 _LAST_BYTES: Final = 2000
+_STDERR: Final = 2
 
 
 class RunnerCrashError(EdgeDeitError):
@@ -61,7 +63,7 @@ class Worker:
             self._connection, theirs = Pipe()
             self._held: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `_end`
             with theirs:
-                self._process = _start(theirs, target, self._held)
+                self._process = _start(theirs.fileno(), target, self._held)
         except OSError as error:
             raise EdgeDeitError(
                 f"no process for {self._label} can be started: {error.strerror}"
@@ -167,18 +169,23 @@ class IsolatedRunner:
         return found
 
 
-def _start(connection: Connection, target: str, held: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(connection: int, target: str, held: IO[bytes]) -> subprocess.Popen[bytes]:
     """A process that serves the other end of `connection`, with what it prints in `held`."""
-    output: int | IO[bytes] = 2 if is_verbose() else held
-    code = [sys.executable, "-P", "-c", _START, _PACKAGES, str(connection.fileno()), target]
-    return subprocess.Popen(  # noqa: S603 # our own module, no shell
-        code,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        pass_fds=(connection.fileno(),),
-        process_group=0,  # Ctrl-C is for us, who then end it
-    )
+    output: int | IO[bytes] = _STDERR if is_verbose() else held
+    number = fcntl.fcntl(
+        connection, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1
+    )  # clear of the three streams
+    try:
+        return subprocess.Popen(  # noqa: S603 # our own module, no shell
+            [sys.executable, "-P", "-c", _START, _PACKAGES, str(number), target],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(number,),
+            process_group=0,  # Ctrl-C is for us, who then end it
+        )
+    finally:
+        os.close(number)
 
 
 def _end(

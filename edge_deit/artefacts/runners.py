@@ -38,14 +38,14 @@ class ArtefactRunner:
         """
         if pixels.shape != self._takes:
             raise EdgeDeitError(
-                f"{self._name} takes pixels {list(self._takes)}, not {list(pixels.shape)}; its manifest "
+                f"{self._name} takes pixels {self._takes}, not {pixels.shape}; its manifest "
                 "and its preprocessing do not fit: export it again"
             )
         found = self._runner(pixels)
         if found.shape != self._returns:
             raise EdgeDeitError(
-                f"{self._name} returns shape {list(found.shape)}, its manifest says "
-                f"{list(self._returns)}; export it again"
+                f"{self._name} returns shape {found.shape}, its manifest says "
+                f"{self._returns}; export it again"
             )
         return found
 
@@ -116,7 +116,7 @@ def logits_of(runner: Runner, pixels: np.ndarray, name: str, labels: Sequence[st
     logits = np.asarray(runner(pixels), np.float32)
     if logits.shape != (1, len(labels)):
         raise EdgeDeitError(
-            f"{name} returns shape {list(logits.shape)} for {len(labels)} labels; export it again"
+            f"{name} returns shape {logits.shape} for {len(labels)} labels; export it again"
         )
     if not np.isfinite(logits).all():
         raise EdgeDeitError(f"{name} returned NaN or infinite logits; export it again")

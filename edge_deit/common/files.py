@@ -73,10 +73,10 @@ _KINDS: Final = (
 )
 
 
-def check_regular(path: Path, what: str) -> None:
+def check_regular(path: Path, what: str, *, or_folder: bool = False) -> None:
     """Refuse what is no plain file, before it is opened: a pipe never answers, a device never ends.
 
-    `what` names it in the message. A link counts as what it leads to.
+    `what` names it in the message. A link counts as what it leads to. With `or_folder` a folder is welcome.
 
     Raises:
         EdgeDeitError: it is missing, out of reach, or something else than a file.
@@ -87,7 +87,7 @@ def check_regular(path: Path, what: str) -> None:
         raise EdgeDeitError(f"{what} {path} does not exist") from None
     except OSError as error:
         raise EdgeDeitError(f"{what} {path} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(mode):
+    if not (stat.S_ISREG(mode) or (or_folder and stat.S_ISDIR(mode))):
         kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "something else")
         raise EdgeDeitError(f"{what} {path} is {kind}, not a file")
 

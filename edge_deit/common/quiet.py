@@ -99,7 +99,7 @@ class _Held:
                 os.close(original)
         with self._file as file:
             wanted, self._file, self._saved, self._wanted = self._wanted, None, [], False
-            if wanted:
+            if wanted and sys.stderr is not None:
                 file.seek(0)
                 sys.stderr.write(file.read().decode(errors="replace"))
                 sys.stderr.flush()
@@ -114,8 +114,9 @@ def _duplicate(descriptor: int) -> int | None:
 
 
 def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # Python's way to say that it was closed from the start
+            stream.flush()
     for handler in logging.getLogger().handlers:
         handler.flush()
 
