@@ -8,17 +8,36 @@ from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
-from exporters.target import ExportRequest, Runner, Target
+from exporters.runtime import Runner, Runtime
+from exporters.target import ExportRequest, Target
 
-__all__ = ["TARGETS", "ExportRequest", "Runner", "Target", "target", "tool_versions"]
+__all__ = [
+    "RUNTIMES",
+    "TARGETS",
+    "ExportRequest",
+    "Runner",
+    "Runtime",
+    "Target",
+    "runtime_of",
+    "target",
+    "tool_versions",
+]
 
 TARGETS: Final[dict[str, str]] = {
-    "executorch": "exporters.executorch",
-    "coreml": "exporters.coreml",
-    "tflite": "exporters.tflite",
-    "onnx": "exporters.onnx",
+    "executorch": "exporters.executorch.export",
+    "coreml": "exporters.coreml.export",
+    "tflite": "exporters.tflite.export",
+    "onnx": "exporters.onnx.export",
 }
-"""Target name -> module whose `TARGET` describes it. The modules import no heavy package at the top."""
+"""Target name -> module whose `TARGET` describes it. They import torch, and no converter, at the top."""
+
+RUNTIMES: Final[dict[str, str]] = {
+    "executorch": "exporters.executorch.runtime",
+    "coreml": "exporters.coreml.runtime",
+    "tflite": "exporters.tflite.runtime",
+    "onnx": "exporters.onnx.runtime",
+}
+"""Target name -> module whose `RUNTIME` describes what runs it. They import neither torch nor a runtime."""
 
 
 def target(name: str) -> Target:
@@ -27,11 +46,26 @@ def target(name: str) -> Target:
     Raises:
         EdgeDeitError: there is no such target; the message lists those there are.
     """
-    if name not in TARGETS:
-        raise EdgeDeitError(f"unknown target {name!r}; choose one of: {', '.join(TARGETS)}, all")
-    found = importlib.import_module(TARGETS[name]).TARGET
+    found = importlib.import_module(_module(TARGETS, name)).TARGET
     assert isinstance(found, Target)
     return found
+
+
+def runtime_of(name: str) -> Runtime:
+    """What runs the files of the target called `name`.
+
+    Raises:
+        EdgeDeitError: as `target`.
+    """
+    found = importlib.import_module(_module(RUNTIMES, name)).RUNTIME
+    assert isinstance(found, Runtime)
+    return found
+
+
+def _module(table: dict[str, str], name: str) -> str:
+    if name not in table:
+        raise EdgeDeitError(f"unknown target {name!r}; choose one of: {', '.join(table)}, all")
+    return table[name]
 
 
 def tool_versions() -> dict[str, str]:

@@ -7,10 +7,11 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
+from exporters.runtime import Runner, Runtime
 
 if TYPE_CHECKING:  # so that the list of targets costs no torch
     import numpy as np
@@ -50,14 +51,6 @@ class ExportRequest:
     half_remainder: bool = False
 
 
-class Runner(Protocol):
-    """An artefact that is loaded and can be called."""
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens)."""
-        ...
-
-
 def run_each(
     runner: Runner, pixels: np.ndarray, on_photo: Callable[[], None] = lambda: None
 ) -> np.ndarray:
@@ -75,10 +68,8 @@ def run_each(
 class Target:
     """One output format.
 
-    `requires` maps each import name to the distribution that brings it. `backends` lists what may
-    execute the file, the default first. `runs_on` returns None when the target's real runtime works
-    on this machine, otherwise one line that says why not and what stands in. `unchecked` takes a backend
-    and returns one line when its files cannot be run here by anything, not even a stand-in.
+    `runtime` says what its files are called and what runs them. `requires` maps each import name to the
+    distribution that brings it. `backends` lists what may execute the file, the default first.
     `integer_outputs` says whether a static layer writes integers, so that its output is rounded too.
     `layer_reader` opens a file that `load_runner` accepts so that its inside can be compared with the
     float model's, None where the format's runtime shows nothing; it raises EdgeDeitError for a file whose
@@ -87,26 +78,49 @@ class Target:
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
     finer with it. `half_remainder` lists the precisions whose files can let what stays float run in half
     precision.
-    `units` names the processors that a runner may be told to use, the default first; `load_on` takes one.
     """
 
-    name: str
-    suffix: str
-    extra: str
+    runtime: Runtime
     requires: Mapping[str, str]
     precisions: tuple[Precision, ...]
     backends: tuple[str, ...]
     export: Callable[[ExportRequest], Path]
-    load_runner: Callable[[Path, int], Runner]
-    runs_on: Callable[[], str | None]
-    unchecked: Callable[[str], str | None] = lambda backend: None
     integer_outputs: bool = False
     token_ranges: bool = False
     int8_dynamic: tuple[str, ...] = ()
     half_remainder: tuple[Precision, ...] = ()
-    units: tuple[str, ...] = ()
-    load_on: Callable[[Path, int, str], Runner] | None = None
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        return self.runtime.name
+
+    @property
+    def suffix(self) -> str:
+        """How its files' names end, with the dot."""
+        return self.runtime.suffix
+
+    @property
+    def extra(self) -> str:
+        """The extra that installs its packages."""
+        return self.runtime.extra
+
+    def load_runner(self, path: Path, threads: int) -> Runner:
+        """Load a file in this process; `artefacts.runners` does it in one of its own.
+
+        Raises:
+            EdgeDeitError: the runtime is absent, or refuses the file.
+        """
+        return self.runtime.load(path, threads, None)
+
+    def runs_on(self) -> str | None:
+        """None when the target's real runtime works here, otherwise why not and what stands in."""
+        return self.runtime.runs_on()
+
+    def unchecked(self, backend: str) -> str | None:
+        """One line when files for this backend cannot be run here by anything, not even a stand-in."""
+        return self.runtime.unchecked(backend)
 
     def missing(self) -> list[str]:
         """Distributions that this target needs and this environment lacks."""

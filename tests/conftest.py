@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -17,9 +18,11 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from edge_deit.checkpoint.save import save_checkpoint
+from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deit import DeiT
+from exporters import target
 from shared import once, shared_root
 
 TINY = DeiTConfig(image_size=64, embed_dim=64, depth=2, num_heads=2, mlp_dim=128, num_classes=10)
@@ -93,6 +96,23 @@ def _write_weights(path: Path) -> None:
     model = random_model(replace(TINY, distilled=True, distillation_head=True))
     spec = PreprocessSpec(resize_size=72, crop_size=64)
     save_checkpoint(path, model, spec, tuple(f"class {index}" for index in range(10)), half=False)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Callable[[str], Path]:
+    """Exports the tiny model to a target in fp32, once: target's name -> file with its manifest."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @functools.cache
+    def artefact(name: str) -> Path:
+        if missing := target(name).missing():
+            pytest.skip(f"{', '.join(missing)} not installed")
+        done = export_model(
+            str(tiny_weights), targets=[name], precisions=["fp32"], output=folder, parity_images=2
+        )
+        return done.artefacts[0].path
+
+    return artefact
 
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,42 +1,100 @@
-"""Exported files, each with the manifest that was read and verified."""
+"""An exported file with its manifest: the one way in which every command opens one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_deit.artefacts.manifest import Manifest, read_manifest
+from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import check_regular
+from exporters import RUNTIMES, Runtime, runtime_of
 
-__all__ = ["Artefact", "read_artefacts"]
-
+__all__ = ["Artefact", "check_classes", "read_artefact", "read_artefacts"]
 
 _CLASSES: Final = "classification"
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file and its manifest."""
+    """An exported file or folder whose manifest was read and verified."""
 
     path: Path
     manifest: Manifest
 
+    @property
+    def engine_key(self) -> tuple[str, str]:
+        """Target and backend."""
+        return self.manifest.target, self.manifest.backend
 
-def read_artefacts(paths: Sequence[Path]) -> list[Artefact]:
-    """The artefacts, each one checked against its manifest.
+    @property
+    def runtime(self) -> Runtime:
+        """What runs it."""
+        return runtime_of(self.manifest.target)
+
+
+def read_artefact(path: Path) -> Artefact:
+    """One artefact, verified before anything of it is used.
+
+    Everything that its runtime will read is what the manifest's hash covers: a file, or a folder of plain
+    files, that names nothing outside it.
 
     Raises:
-        EdgeDeitError: one is missing or damaged, named twice, or returns no classes.
+        EdgeDeitError: it is missing, no file or folder of plain files, not what its manifest describes, of
+            a target that there is not, or it refers to something outside.
     """
-    found = [Artefact(path, read_manifest(path)) for path in paths]
+    check_regular(path, "artefact", or_folder=True)
+    _check_folder(path)
+    if os.path.lexists(manifest_path(path)):  # that it is missing is its reader's to say
+        check_regular(manifest_path(path), "manifest")
+    artefact = Artefact(path, read_manifest(path))
+    if artefact.manifest.target not in RUNTIMES:
+        raise EdgeDeitError(
+            f"{path.name} is made for {artefact.manifest.target!r}, which this version does not know; "
+            f"it knows {', '.join(RUNTIMES)}"
+        )
+    runtime = artefact.runtime
+    if path.is_dir() != runtime.folder:
+        found, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise EdgeDeitError(
+            f"{path} is a {found}, and {runtime.suffix} is a {wanted}: export it again"
+        )
+    runtime.check(path)
+    return artefact
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder with links, pipes and the like in it, before any of it is read; files pass."""
+    for entry in folder.rglob("*"):
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            raise EdgeDeitError(f"{entry} is no plain file; export the artefact again")
+
+
+def check_classes(artefact: Artefact) -> None:
+    """Refuse an artefact that has no answer to show or to compare.
+
+    Raises:
+        EdgeDeitError: it returns something else than one value for each label.
+    """
+    if artefact.manifest.task != _CLASSES:
+        raise EdgeDeitError(
+            f"{artefact.path} returns {artefact.manifest.task}, not classes: there is no answer in it; "
+            f"export again with --task {_CLASSES}"
+        )
+
+
+def read_artefacts(paths: Sequence[Path]) -> list[Artefact]:
+    """The artefacts, each one verified.
+
+    Raises:
+        EdgeDeitError: as `read_artefact`; or one is named twice, or returns no classes.
+    """
+    found = [read_artefact(path) for path in paths]
     for artefact in found:
-        if artefact.manifest.task != _CLASSES:
-            raise EdgeDeitError(
-                f"{artefact.path} returns {artefact.manifest.task}, not classes: "
-                "there is no answer to compare"
-            )
+        check_classes(artefact)
     names = [artefact.path.resolve() for artefact in found]
     if twice := [path for path in names if names.count(path) > 1]:
         raise EdgeDeitError(f"{twice[0]} is named twice")

@@ -2,70 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from edge_deit.artefacts.manifest import Manifest, read_manifest
+from edge_deit.artefacts.artefact import Artefact, read_artefact
+from edge_deit.artefacts.local import load_local
+from edge_deit.artefacts.manifest import Manifest
+from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.metrics.outputs import softmax, top_k
-from exporters import Runner
-from exporters import target as find_target
+from exporters import Runner, runtime_of
 
-__all__ = ["open_runner", "stand_in"]
+__all__ = ["ArtefactRunner", "RunnerCrashError", "logits_of", "open_runner", "stand_in"]
 
 
-def open_runner(artefact: Path, threads: int, units: str | None = None) -> Runner:
+class ArtefactRunner:
+    """A loaded artefact that takes and returns what its manifest says; several threads may call it.
+
+    Close it, or use it as a context manager, to end its process at once; otherwise that ends when nobody
+    holds the runner any longer.
+    """
+
+    def __init__(self, manifest: Manifest, runner: Runner, worker: Worker | None) -> None:
+        self._name, self._runner, self._worker = manifest.artefact, runner, worker
+        self._takes, self._returns = tuple(manifest.input["shape"]), tuple(manifest.output["shape"])
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens).
+
+        Raises:
+            EdgeDeitError: pixels or outputs of another shape than the manifest says, or the runtime failed.
+            RunnerCrashError: the process died, or did not answer.
+        """
+        if pixels.shape != self._takes:
+            raise EdgeDeitError(
+                f"{self._name} takes pixels {self._takes}, not {pixels.shape}; its manifest "
+                "and its preprocessing do not fit: export it again"
+            )
+        found = self._runner(pixels)
+        if found.shape != self._returns:
+            raise EdgeDeitError(
+                f"{self._name} returns shape {found.shape}, its manifest says "
+                f"{self._returns}; export it again"
+            )
+        return found
+
+    def close(self) -> None:
+        """End its process, where it has one of its own."""
+        if self._worker is not None:
+            self._worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def open_runner(
+    artefact: Path | Artefact,
+    threads: int,
+    units: str | None = None,
+    *,
+    isolated: bool = True,
+    timeout_s: float = TIMEOUT_S,
+    worker: Worker | None = None,
+) -> ArtefactRunner:
     """A runner for the artefact, on the processors called `units` where its target offers a choice.
 
-    Running needs less than exporting: only the runtime has to be installed.
+    It runs in a process of its own, unless `isolated` is false (for processes that exist for that alone). A
+    `worker` of the artefact's target that is there already is used, and not closed. `timeout_s` is for
+    loading, and for each photo. Running needs less than exporting: only the runtime has to be installed.
 
     Raises:
-        EdgeDeitError: manifest and file do not fit, a runtime is absent, the file is damaged, or there is
-            no such choice.
+        EdgeDeitError: as `read_artefact`, a runtime is absent or refuses the file, or there is no such
+            choice.
+        RunnerCrashError: the process died while loading, or did not answer.
     """
-    manifest = read_manifest(artefact)
-    target = find_target(manifest.target)
-    if (reason := target.unchecked(manifest.backend)) is not None:
-        raise EdgeDeitError(f"{artefact.name} cannot be run here: {reason}")
+    if threads < 1:
+        raise EdgeDeitError(f"threads is {threads}; it must be at least 1")
+    opened = artefact if isinstance(artefact, Artefact) else read_artefact(artefact)
+    runtime, path = opened.runtime, opened.path
+    if (reason := runtime.unchecked(opened.manifest.backend)) is not None:
+        raise EdgeDeitError(f"{path.name} cannot be run here: {reason}")
+    chosen = units if runtime.units else None
+    if not isolated:
+        return ArtefactRunner(
+            opened.manifest, load_local(runtime.name, path, threads, chosen), None
+        )
+    if worker is not None:
+        return ArtefactRunner(opened.manifest, worker.load(path, threads, chosen), None)
+    own = Worker(runtime.name, timeout_s)
     try:
-        if units is None or not target.units:
-            return target.load_runner(artefact, threads)
-        assert target.load_on is not None
-        return target.load_on(artefact, threads, units)
-    except ModuleNotFoundError as error:
-        raise EdgeDeitError(
-            f"{artefact.name} needs {error.name}: pip install 'edge-deit[{target.extra}]'"
-        ) from error
+        return ArtefactRunner(opened.manifest, own.load(path, threads, chosen), own)
+    except BaseException:
+        own.close()
+        raise
 
 
 def stand_in(manifest: Manifest) -> str | None:
     """None where the artefact's own runtime runs it here, otherwise what does instead, in one line."""
-    return find_target(manifest.target).runs_on()
+    return runtime_of(manifest.target).runs_on()
 
 
-def rank(
-    runner: Runner, pixels: np.ndarray, manifest: Manifest, top: int
-) -> list[dict[str, str | int | float]]:
-    """The `top` classes of one photo, most probable first.
+def logits_of(runner: Runner, pixels: np.ndarray, name: str, labels: Sequence[str]) -> np.ndarray:
+    """The logits (K,) of one photo by the artefact called `name`, one for each label.
 
     Raises:
-        EdgeDeitError: logits that are not finite, or not as many as there are labels.
+        EdgeDeitError: they are not finite, or not as many as there are labels; or as the runner does.
     """
-    logits = np.asarray(runner(pixels))[0]
-    if not np.isfinite(logits).all():
-        raise EdgeDeitError(f"{manifest.artefact} returned NaN or infinite logits; export it again")
-    if len(logits) != len(manifest.labels):
+    logits = np.asarray(runner(pixels), np.float32)
+    if logits.shape != (1, len(labels)):
         raise EdgeDeitError(
-            f"{manifest.artefact} returns {len(logits)} values for {len(manifest.labels)} labels"
+            f"{name} returns shape {logits.shape} for {len(labels)} labels; export it again"
         )
-    probabilities = softmax(logits)
-    return [
-        {
-            "index": index,
-            "label": manifest.labels[index],
-            "probability": float(probabilities[index]),
-            "logit": float(logits[index]),
-        }
-        for index in top_k(logits, top)
-    ]
+    if not np.isfinite(logits).all():
+        raise EdgeDeitError(f"{name} returned NaN or infinite logits; export it again")
+    return logits.reshape(-1)

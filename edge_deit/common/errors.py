@@ -13,5 +13,9 @@ class EdgeDeitError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 160 characters; its type's name where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+    """The first line of an error's message, at most 160 characters; its type's name where it has none.
+
+    What a terminal would not print, such as a damaged file's bytes, becomes a question mark.
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return "".join(character if character.isprintable() else "?" for character in line)

@@ -6,12 +6,16 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-__all__ = ["hash_path", "replacing", "size_of", "workplace", "write_text"]
+from edge_deit.common.errors import EdgeDeitError
+
+__all__ = ["check_regular", "hash_path", "replacing", "size_of", "workplace", "write_text"]
 
 
 @contextmanager
@@ -58,6 +62,34 @@ def workplace(parent: Path, prefix: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)
+
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_regular(path: Path, what: str, *, or_folder: bool = False) -> None:
+    """Refuse what is no plain file, before it is opened: a pipe never answers, a device never ends.
+
+    `what` names it in the message. A link counts as what it leads to. With `or_folder` a folder is welcome.
+
+    Raises:
+        EdgeDeitError: it is missing, out of reach, or something else than a file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise EdgeDeitError(f"{what} {path} does not exist") from None
+    except OSError as error:
+        raise EdgeDeitError(f"{what} {path} cannot be read: {error.strerror}") from error
+    if not (stat.S_ISREG(mode) or (or_folder and stat.S_ISDIR(mode))):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "something else")
+        raise EdgeDeitError(f"{what} {path} is {kind}, not a file")
 
 
 def _files(path: Path) -> list[Path]:

@@ -101,7 +101,9 @@ def main() -> None:
             model, taken = _load(lambda: _float_model(path, int(threads), pixels.shape[-1]), pixels)
         else:
             unit = units[0] if units else None
-            model, taken = _load(lambda: open_runner(Path(path), int(threads), unit), pixels)
+            model, taken = _load(
+                lambda: open_runner(Path(path), int(threads), unit, isolated=False), pixels
+            )
     except EdgeDeitError as error:
         sys.exit(f"error: {error}")
     print(json.dumps(taken), file=say, flush=True)

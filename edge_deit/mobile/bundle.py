@@ -13,15 +13,15 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit import __version__
+from edge_deit.artefacts.artefact import Artefact, read_artefact
 from edge_deit.artefacts.manifest import manifest_path, read_manifest
+from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.quiet import quiet
 from edge_deit.mobile.deliveries import (
-    Artefact,
     Delivery,
+    check_alone,
     check_together,
     plan_deliveries,
-    read_artefact,
 )
 from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
 from edge_deit.mobile.replace import OWN_NAMES, owned_files, set_replaced
@@ -63,6 +63,8 @@ def bundle_artefacts(
     if threads < 1:
         raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
     chosen = [read_artefact(path) for path in artefacts]
+    for artefact in chosen:
+        check_alone(artefact)
     _check_names(chosen)
     deliveries = plan_deliveries(chosen, {"--android": android, "--ios": ios})
     check_together(chosen)
@@ -106,9 +108,9 @@ def _run_all(
         if reason := target.unchecked(manifest.backend) or target.remedy():
             notes.append(f"{artefact.path.name} was not run: {reason}")
             continue
-        with quiet():
-            stand_in = target.runs_on()
-            found = measured_logits(target.load_runner(artefact.path, threads), manifest)
+        stand_in = target.runs_on()
+        with open_runner(artefact, threads) as runner:
+            found = measured_logits(runner, manifest)
         (by_stand_in if stand_in else real)[artefact.path] = found
         if stand_in:
             notes.append(f"{artefact.path.name}: {stand_in}")
@@ -144,11 +146,24 @@ def _stage(
     table = {
         "schema": _SCHEMA,
         "created_by": f"edge-deit {__version__}",
-        "artefacts": [artefact.to_json() for artefact in delivery.artefacts],
+        "artefacts": [_entry(artefact) for artefact in delivery.artefacts],
     }
     text = json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False)
     (new / "bundle.json").write_text(text + "\n", encoding="utf-8")
     return spec
+
+
+def _entry(artefact: Artefact) -> dict[str, Any]:
+    """One artefact in `bundle.json`."""
+    return {
+        "file": artefact.path.name,
+        "manifest": manifest_path(artefact.path).name,
+        "sha256": artefact.manifest.sha256,
+        "size_bytes": artefact.manifest.size_bytes,
+        "target": artefact.manifest.target,
+        "precision": artefact.manifest.precision,
+        "model": artefact.manifest.model,
+    }
 
 
 def _write(

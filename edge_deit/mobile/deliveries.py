@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
+from edge_deit.artefacts.artefact import Artefact
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.mobile.golden import golden_spec
 
 __all__ = [
     "PLACEHOLDERS",
     "PLATFORMS",
-    "Artefact",
     "Delivery",
     "Platform",
+    "check_alone",
     "check_together",
     "plan_deliveries",
-    "read_artefact",
 ]
 
 PLACEHOLDERS: Final = (".gitignore", ".gitkeep", "README.md")
@@ -69,31 +67,6 @@ PLATFORMS: Final = (
 
 
 @dataclass(frozen=True)
-class Artefact:
-    """An exported file or folder whose manifest was read and verified."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def engine_key(self) -> tuple[str, str]:
-        """Target and backend."""
-        return self.manifest.target, self.manifest.backend
-
-    def to_json(self) -> dict[str, Any]:
-        """Its entry in `bundle.json`."""
-        return {
-            "file": self.path.name,
-            "manifest": manifest_path(self.path).name,
-            "sha256": self.manifest.sha256,
-            "size_bytes": self.manifest.size_bytes,
-            "target": self.manifest.target,
-            "precision": self.manifest.precision,
-            "model": self.manifest.model,
-        }
-
-
-@dataclass(frozen=True)
 class Delivery:
     """What goes into one project."""
 
@@ -107,44 +80,18 @@ class Delivery:
         return self.project / self.platform.place
 
 
-def read_artefact(path: Path) -> Artefact:
-    """One artefact, verified before anything of it is used.
+def check_alone(artefact: Artefact) -> None:
+    """Refuse an artefact that no app can show.
 
     Raises:
-        EdgeDeitError: a file that its manifest does not describe, that is no plain file, or that has no
-            classes to show.
+        EdgeDeitError: it was renamed, or has no classes to show.
     """
-    _check_links(path)
-    manifest = read_manifest(path)
-    if path.is_dir():
-        _check_package(path)
+    path, manifest = artefact.path, artefact.manifest
     if manifest.artefact != path.name:
         raise EdgeDeitError(
             f"{path} was exported as {manifest.artefact!r}; give it that name again, or export it again"
         )
     golden_spec(manifest)  # refuses what has no classes to show
-    return Artefact(path, manifest)
-
-
-def _check_links(package: Path) -> None:
-    """Refuse a folder with links, pipes and the like in it, before any of it is read."""
-    for entry in package.rglob("*"):
-        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
-            raise EdgeDeitError(f"{entry} is no plain file; export the artefact again")
-
-
-def _check_package(package: Path) -> None:
-    """Refuse an .mlpackage whose table names paths outside its folder."""
-    table = package / "Manifest.json"
-    try:
-        entries = json.loads(table.read_text(encoding="utf-8"))["itemInfoEntries"].values()
-        named = [str(entry["path"]) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EdgeDeitError(f"{package} has no readable Manifest.json; export it again") from error
-    data = (package / "Data").resolve()
-    for name in named:
-        if not (data / name).resolve().is_relative_to(data):
-            raise EdgeDeitError(f"{table} names {name!r}, outside its folder; export it again")
 
 
 def check_together(artefacts: list[Artefact]) -> None:

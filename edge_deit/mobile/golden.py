@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_deit.artefacts.manifest import Manifest, read_manifest
-from edge_deit.artefacts.runners import open_runner, stand_in
+from edge_deit.artefacts.artefact import read_artefact
+from edge_deit.artefacts.manifest import Manifest
+from edge_deit.artefacts.runners import logits_of, open_runner, stand_in
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.quiet import quiet
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
@@ -56,19 +56,10 @@ def measured_logits(
         bundled = manifest.weights.get("source") == "bundled"
         cases = photo_cases(spec) if bundled else list(own_cases(spec))[:PHOTOS]
         tensors = {case.name: case.tensor()[None] for case in cases}
-    return {name: _logits(runner, pixels, manifest) for name, pixels in tensors.items()}
-
-
-def _logits(runner: Runner, pixels: np.ndarray, manifest: Manifest) -> np.ndarray:
-    logits: np.ndarray = np.asarray(runner(pixels), np.float32)
-    if logits.shape != (1, len(manifest.labels)):
-        raise EdgeDeitError(
-            f"{manifest.artefact} returns shape {logits.shape} for {len(manifest.labels)} labels; "
-            "export it again"
-        )
-    if not np.isfinite(logits).all():
-        raise EdgeDeitError(f"{manifest.artefact} returned NaN or infinite logits; export it again")
-    return logits.reshape(-1)
+    return {
+        name: logits_of(runner, pixels, manifest.artefact, manifest.labels)
+        for name, pixels in tensors.items()
+    }
 
 
 def _made_up_logits(classes: int) -> dict[str, np.ndarray]:
@@ -207,10 +198,11 @@ def golden_of(
     """
     if threads < 1:
         raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
-    manifest = read_manifest(artefact)
+    opened = read_artefact(artefact)
+    manifest = opened.manifest
     spec = golden_spec(manifest)
-    with quiet():
-        logits = measured_logits(open_runner(artefact, threads), manifest, photos)
+    with open_runner(opened, threads) as runner:
+        logits = measured_logits(runner, manifest, photos)
     cases = golden_cases(manifest, logits)
     write_golden(output, spec, cases)
     return {name: len(cases[name]) for name in _KINDS}, stand_in(manifest)

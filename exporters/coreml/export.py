@@ -15,8 +15,6 @@ float32 in every precision. The file can be written on any system; off macOS it 
 
 from __future__ import annotations
 
-import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +22,11 @@ import numpy as np
 import torch
 
 from edge_deit.common.errors import EdgeDeitError
-from exporters.coreml import reference as mil_reference
 from exporters.coreml.layers import layer_reader
 from exporters.coreml.package import read_specification
+from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
 from exporters.pt2e import quantize_graph
-from exporters.target import ExportRequest, Runner, Target
+from exporters.target import ExportRequest, Target
 
 __all__ = ["TARGET", "export", "load_on", "load_runner", "read_metadata", "runs_on"]
 
@@ -45,12 +43,6 @@ _FIELDS: Final = {  # field of the specification's metadata, attribute of coreml
     "version": ("versionString", "version"),
 }
 _DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"  # ties operators to PyTorch nodes
-_UNITS: Final = {  # as the command line has them -> members of coremltools.ComputeUnit
-    "all": "ALL",
-    "cpu-only": "CPU_ONLY",
-    "cpu-and-gpu": "CPU_AND_GPU",
-    "cpu-and-ne": "CPU_AND_NE",
-}
 
 
 def export(request: ExportRequest) -> Path:
@@ -109,63 +101,6 @@ def read_metadata(path: Path) -> dict[str, str]:
     return fields | {name: text for name, text in texts.items() if not name.startswith("com.")}
 
 
-def load_runner(path: Path, threads: int) -> Runner:
-    """Load a package into Core ML on macOS, elsewhere into the reference interpreter.
-
-    Core ML chooses its own threads, and among all processors.
-
-    Raises:
-        EdgeDeitError: the package is missing, incomplete or damaged, or holds an unknown operator.
-    """
-    return load_on(path, threads, next(iter(_UNITS)))
-
-
-def load_on(path: Path, threads: int, units: str) -> Runner:
-    """`load_runner` on some of the processors only: `all`, `cpu-only`, `cpu-and-gpu`, or `cpu-and-ne`.
-
-    The reference interpreter, elsewhere than on macOS, knows no processors.
-
-    Raises:
-        EdgeDeitError: as `load_runner`, or there are no such processors.
-    """
-    if units not in _UNITS:
-        raise EdgeDeitError(f"no compute units {units!r}; choose one of: {', '.join(_UNITS)}")
-    if runs_on() is not None:
-        return mil_reference.load(path, threads)
-    import coremltools as ct
-
-    specification = read_specification(path)
-    try:
-        model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[_UNITS[units]])
-    except RuntimeError as error:
-        raise EdgeDeitError(f"Core ML cannot load {path}: {error}; export it again") from error
-    description = specification.description
-    return _CoreMLRunner(model, description.input[0].name, description.output[0].name)
-
-
-def runs_on() -> str | None:
-    """None on macOS, otherwise what stands in for Core ML."""
-    if platform.system() == "Darwin":
-        return None
-    return (
-        "Core ML runs only on macOS; the file is checked with reference numerics (torch), "
-        "which is not Core ML"
-    )
-
-
-@dataclass(frozen=True)
-class _CoreMLRunner:
-    """A model loaded by Core ML itself."""
-
-    model: Any
-    input_name: str
-    output_name: str
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        result = self.model.predict({self.input_name: np.ascontiguousarray(pixels, np.float32)})
-        return np.asarray(result[self.output_name], dtype=np.float32)
-
-
 # Writing
 
 
@@ -189,16 +124,10 @@ def _describe(converted: Any, request: ExportRequest) -> None:
 
 
 TARGET: Final = Target(
-    name="coreml",
-    suffix=".mlpackage",
-    extra="coreml",
+    runtime=RUNTIME,
     requires={"coremltools": "coremltools", "torchao": "torchao"},
     precisions=("fp32", "fp16", "int8"),
     backends=("mlprogram",),
     export=export,
-    load_runner=load_runner,
-    runs_on=runs_on,
     layer_reader=layer_reader,
-    units=tuple(_UNITS),
-    load_on=load_on,
 )

@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from edge_deit.common.errors import EdgeDeitError
-from exporters.coreml.operators import OPERATORS
+from edge_deit.common.errors import EdgeDeitError, first_line
 
-__all__ = ["broken", "check_operators", "check_weights", "model_file", "read_specification"]
+__all__ = [
+    "broken",
+    "check_weights",
+    "model_file",
+    "operations_of",
+    "read_specification",
+]
 
 _BLOB: Final = struct.Struct("<IIQQ")  # mark, type, bytes, where the data starts in the file
 _BLOB_MARK: Final = 0xDEADBEEF
+_WEIGHTS_NAMED: Final = "@model_path/weights/weight.bin"  # as a specification names that file
 
 
 def read_specification(path: Path) -> Any:
@@ -51,7 +57,7 @@ def model_file(path: Path) -> Path:
         manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
         entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
         file: Path = Path(path, "Data", str(entry["path"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise broken(path, f"Manifest.json: {error}") from error
     if not file.is_file() or not file.resolve().is_relative_to(path.resolve()):
         raise broken(path, f"{file.name} is missing")
@@ -60,60 +66,58 @@ def model_file(path: Path) -> Path:
 
 def broken(path: Path, reason: object) -> EdgeDeitError:
     """The error for a package that is not whole; of `reason` its first line."""
-    line = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+    line = first_line(reason) if isinstance(reason, BaseException) else str(reason)
     return EdgeDeitError(f"{path} is not a whole .mlpackage: {line}; export it again")
 
 
-def _operations(specification: Any) -> Iterator[Any]:
+def operations_of(specification: Any) -> Iterator[Any]:
+    """All operations of a specification's program, those in nested blocks too."""
     for function in specification.mlProgram.functions.values():
         for block in function.block_specializations.values():
-            yield from block.operations
+            yield from _inside(block)
 
 
-def check_operators(specification: Any, path: Path) -> None:
-    """Refuse a package with operators that `OPERATORS` lacks.
-
-    Raises:
-        EdgeDeitError: one line that names them.
-    """
-    kinds = {operation.type for operation in _operations(specification)} - {"const"}
-    if unknown := sorted(kinds - OPERATORS.keys()):
-        raise EdgeDeitError(
-            f"{path} holds operators that the reference for Core ML does not have: "
-            f"{', '.join(unknown)}; run the package on macOS"
-        )
+def _inside(block: Any) -> Iterator[Any]:
+    for operation in block.operations:
+        yield operation
+        for inner in operation.blocks:
+            yield from _inside(inner)
 
 
-def check_weights(specification: Any, file: Path, path: Path) -> None:
-    """Every constant must lie inside the file: coremltools reads past the end of a short one.
+def check_weights(specification: Any, path: Path) -> None:
+    """Every constant must lie inside the package's one file of weights.
+
+    coremltools reads past the end of a short file, and Core ML follows whatever path is named.
 
     Raises:
-        EdgeDeitError: the file is missing, cut short, or another model's.
+        EdgeDeitError: the file is missing, cut short, another model's, or not the one that is named.
     """
-    offsets = sorted(set(_weight_offsets(specification)))
-    if not offsets:
+    blobs = list(_blobs(specification))
+    if not blobs:
         return
+    if foreign := [blob.fileName for blob in blobs if blob.fileName != _WEIGHTS_NAMED]:
+        raise broken(path, f"it keeps weights in {foreign[0]!r:.80}")
+    file = model_file(path).parent / "weights" / "weight.bin"
     if not file.is_file():
         raise broken(path, "weight.bin is missing")
     size_bytes = file.stat().st_size
     with file.open("rb") as stream:
-        for offset in offsets:
-            stream.seek(offset)
-            header = stream.read(_BLOB.size)
-            if len(header) < _BLOB.size:
+        for offset in sorted({blob.offset for blob in blobs}):
+            if offset + _BLOB.size > size_bytes:
                 raise broken(path, "weight.bin is cut short")
-            mark, _, length, start = _BLOB.unpack(header)
+            stream.seek(offset)
+            mark, _, length, start = _BLOB.unpack(stream.read(_BLOB.size))
             if mark != _BLOB_MARK:
                 raise broken(path, "weight.bin belongs to another model")
             if start + length > size_bytes:
                 raise broken(path, "weight.bin is cut short")
 
 
-def _weight_offsets(specification: Any) -> Iterator[int]:
-    for operation in _operations(specification):
+def _blobs(specification: Any) -> Iterator[Any]:
+    for operation in operations_of(specification):
         values = list(operation.attributes.values())
         for argument in operation.inputs.values():
             values += [b.value for b in argument.arguments if b.WhichOneof("binding") == "value"]
         for value in values:
             if value.WhichOneof("value") == "blobFileValue":
-                yield value.blobFileValue.offset
+                yield value.blobFileValue

@@ -8,6 +8,7 @@ operators, so its last bits, and its speed, are not known from here.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,9 @@ from edge_deit.common.errors import EdgeDeitError
 from exporters.coreml.operators import OPERATORS, Arguments
 from exporters.coreml.package import (
     broken,
-    check_operators,
     check_weights,
     model_file,
+    operations_of,
     read_specification,
 )
 
@@ -36,6 +37,9 @@ _ROUND: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "uint8": lambda x: x.to(torch.uint8),
 }
 """Declared type -> rounding; floats stay float32 tensors that hold only values of their type."""
+
+
+_LOCK: Final = threading.Lock()  # torch's number of threads is the whole process's
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,13 @@ class Reference:
         """
         if pixels.shape != self.input_shape:
             raise EdgeDeitError(f"pixels are {pixels.shape}, the package takes {self.input_shape}")
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with torch.inference_mode():
+        with _LOCK, torch.inference_mode():
+            before = torch.get_num_threads()
+            torch.set_num_threads(self.threads)
+            try:
                 return self._run(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)), names)
-        finally:
-            torch.set_num_threads(before)
+            finally:
+                torch.set_num_threads(before)
 
     def _run(self, pixels: Tensor, names: Collection[str]) -> dict[str, np.ndarray]:
         values, found = {self.input_name: pixels}, dict[str, np.ndarray]()
@@ -145,8 +149,8 @@ def load(path: Path, threads: int) -> Reference:
 
     specification = read_specification(path)
     weights = model_file(path).parent / "weights"
-    check_operators(specification, path)
-    check_weights(specification, weights / "weight.bin", path)
+    _check_operators(specification, path)
+    check_weights(specification, path)
     try:
         program = load_program(specification, specification.specificationVersion, str(weights))
         function = program.functions["main"]
@@ -165,6 +169,20 @@ def load(path: Path, threads: int) -> Reference:
         raise broken(path, error) from error
     steps = _prepare(function.operations, result.name)
     return Reference(steps, name, tuple(source.shape), result.name, threads)
+
+
+def _check_operators(specification: Any, path: Path) -> None:
+    """Refuse a package with operators that `OPERATORS` lacks.
+
+    Raises:
+        EdgeDeitError: one line that names them.
+    """
+    kinds = {operation.type for operation in operations_of(specification)} - {"const"}
+    if unknown := sorted(kinds - OPERATORS.keys()):
+        raise EdgeDeitError(
+            f"{path} holds operators that the reference for Core ML does not have: "
+            f"{', '.join(unknown):.200}; run the package on macOS"
+        )
 
 
 def _prepare(operations: Any, result: str) -> tuple[_Step, ...]:

@@ -18,8 +18,6 @@ has no dynamic ranges. Such a file is written on any system and executed on Appl
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +27,9 @@ from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
 from exporters.executorch.layers import layer_reader
-from exporters.executorch.runtime import PteRunner, load_program
+from exporters.executorch.runtime import RUNTIME, load_program, load_runner, runs_on
 from exporters.pt2e import quantize_graph
-from exporters.target import ExportRequest, Runner, Target
+from exporters.target import ExportRequest, Target
 
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
@@ -98,40 +96,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     program = load_program(path)
     names = sorted(name for name in program.method_names if name.startswith(_METHOD_PREFIX))
     return {
-        name.removeprefix(_METHOD_PREFIX): str(program.load_method(name).execute([])[0])
-        for name in names
+        name.removeprefix(_METHOD_PREFIX): str(program.load_method(name)([])[0]) for name in names
     }
-
-
-def load_runner(path: Path, threads: int) -> Runner:
-    """Load a file into ExecuTorch's runtime.
-
-    Raises:
-        EdgeDeitError: the runtime is absent, the file is missing, cut short or invalid, or its delegate
-            does not exist on this machine.
-    """
-    if (reason := runs_on()) is not None:
-        raise EdgeDeitError(reason)
-    runner = PteRunner(path, threads)
-    runner.load()
-    return runner
-
-
-def runs_on() -> str | None:
-    """None when ExecuTorch's runtime is installed, otherwise why the file cannot be run here."""
-    if (
-        importlib.util.find_spec("executorch") is None
-        or importlib.util.find_spec("executorch.extension.pybindings._C") is None
-    ):
-        return "ExecuTorch's runtime is not installed: pip install 'edge-deit[executorch]'"
-    return None
-
-
-def _unchecked(backend: str) -> str | None:
-    """Programs for Apple's delegate run on Apple's systems only."""
-    if backend == "coreml" and sys.platform != "darwin":
-        return "a .pte for the Core ML delegate runs only on macOS and iOS; it was NOT run here"
-    return None
 
 
 # Lowering
@@ -198,17 +164,12 @@ def _quantize(request: ExportRequest) -> nn.Module:
 
 
 TARGET: Final = Target(
-    name="executorch",
-    suffix=".pte",
-    extra="executorch",
+    runtime=RUNTIME,
     requires={"executorch": "executorch", "torchao": "torchao"},
     precisions=("fp32", "int8", "int8-dynamic"),
     backends=("xnnpack", "coreml"),
     export=export,
-    load_runner=load_runner,
-    runs_on=runs_on,
     layer_reader=layer_reader,
-    unchecked=_unchecked,
     integer_outputs=True,
     token_ranges=True,
 )

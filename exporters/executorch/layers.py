@@ -30,6 +30,7 @@ import torch
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points, shaped
+from exporters.executorch.runtime import open_program
 from exporters.graph_points import Step, find_points, unknown_graph
 
 __all__ = ["layer_reader"]
@@ -226,10 +227,7 @@ class _Program:
         The method is loaded for each photo: one that was loaded earlier must not run after another
         runner has replaced the process's thread pool.
         """
-        from executorch.runtime import Runtime
-
-        program = Runtime.get().load_program(self.content)
-        method = program.load_method("forward")
-        outputs = method.execute([torch.from_numpy(np.ascontiguousarray(pixels, np.float32))])
+        method = open_program(self.content).load_method("forward")
+        outputs = method([torch.from_numpy(np.ascontiguousarray(pixels, np.float32))])
         values = [output.numpy().copy() for output in outputs]
         return shaped(dict(zip(self.names, values, strict=True)), self.config)

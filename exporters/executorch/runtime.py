@@ -1,19 +1,55 @@
-"""ExecuTorch's runtime: a `.pte` file loaded and executed, on the thread pool that all of them share."""
+"""ExecuTorch's runtime: a `.pte` file loaded and executed, on the thread pool that all of them share.
+
+The binding `executorch.extension.pybindings._C` is used as it is: the package's own `executorch.runtime`
+imports the whole exporter first, which takes six seconds more.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
-from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError, first_line
+from exporters.runtime import Runner, Runtime
 
-__all__ = ["PteRunner", "load_program"]
+__all__ = [
+    "RUNTIME",
+    "Program",
+    "PteRunner",
+    "load_program",
+    "load_runner",
+    "open_program",
+    "runs_on",
+    "unchecked",
+]
 
 _COREML_BACKEND: Final = "CoreMLBackend"  # the delegate's name inside a file
+_LOCK: Final = (
+    threading.RLock()
+)  # loading and executing share one thread pool, which may be replaced
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program in the runtime; it points into `content`, so it keeps it."""
+
+    binding: Any
+    content: bytes
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """Names of its methods, in the file's order."""
+        return tuple(map(str, map(self.binding.get_method_name, range(self.binding.num_methods()))))
+
+    def load_method(self, name: str) -> Any:
+        """A method that takes a list of tensors and returns one; errors are the runtime's own."""
+        return self.binding.load_method(name)
 
 
 class _ThreadPool:
@@ -24,20 +60,22 @@ class _ThreadPool:
     @classmethod
     def resize(cls, threads: int) -> None:
         """Make it `threads` wide; upstream calls this unsafe for methods that are loaded already."""
-        from executorch.extension.pybindings import portable_lib
-
-        if portable_lib._threadpool_get_thread_count() != threads:
-            portable_lib._unsafe_reset_threadpool(threads)
+        binding = _binding()
+        if binding._threadpool_get_thread_count() != threads:
+            binding._unsafe_reset_threadpool(threads)
             cls.generation += 1
 
 
 @dataclass
 class PteRunner:
-    """A file's `forward`, loaded again whenever the thread pool under it was replaced."""
+    """A file's `forward`, loaded again whenever the thread pool under it was replaced.
+
+    Threads take turns, also those that run other files.
+    """
 
     path: Path
     threads: int
-    program: Any = None  # owns the bytes that the method points into
+    program: Program | None = None
     method: Any = None
     generation: int = -1
 
@@ -47,53 +85,110 @@ class PteRunner:
         Raises:
             EdgeDeitError: the file is missing, cut short or invalid, or its delegate does not exist here.
         """
-        _ThreadPool.resize(self.threads)
-        if self.method is None or self.generation != _ThreadPool.generation:
-            self.program, self.method = _load_forward(self.path)
-            self.generation = _ThreadPool.generation
+        with _LOCK:
+            _ThreadPool.resize(self.threads)
+            if self.method is None or self.generation != _ThreadPool.generation:
+                self.program, self.method = _load_forward(self.path)
+                self.generation = _ThreadPool.generation
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        self.load()
-        (result,) = self.method.execute(
-            [torch.from_numpy(np.ascontiguousarray(pixels, np.float32))]
-        )
-        return np.asarray(result.numpy(), dtype=np.float32)
+        import torch
+
+        source = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))  # strides are not read
+        with _LOCK:
+            self.load()
+            (result,) = self.method([source])
+            return np.array(result.numpy())  # the method may write into the same memory again
 
 
-def load_program(path: Path) -> Any:
+def load_program(path: Path) -> Program:
     """The file in ExecuTorch's runtime, no method of it loaded yet.
 
     Raises:
         EdgeDeitError: the file is missing, or not a whole `.pte` file.
     """
-    from executorch.runtime import Runtime
-
     if not path.is_file():
         raise EdgeDeitError(f"{path} does not exist")
     try:
-        return Runtime.get().load_program(path.read_bytes())
+        return open_program(path.read_bytes())
     except RuntimeError as error:
-        raise _not_a_program(path, error) from error
+        raise _not_a_program(path, first_line(error)) from error
 
 
-def _load_forward(path: Path) -> tuple[Any, Any]:
-    from executorch.runtime import Runtime
+def open_program(content: bytes) -> Program:
+    """A file's content in the runtime; errors are its own (RuntimeError)."""
+    binding = _binding()
+    checks = binding.Verification.InternalConsistency
+    return Program(binding._load_program_from_buffer(content, program_verification=checks), content)
 
+
+def load_runner(path: Path, threads: int) -> Runner:
+    """Load a file into ExecuTorch's runtime.
+
+    Raises:
+        EdgeDeitError: the runtime is absent, the file is missing, cut short or invalid, or its delegate
+            does not exist on this machine.
+    """
+    if (reason := runs_on()) is not None:
+        raise EdgeDeitError(reason)
+    runner = PteRunner(path, threads)
+    runner.load()
+    return runner
+
+
+def runs_on() -> str | None:
+    """None when ExecuTorch's runtime is installed, otherwise why the file cannot be run here."""
+    if (
+        importlib.util.find_spec("executorch") is None
+        or importlib.util.find_spec("executorch.extension.pybindings._C") is None
+    ):
+        return "ExecuTorch's runtime is not installed: pip install 'edge-deit[executorch]'"
+    return None
+
+
+def unchecked(backend: str) -> str | None:
+    """Programs for Apple's delegate run on Apple's systems only."""
+    if backend == "coreml" and sys.platform != "darwin":
+        return "a .pte for the Core ML delegate runs only on macOS and iOS; it was NOT run here"
+    return None
+
+
+def _binding() -> Any:
+    """The compiled module; torch must be loaded before it."""
+    import torch  # noqa: F401 # its libraries are the binding's
+    from executorch.extension.pybindings import _C
+
+    return _C
+
+
+def _load_forward(path: Path) -> tuple[Program, Any]:
     program = load_program(path)
     if "forward" not in program.method_names:
         raise _not_a_program(path, "it has no method called forward")
     try:
         return program, program.load_method("forward")
     except RuntimeError as error:
-        available = Runtime.get().backend_registry.is_available(_COREML_BACKEND)
-        if not available and _COREML_BACKEND.encode() in path.read_bytes():
+        if not _binding()._is_available(_COREML_BACKEND) and (
+            _COREML_BACKEND.encode() in program.content
+        ):
             raise EdgeDeitError(
                 f"{path} is for the Core ML delegate, which runs on macOS and iOS only; "
                 "export with the backend xnnpack to run it here"
             ) from error
-        raise _not_a_program(path, error) from error
+        raise _not_a_program(path, first_line(error)) from error
 
 
-def _not_a_program(path: Path, reason: object) -> EdgeDeitError:
-    line = str(reason).splitlines()[0] if str(reason) else "unreadable"
-    return EdgeDeitError(f"{path} is not an ExecuTorch program: export it again ({line})")
+def _not_a_program(path: Path, reason: str) -> EdgeDeitError:
+    return EdgeDeitError(f"{path} is not an ExecuTorch program: export it again ({reason})")
+
+
+RUNTIME: Final = Runtime(
+    name="executorch",
+    label="ExecuTorch",
+    suffix=".pte",
+    extra="executorch",
+    modules=("torch", "executorch.extension.pybindings._C"),
+    load=lambda path, threads, units: load_runner(path, threads),
+    runs_on=runs_on,
+    unchecked=unchecked,
+)

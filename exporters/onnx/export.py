@@ -10,20 +10,17 @@ host, only its price on another: int8 takes half as long again.
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
 from exporters.onnx.convert import convert
 from exporters.onnx.layers import layer_reader
 from exporters.onnx.quantize import check_quantized, quantize_dynamic, quantize_static
-from exporters.onnx.session import open_session
-from exporters.target import ExportRequest, Runner, Target
+from exporters.onnx.runtime import RUNTIME, load_runner, runs_on
+from exporters.target import ExportRequest, Target
 
 __all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
 
@@ -79,55 +76,6 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def load_runner(path: Path, threads: int) -> Runner:
-    """Load a file into an ONNX Runtime session on the CPU.
-
-    Raises:
-        EdgeDeitError: ONNX Runtime is absent, or the file is missing, cut short or invalid.
-    """
-    if (reason := runs_on()) is not None:
-        raise EdgeDeitError(reason)
-    _check_exists(path)
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    try:
-        session = open_session(path, threads)
-    except (
-        errors.Fail,
-        errors.InvalidArgument,
-        errors.InvalidGraph,
-        errors.InvalidProtobuf,
-        errors.NoSuchFile,
-        errors.NotImplemented,
-        errors.RuntimeException,
-    ) as error:
-        first_line = str(error).splitlines()[0]
-        raise EdgeDeitError(
-            f"{path} is not a usable .onnx file: {first_line}; export it again"
-        ) from error
-    return _OnnxRunner(session)
-
-
-def runs_on() -> str | None:
-    """None when ONNX Runtime is installed, otherwise why the file cannot be run here."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return "ONNX Runtime is not installed: pip install 'edge-deit[onnx]'"
-    return None
-
-
-@dataclass(frozen=True)
-class _OnnxRunner:
-    """A session with one input and one output."""
-
-    session: Any
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        (source,) = self.session.get_inputs()
-        feed = {source.name: np.ascontiguousarray(pixels, np.float32)}
-        (result,) = self.session.run(None, feed)
-        return np.asarray(result, dtype=np.float32)
-
-
 def _check_exists(path: Path) -> None:
     if not path.is_file():
         raise EdgeDeitError(f"{path} does not exist")
@@ -152,14 +100,10 @@ def _is_convolution(model: nn.Module, name: str) -> bool:
 
 
 TARGET: Final = Target(
-    name="onnx",
-    suffix=".onnx",
-    extra="onnx",
+    runtime=RUNTIME,
     requires={"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
     precisions=("fp32", "int8", "int8-dynamic"),
     backends=("cpu",),
     export=export,
-    load_runner=load_runner,
-    runs_on=runs_on,
     layer_reader=layer_reader,
 )

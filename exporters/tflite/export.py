@@ -15,23 +15,21 @@ makes the file readable in a viewer.
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT
-from exporters.target import ExportRequest, Runner, Target
-from exporters.tflite.file import allow_half, embed, pack, read, texts, unpack, verify
+from exporters.target import ExportRequest, Target
+from exporters.tflite.file import allow_half, embed, pack, read, texts, unpack
 from exporters.tflite.full import quantize_fully
 from exporters.tflite.integer_form import IntegerDeiT, centre_attention
 from exporters.tflite.layers import layer_reader
 from exporters.tflite.names import name_ends, name_layers
 from exporters.tflite.quantize import quantize_layers
+from exporters.tflite.runtime import RUNTIME, load_runner, open_interpreter, runs_on
 
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
@@ -71,22 +69,6 @@ def read_metadata(path: Path) -> dict[str, str]:
     return texts(read(path))
 
 
-def load_runner(path: Path, threads: int) -> Runner:
-    """Load a file into the interpreter, XNNPACK included.
-
-    Raises:
-        EdgeDeitError: the file is missing, cut short, no `.tflite`, or the interpreter refuses it.
-    """
-    return _LiteRTRunner(_interpreter(path, threads))
-
-
-def runs_on() -> str | None:
-    """None when an interpreter is installed, otherwise why the file cannot be run here."""
-    if _interpreter_module() is None:
-        return "LiteRT's interpreter is not installed: pip install ai-edge-litert"
-    return None
-
-
 def delegation(path: Path) -> tuple[int, list[str]]:
     """How many partitions XNNPACK took, and the operators that were left to the built-in kernels.
 
@@ -96,7 +78,7 @@ def delegation(path: Path) -> tuple[int, list[str]]:
     Raises:
         EdgeDeitError: as `load_runner`.
     """
-    interpreter = _interpreter(path, 1)
+    interpreter = open_interpreter(path, 1)
     ops = interpreter._get_ops_details()
     producers = {int(out): op for op in ops for out in op["outputs"]}
     delegates = [op for op in ops if op["op_name"] == "DELEGATE"]
@@ -114,44 +96,6 @@ def delegation(path: Path) -> tuple[int, list[str]]:
             outside[int(op["index"])] = str(op["op_name"])
         pending.extend(int(value) for value in op["inputs"])
     return len(delegates), [outside[index] for index in sorted(outside)]
-
-
-@dataclass(frozen=True)
-class _LiteRTRunner:
-    """An interpreter with one input and one output."""
-
-    interpreter: Any
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        (source,) = self.interpreter.get_input_details()
-        (result,) = self.interpreter.get_output_details()
-        self.interpreter.set_tensor(source["index"], np.ascontiguousarray(pixels, np.float32))
-        self.interpreter.invoke()
-        return np.array(self.interpreter.get_tensor(result["index"]), dtype=np.float32)
-
-
-def _interpreter_module() -> str | None:
-    """The interpreter there is: LiteRT's, or the older tflite-runtime found on small devices."""
-    for package in ("ai_edge_litert", "tflite_runtime"):
-        if importlib.util.find_spec(package) is not None:
-            return f"{package}.interpreter"
-    return None
-
-
-def _interpreter(path: Path, threads: int) -> Any:
-    module = _interpreter_module()
-    if module is None:
-        raise EdgeDeitError(str(runs_on()))
-    verify(path)
-    interpreter_class = importlib.import_module(module).Interpreter
-    try:
-        interpreter = interpreter_class(model_path=str(path), num_threads=threads)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise EdgeDeitError(
-            f"{path} is not a usable .tflite file: {error}; export it again"
-        ) from error
-    return interpreter
 
 
 def _convert(request: ExportRequest, module: nn.Module) -> bytes:
@@ -181,9 +125,7 @@ def _export_fully(request: ExportRequest) -> bytes:
 
 
 TARGET: Final = Target(
-    name="tflite",
-    suffix=".tflite",
-    extra="tflite",
+    runtime=RUNTIME,
     requires={
         "litert_torch": "litert-torch",
         "ai_edge_litert": "ai-edge-litert",
@@ -192,8 +134,6 @@ TARGET: Final = Target(
     precisions=("fp32", "int8", "int8-dynamic", "int8-full"),
     backends=("xnnpack",),
     export=export,
-    load_runner=load_runner,
-    runs_on=runs_on,
     layer_reader=layer_reader,
     integer_outputs=True,
     token_ranges=True,

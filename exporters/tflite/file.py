@@ -182,7 +182,9 @@ def verify(path: Path) -> None:
 
 
 def _check_buffers(model: Any, size_bytes: int) -> None:
-    """Refuse tensors without a buffer, and buffers outside the file."""
+    """Refuse tensors without a buffer, and buffers outside the file or in other files."""
+    if model.externalBufferGroups or model.externalBuffers:
+        raise ValueError("it keeps weights in other files")
     for buffer in model.buffers or []:
         if buffer.offset > 1 and buffer.offset + buffer.size > size_bytes:
             raise ValueError(f"a buffer ends at byte {buffer.offset + buffer.size} of {size_bytes}")

@@ -20,7 +20,7 @@ from edge_deit.model.deploy import deploy
 from edge_deit.model.form import quantizable_layers
 from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import CONFIGS, fresh_model, images, request_for
-from exporters import coreml
+from exporters.coreml import export as coreml
 from exporters.coreml import reference as mil_reference
 from exporters.coreml.operators import OPERATORS
 from exporters.coreml.package import read_specification

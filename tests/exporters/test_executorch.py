@@ -24,7 +24,7 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters import executorch as executorch_target
+from exporters.executorch import export as executorch_target
 from exporters.executorch.export import _quantize
 from exporters.target import ExportRequest
 from shared import once

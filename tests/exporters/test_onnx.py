@@ -23,7 +23,7 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters import onnx as onnx_target
+from exporters.onnx import export as onnx_target
 from shared import once
 
 TARGET = onnx_target.TARGET

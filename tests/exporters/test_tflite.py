@@ -33,7 +33,7 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters import tflite
+from exporters.tflite import export as tflite
 from exporters.tflite.file import contents, kind, read, word
 from exporters.tflite.integer_form import IntegerDeiT, centre_attention, fold_back
 from exporters.tflite.observe import Observed, tight_range, whole_range

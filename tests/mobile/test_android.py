@@ -14,6 +14,7 @@ import sys
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from PIL import Image
 
 from conftest import ROOT, CommandLine
 from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
-from edge_deit.artefacts.runners import rank
+from edge_deit.artefacts.predict import rank
+from edge_deit.artefacts.runners import logits_of
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.mobile.golden_images import ImageCase, wide_cases
 from edge_deit.report.device_report import read_device_report
@@ -172,7 +174,9 @@ def test_kotlin_around_the_runner_answers_like_predict(
     np.asarray(runner(pixels), "<f4").tofile(tmp_path / "logits.f32")
     done = check("run", "rank", manifest_path(artefact), tmp_path / "logits.f32")
     assert done.returncode == 0, done.stderr
-    assert_same_answer(json.loads(done.stdout), rank(runner, expected, manifest, TOP), manifest)
+    logits = logits_of(runner, expected, manifest.artefact, manifest.labels)
+    ranked = [asdict(one) for one in rank(logits, manifest.labels, TOP)]
+    assert_same_answer(json.loads(done.stdout), ranked, manifest)
 
 
 def assert_same_answer(

@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from conftest import CommandLine
 from edge_deit import __version__, bundle
+from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, size_of
@@ -93,9 +95,10 @@ def made_up(path: Path, target: str, **changes: Any) -> Manifest:
     return replace(manifest, **changes)
 
 
-def fake_runner(path: Path, threads: int) -> Runner:
+def fake_runner(artefact: Artefact, threads: int) -> AbstractContextManager[Runner]:
     """Logits that tell the file apart; real runtimes have their own tests."""
-    return lambda pixels: np.float32([[len(path.name), threads, pixels.mean()]])
+    name = artefact.path.name
+    return nullcontext(lambda pixels: np.float32([[len(name), threads, pixels.mean()]]))
 
 
 @pytest.fixture
@@ -105,14 +108,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     for name, module in TARGETS.items():
         real = find_target(name)
         stand_in = "a stand-in" if name == "coreml" else None
-        fake = replace(
-            real,
-            load_runner=fake_runner,
-            requires={},
+        runtime = replace(
+            real.runtime,
             runs_on=lambda said=stand_in: said,
             unchecked=lambda backend: "it runs on Apple's" if backend == "coreml" else None,
         )
+        fake = replace(real, requires={}, runtime=runtime)
         monkeypatch.setattr(importlib.import_module(module), "TARGET", fake)
+    monkeypatch.setattr(writing, "open_runner", fake_runner)
     return Place(tmp_path)
 
 
@@ -346,9 +349,8 @@ def test_refusals_change_nothing(name: str, place: Place) -> None:
 def test_logits_that_are_not_finite_are_refused(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(TARGETS["tflite"])
-    broken = replace(module.TARGET, load_runner=lambda *_: lambda _: np.float32([[1, np.nan, 2]]))
-    monkeypatch.setattr(module, "TARGET", broken)
+    broken = nullcontext(lambda _: np.float32([[1, np.nan, 2]]))
+    monkeypatch.setattr(writing, "open_runner", lambda artefact, threads: broken)
     with pytest.raises(EdgeDeitError, match=r"a\.tflite returned NaN or infinite"):
         call(place.artefact("a.tflite"), "--android", place.android)
     assert not (place.android / "app/src/main/assets").exists()

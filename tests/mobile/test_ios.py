@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,8 @@ from PIL import Image
 
 from conftest import ROOT
 from edge_deit.artefacts.manifest import Manifest, read_manifest
-from edge_deit.artefacts.runners import rank
+from edge_deit.artefacts.predict import rank
+from edge_deit.artefacts.runners import logits_of
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.mobile.golden_images import hash_pixels, wide_cases
 from exporters import target
@@ -332,7 +333,8 @@ def test_a_photo_ends_in_the_same_classes(cli: Cli, artefact: Path, orientation:
     Image.fromarray(hash_pixels(301, 200, seed=orientation, block=20)).save(file, exif=exif)
     expected_pixels = load_pixels(file, manifest.preprocess_spec)
     runner = target("onnx").load_runner(artefact, 1)
-    expected = rank(runner, expected_pixels, manifest, 5)
+    logits = logits_of(runner, expected_pixels, manifest.artefact, manifest.labels)
+    expected = [asdict(one) for one in rank(logits, manifest.labels, 5)]
     with Image.open(file) as photo:
         pixels, found = swift_answer(cli, artefact, manifest, manifest_file, photo)
     assert pixels.tobytes() == expected_pixels.tobytes()

@@ -1,0 +1,67 @@
+"""Loads and runs an artefact in this process; whatever its runtime raises becomes one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from edge_deit.common.errors import EdgeDeitError, first_line
+from exporters import Runner, Runtime, runtime_of
+
+__all__ = ["LocalRunner", "load_local"]
+
+
+class LocalRunner:
+    """A loaded artefact. Its runtime takes care of threads: they may run at once or take turns."""
+
+    def __init__(self, name: str, runtime: Runtime, runner: Runner) -> None:
+        self._name, self._runtime, self._runner = name, runtime, runner
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) float32 -> what the file returns, float32.
+
+        Raises:
+            EdgeDeitError: the runtime failed, or returned something else than float32.
+        """
+        with _named(self._name, self._runtime, "running"):
+            found = self._runner(pixels)
+        if found.dtype != np.float32:
+            raise EdgeDeitError(f"{self._name} returns {found.dtype}, not float32; export it again")
+        return found
+
+
+def load_local(target: str, path: Path, threads: int, units: str | None = None) -> LocalRunner:
+    """Load a file of a target into its runtime.
+
+    Raises:
+        EdgeDeitError: the runtime is absent or refuses the file.
+    """
+    runtime = runtime_of(target)
+    with _named(path.name, runtime, "loading"):
+        return LocalRunner(path.name, runtime, runtime.load(path, threads, units))
+
+
+@contextmanager
+def _named(name: str, runtime: Runtime, doing: str) -> Iterator[None]:
+    """One line for whatever comes out of a runtime: its classes of exceptions are not known in advance."""
+    try:
+        yield
+    except EdgeDeitError:
+        raise
+    except ModuleNotFoundError as error:
+        raise EdgeDeitError(
+            f"{name} needs {error.name}: pip install 'edge-deit[{runtime.extra}]'"
+        ) from error
+    except MemoryError as error:
+        raise EdgeDeitError(
+            f"{name}: memory ran out while {runtime.label} was {doing} it; the file asks for more than "
+            "there is: if that is not to be expected of it, export it again"
+        ) from error
+    except Exception as error:
+        raise EdgeDeitError(
+            f"{name}: {runtime.label} failed while {doing} it: {first_line(error)}; the file is damaged, "
+            "or of another version: export it again"
+        ) from error

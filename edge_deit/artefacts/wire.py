@@ -1,0 +1,57 @@
+"""What a process and the one that runs an artefact for it say to each other: JSON, and arrays as bytes.
+
+Nothing is ever unpickled: what has loaded a stranger's file may say anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import numpy as np
+
+__all__ = ["receive", "send"]
+
+_MAX_HEADER_BYTES: Final = 1 << 20
+_MAX_ARRAY_BYTES: Final = 1 << 30
+_MAX_ARRAYS: Final = 1000
+_ARRAYS: Final = "arrays"
+
+
+def send(
+    connection: Connection, header: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()
+) -> None:
+    """One message: the header, which may not have a key `arrays`, and the arrays, which are float32."""
+    shapes = [list(array.shape) for array in arrays]
+    connection.send_bytes(json.dumps({**header, _ARRAYS: shapes}).encode())
+    for array in arrays:
+        connection.send_bytes(np.ascontiguousarray(array, np.float32).tobytes())
+
+
+def receive(connection: Connection) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The next message; waits for it.
+
+    Raises:
+        EOFError: the other side is gone.
+        OSError: it was torn down in the middle of a message, or the message is too large.
+        ValueError: it is no message.
+    """
+    header = json.loads(connection.recv_bytes(_MAX_HEADER_BYTES))
+    if not isinstance(header, dict):
+        raise ValueError("the header is no object")
+    shapes = header.pop(_ARRAYS, [])
+    if not isinstance(shapes, list) or len(shapes) > _MAX_ARRAYS:
+        raise ValueError("the header does not say what follows")
+    return header, [_array(connection, shape) for shape in shapes]
+
+
+def _array(connection: Connection, shape: Any) -> np.ndarray:
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError("an array has no shape")
+    found = np.frombuffer(connection.recv_bytes(_MAX_ARRAY_BYTES), np.float32)
+    if len(found) != math.prod(shape):
+        raise ValueError("an array has another size than its shape")
+    return found.reshape(shape).copy()

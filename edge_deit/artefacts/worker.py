@@ -1,0 +1,93 @@
+"""The process that runs artefacts for `artefacts.process`: it loads files, and runs them, when told to.
+
+Its one argument list: the descriptor of the connection, and the target whose runtime it will need. It
+answers each request with one message; a request that fails is answered with `error`, one line. When the
+other side closes the connection, or is gone, the process ends at once, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import resource
+import signal
+import threading
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edge_deit.artefacts.local import LocalRunner, load_local
+from edge_deit.artefacts.wire import receive, send
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import size_of
+from exporters import runtime_of
+
+__all__ = ["main"]
+
+_Message = tuple[dict[str, Any], list[np.ndarray]]
+_BASE_BYTES: Final = 4 << 30
+_TIMES_THE_FILE: Final = 32
+_LIMITS: Final = resource.getrlimit(resource.RLIMIT_DATA)  # soft and hard
+
+
+def main(descriptor: int, target: str) -> None:
+    """Serve until the connection ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we work for
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported, not dumped
+    connection = Connection(descriptor)
+    requests: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
+    runtime_of(target).warm_up()
+    held = _Held(target)
+    while True:
+        header, arrays = requests.get()
+        try:
+            answer = held.answer(header, arrays)
+        except EdgeDeitError as error:
+            traceback.print_exc()  # to be read with EDGE_DEIT_VERBOSE=1
+            send(connection, {"error": str(error)})
+        else:
+            send(connection, {}, answer)
+
+
+def _listen(connection: Connection, requests: queue.SimpleQueue[_Message]) -> None:
+    """Read requests while the runtime works, so that the end of the connection is seen at once."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            requests.put(receive(connection))
+    os._exit(0)
+
+
+class _Held:
+    """The one artefact that is loaded, if any, and the number of the request that loaded it."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._number = 0
+        self._runner: LocalRunner | None = None
+
+    def answer(self, header: dict[str, Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Do what a request says; returns the arrays of the answer."""
+        if header["do"] == "load":
+            path = Path(header["path"])
+            self._runner = None
+            _limit_memory(path)
+            self._runner = load_local(self._target, path, header["threads"], header["units"])
+            self._number = header["number"]
+            return []
+        if self._runner is None or header["number"] != self._number:
+            raise EdgeDeitError("the worker has loaded another file since; load this one again")
+        return [self._runner(arrays[0])]
+
+
+def _limit_memory(path: Path) -> None:
+    """A damaged size in a file must not take the whole machine's memory; a limit that is there stays."""
+    wanted = _BASE_BYTES + _TIMES_THE_FILE * size_of(path)
+    limits = [wanted, *(limit for limit in _LIMITS if limit != resource.RLIM_INFINITY)]
+    with contextlib.suppress(OSError, ValueError):  # a system without such a limit
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), _LIMITS[1]))

@@ -1,0 +1,123 @@
+"""Core ML on macOS, elsewhere the reference interpreter: an `.mlpackage` loaded and run."""
+
+from __future__ import annotations
+
+import json
+import platform
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edge_deit.common.errors import EdgeDeitError, first_line
+from exporters.coreml.package import check_weights, read_specification
+from exporters.runtime import Runner, Runtime
+
+__all__ = ["RUNTIME", "check", "load_on", "load_runner", "runs_on"]
+
+_UNITS: Final = {  # as the command line has them -> members of coremltools.ComputeUnit
+    "all": "ALL",
+    "cpu-only": "CPU_ONLY",
+    "cpu-and-gpu": "CPU_AND_GPU",
+    "cpu-and-ne": "CPU_AND_NE",
+}
+
+
+def check(package: Path) -> None:
+    """Refuse a package whose table names paths outside its folder.
+
+    Raises:
+        EdgeDeitError: it does, or it has no readable table.
+    """
+    table = package / "Manifest.json"
+    try:
+        entries = json.loads(table.read_text(encoding="utf-8"))["itemInfoEntries"].values()
+        named = [str(entry["path"]) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise EdgeDeitError(f"{package} has no readable Manifest.json; export it again") from error
+    data = (package / "Data").resolve()
+    for name in named:
+        if "\0" in name or not (data / name).resolve().is_relative_to(data):
+            raise EdgeDeitError(f"{table} names {name!r:.80}, outside its folder; export it again")
+
+
+def load_runner(path: Path, threads: int) -> Runner:
+    """Load a package into Core ML on macOS, elsewhere into the reference interpreter.
+
+    Core ML chooses its own threads, and among all processors.
+
+    Raises:
+        EdgeDeitError: the package is missing, incomplete or damaged, or holds an unknown operator.
+    """
+    return load_on(path, threads, None)
+
+
+def load_on(path: Path, threads: int, units: str | None) -> Runner:
+    """`load_runner` on some of the processors only: `all`, `cpu-only`, `cpu-and-gpu`, or `cpu-and-ne`.
+
+    The reference interpreter, elsewhere than on macOS, knows no processors.
+
+    Raises:
+        EdgeDeitError: as `load_runner`, or there are no such processors.
+    """
+    chosen = next(iter(_UNITS)) if units is None else units
+    if chosen not in _UNITS:
+        raise EdgeDeitError(f"no compute units {chosen!r}; choose one of: {', '.join(_UNITS)}")
+    if runs_on() is not None:
+        from exporters.coreml import reference
+
+        return reference.load(path, threads)
+    import coremltools as ct
+
+    specification = read_specification(path)
+    check_weights(specification, path)
+    try:
+        model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[_UNITS[chosen]])
+    except Exception as error:  # Core ML's own exceptions reach Python as RuntimeError and others
+        raise EdgeDeitError(
+            f"Core ML cannot load {path}: {first_line(error)}; export it again"
+        ) from error
+    description = specification.description
+    return _CoreMLRunner(model, description.input[0].name, description.output[0].name)
+
+
+def runs_on() -> str | None:
+    """None on macOS, otherwise what stands in for Core ML."""
+    if platform.system() == "Darwin":
+        return None
+    return (
+        "Core ML runs only on macOS; the file is checked with reference numerics (torch), "
+        "which is not Core ML"
+    )
+
+
+@dataclass(frozen=True)
+class _CoreMLRunner:
+    """A model loaded by Core ML itself; threads take turns."""
+
+    model: Any
+    input_name: str
+    output_name: str
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        source = np.ascontiguousarray(pixels, np.float32)
+        with self.lock:
+            result = self.model.predict({self.input_name: source})
+        return np.array(result[self.output_name], dtype=np.float32)
+
+
+RUNTIME: Final = Runtime(
+    name="coreml",
+    label="Core ML" if runs_on() is None else "the reference for Core ML",
+    suffix=".mlpackage",
+    extra="coreml",
+    modules=("coremltools", "torch", "exporters.coreml.reference"),
+    load=load_on,
+    runs_on=runs_on,
+    folder=True,
+    check=check,
+    units=tuple(_UNITS),
+)

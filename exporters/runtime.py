@@ -1,0 +1,59 @@
+"""What runs a target's files: the half of a target that needs no converter and no torch to be described."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+__all__ = ["Runner", "Runtime", "nothing_outside"]
+
+
+class Runner(Protocol):
+    """An artefact that is loaded and can be called, by one thread at a time or by several."""
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens)."""
+        ...
+
+
+def nothing_outside(path: Path) -> None:
+    """The `check` of formats whose files cannot name another file without being opened whole."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How the files of one target are run.
+
+    `label` is the runtime's name as a user knows it, `suffix` and `folder` what a file of the target
+    looks like, `extra` what to install. `load` takes the file, a number of threads and one of `units`
+    (None: the default). `runs_on` returns None when the real runtime works on this machine, otherwise
+    one line that says why not and what stands in; `unchecked` takes a backend and returns one line when
+    its files cannot be run here by anything. `check` refuses a file that would make the runtime read
+    something outside it, as far as that shows without the runtime; it raises EdgeDeitError. `units`
+    names the processors that a runner may be told to use, the default first. `modules` are what `load`
+    will import.
+    """
+
+    name: str
+    label: str
+    suffix: str
+    extra: str
+    modules: tuple[str, ...]
+    load: Callable[[Path, int, str | None], Runner]
+    runs_on: Callable[[], str | None]
+    folder: bool = False
+    unchecked: Callable[[str], str | None] = lambda backend: None
+    check: Callable[[Path], None] = nothing_outside
+    units: tuple[str, ...] = ()
+
+    def warm_up(self) -> None:
+        """Import what `load` needs, as far as it is installed; `load` says what is missing."""
+        with contextlib.suppress(ImportError):
+            for name in self.modules:
+                importlib.import_module(name)

@@ -1,0 +1,94 @@
+"""LiteRT: a `.tflite` file in its interpreter, XNNPACK included."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edge_deit.common.errors import EdgeDeitError, first_line
+from exporters.runtime import Runner, Runtime
+from exporters.tflite.file import verify
+
+__all__ = ["RUNTIME", "load_runner", "open_interpreter", "runs_on"]
+
+
+def load_runner(path: Path, threads: int) -> Runner:
+    """Load a file into the interpreter, XNNPACK included.
+
+    Raises:
+        EdgeDeitError: the file is missing, cut short, no `.tflite`, or the interpreter refuses it.
+    """
+    interpreter = open_interpreter(path, threads)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise EdgeDeitError(f"{path} has not one input and one output; export it again")
+    return _LiteRTRunner(interpreter, int(inputs[0]["index"]), int(outputs[0]["index"]))
+
+
+def runs_on() -> str | None:
+    """None when an interpreter is installed, otherwise why the file cannot be run here."""
+    if _interpreter_module() is None:
+        return "LiteRT's interpreter is not installed: pip install ai-edge-litert"
+    return None
+
+
+def open_interpreter(path: Path, threads: int) -> Any:
+    """An interpreter with its tensors allocated.
+
+    Raises:
+        EdgeDeitError: as `load_runner`.
+    """
+    module = _interpreter_module()
+    if module is None:
+        raise EdgeDeitError(str(runs_on()))
+    verify(path)
+    interpreter_class = importlib.import_module(module).Interpreter
+    try:
+        interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except Exception as error:  # the binding raises whatever class comes to hand
+        raise EdgeDeitError(
+            f"{path} is not a usable .tflite file: {first_line(error)}; export it again"
+        ) from error
+    return interpreter
+
+
+def _interpreter_module() -> str | None:
+    """The interpreter there is: LiteRT's, or the older tflite-runtime found on small devices."""
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        if importlib.util.find_spec(package) is not None:
+            return f"{package}.interpreter"
+    return None
+
+
+@dataclass(frozen=True)
+class _LiteRTRunner:
+    """An interpreter with one input and one output; it holds one photo, so threads take turns."""
+
+    interpreter: Any
+    source: int
+    result: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        with self.lock:
+            self.interpreter.set_tensor(self.source, np.ascontiguousarray(pixels, np.float32))
+            self.interpreter.invoke()
+            return np.array(self.interpreter.get_tensor(self.result))
+
+
+RUNTIME: Final = Runtime(
+    name="tflite",
+    label="LiteRT",
+    suffix=".tflite",
+    extra="tflite",
+    modules=("ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated"),
+    load=lambda path, threads, units: load_runner(path, threads),
+    runs_on=runs_on,
+)

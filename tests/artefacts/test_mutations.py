@@ -1,0 +1,107 @@
+"""Damaged files that are signed as if they were whole: outputs, or one line; never anything else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from artefact_examples import copy_of, mutate, pixels_for
+
+from conftest import ROOT, CommandLine
+from edge_deit.artefacts.artefact import read_artefact
+from edge_deit.artefacts.process import RunnerCrashError, Worker
+from edge_deit.artefacts.runners import logits_of, open_runner
+from edge_deit.common.errors import EdgeDeitError
+from exporters import TARGETS
+
+Exported = Callable[[str], Path]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TARGETS]
+
+
+class Workers:
+    """A process that is made again when it has died."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._worker: Worker | None = None
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Worker]:
+        """A live one."""
+        self._worker = self._worker or Worker(self._target)
+        try:
+            yield self._worker
+        except RunnerCrashError:
+            self._worker.close()
+            self._worker = None
+            raise
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
+
+def check_mutations(original: Path, name: str, folder: Path, count: int, seed: int) -> Counter[str]:
+    """What became of `count` damaged copies; all that is not allowed fails."""
+    generator = np.random.default_rng(seed)
+    copy = copy_of(original, folder)
+    found: Counter[str] = Counter()
+    with contextlib.closing(Workers(name)) as workers:
+        for number in range(count):
+            where = mutate(copy, original, generator)
+            try:
+                with workers.one() as worker:
+                    artefact = read_artefact(copy)
+                    runner = open_runner(artefact, 1, worker=worker)
+                    logits_of(runner, pixels_for(0), copy.name, artefact.manifest.labels)
+            except EdgeDeitError as error:
+                text = str(error)
+                assert copy.name in text, f"{number}: {where}: {text}"
+                assert text.isprintable(), f"{number}: {where}: {text}"
+                assert len(text) < 1000, f"{number}: {where}: {text}"
+                found["crash" if isinstance(error, RunnerCrashError) else "refused"] += 1
+            else:
+                found["outputs"] += 1
+    return found
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_some_damaged_files(name: str, exported: Exported, tmp_path: Path) -> None:
+    found = check_mutations(exported(name), name, tmp_path, 40, seed=0)
+    assert found["outputs"] > 5  # a changed weight is no damage that anybody could see
+    assert found["refused"] > 5
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", TARGETS)
+def test_many_damaged_files(name: str, exported: Exported, tmp_path: Path) -> None:
+    found = check_mutations(exported(name), name, tmp_path, 500, seed=1)
+    assert found.total() == 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_command_says_it_in_one_line(
+    name: str, exported: Exported, tmp_path: Path, command_line: CommandLine
+) -> None:
+    photo = next((ROOT / "edge_deit/assets/validation").glob("*.png"))
+    original = exported(name)
+    copy = copy_of(original, tmp_path)
+    generator = np.random.default_rng(3)
+    codes = set()
+    for _ in range(5):
+        where = mutate(copy, original, generator)
+        done = command_line("predict", copy, photo, "--json")
+        codes.add(done.returncode)
+        assert done.returncode in (0, 2), f"{where}: {done.stderr}"
+        if done.returncode:
+            assert done.stdout == ""
+            assert done.stderr.startswith("error: ")
+            assert done.stderr.count("\n") == 1
+        else:
+            assert done.stderr == ""
+    assert 2 in codes
