@@ -61,6 +61,30 @@ def export(
     image_size: Annotated[
         int | None, typer.Option(help="Another input size; positions are interpolated.")
     ] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the averaged weights of a training checkpoint.")
+    ] = False,
+    heads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Attention heads, where no file tells; default: width / 64."),
+    ] = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            help="Where no file tells: timm, deit, huggingface, or a preprocessor_config.json."
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Of the pixels, 0 to 1: one number, or three with commas.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="248 (short side), 256x256 (squashed), or none.")
+    ] = None,
+    crop: Annotated[int | None, typer.Option(min=1, help="Side of the centred crop.")] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="nearest, bilinear, bicubic or lanczos.")
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="ExecuTorch: xnnpack or coreml; default: the target's first.")
     ] = None,
@@ -79,8 +103,10 @@ def export(
     before it is kept; a file that is wrong is an error. Core ML runs only on macOS: elsewhere its file
     is run by reference numerics, and the table says so.
     """
+    from edge_deit.checkpoint.options import LoadOptions
     from edge_deit.conversion.run import export_model
 
+    options = LoadOptions(ema, heads, preprocessing, mean, std, resize, crop, interpolation)
     with Bars() as bars:
         result = export_model(
             weights,
@@ -93,6 +119,7 @@ def export(
             backend=backend,
             calibration=calibration,
             calibration_images=calibration_images,
+            options=options,
             labels=labels,
             keep_float=keep_float or [],
             max_drop=max_drop,

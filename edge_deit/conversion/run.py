@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from edge_deit import assets
-from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.checkpoint.load import Checkpoint
+from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.context import ExportContext
@@ -68,6 +69,7 @@ def export_model(
     backend: str | None = None,
     calibration: Path | None = None,
     calibration_images: int = 100,
+    options: LoadOptions | None = None,
     labels: str | None = None,
     keep_float: Sequence[str] = (),
     max_drop: float | None = None,
@@ -78,13 +80,14 @@ def export_model(
 ) -> ExportResult:
     """Write MODEL.PRECISION.SUFFIX and its manifest into `output` for each target and precision.
 
-    `weights` is what `load_model` takes, or a checkpoint that it returned; then `model`, `task` and
-    `image_size` must be None. `targets` None means all that have the precision. `calibration` is a folder
-    of photos like those of the app, of which at most `calibration_images` are used; without it the bundled
-    photos are, for the bundled weights. `labels` names the model's classes: a file or `imagenet-1k`, as
-    `read_label_choice` takes it. `keep_float` holds shell patterns of layers that stay float.
-    `max_drop` is the most points of top-1 that int8 may cost on the calibration photos; layers are kept
-    finer until it holds. `sensitivity_report` is a folder for a table and a plot of each layer's damage.
+    `weights` is what `load_model` takes, or a checkpoint that it returned; then `model`, `task`,
+    `image_size` and `options` must be None. `options` say what the weights' files do not. `targets` None
+    means all that have the precision. `calibration` is a folder of photos like those of the app, of which
+    at most `calibration_images` are used; without it the bundled photos are, for the bundled weights.
+    `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
+    `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
+    int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
+    folder for a table and a plot of each layer's damage.
     Each file is run on `parity_images` photos and compared with the float model before it is kept.
 
     Raises:
@@ -100,7 +103,9 @@ def export_model(
     choice = None if labels is None else read_label_choice(labels)
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
-    checkpoint = _load(weights, model, task, image_size)
+    checkpoint = _load(weights, model, task, image_size, options)
+    for line in checkpoint.assumptions:
+        progress.note(line)
     checkpoint = replace(checkpoint, labels=model_labels(checkpoint.labels, choice))
     limit.check_task(checkpoint.config.task)
     if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
@@ -130,13 +135,18 @@ def export_model(
 
 
 def _load(
-    weights: str | Checkpoint, model: str | None, task: Task | None, image_size: int | None
+    weights: str | Checkpoint,
+    model: str | None,
+    task: Task | None,
+    image_size: int | None,
+    options: LoadOptions | None,
 ) -> Checkpoint:
     if isinstance(weights, str):
-        return load_model(weights, model, image_size=image_size, task=task)
-    if (model, task, image_size) != (None, None, None):
+        chosen = options or LoadOptions()
+        return chosen.load(weights, model, image_size=image_size, task=task)
+    if (model, task, image_size, options) != (None, None, None, None):
         raise EdgeDeitError(
-            "a loaded checkpoint has its variant, task and image size; give them to load_model instead"
+            "a loaded checkpoint has its variant, task, image size and options; give them to load_model"
         )
     return weights
 
