@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_deit.artefacts.manifest import Manifest, manifest_path, write_manifest
+from edge_deit.artefacts.process import Worker
 from edge_deit.common.files import workplace
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.context import ExportContext
@@ -70,8 +71,11 @@ def export_one(
 def _check(
     context: ExportContext, target: Target, scheme: Scheme, path: Path, accept: Accept
 ) -> Closeness:
-    with context.progress.task("check on photos", len(context.photos)) as advance, quiet():
-        runner = target.load_runner(path, context.threads)
+    with (
+        context.progress.task("check on photos", len(context.photos)) as advance,
+        Worker(target.name) as worker,
+    ):
+        runner = worker.load(path, context.threads)
         result = check_parity(
             runner,
             context.photos,

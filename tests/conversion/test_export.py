@@ -14,10 +14,10 @@ import torch
 from conftest import CommandLine
 from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.checkpoint.load import load_model
-from edge_deit.conversion.parity import float_outputs
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import closeness
+from edge_deit.model.outputs import outputs
 from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS, target
 from shared import once
@@ -59,8 +59,9 @@ def test_artefact_matches_the_float_model(
     model = load_model(str(tiny_weights)).model
     loaded = [load_pixels(p.path, manifest.preprocess_spec) for p in list_photos(photos).photos]
     pixels = torch.from_numpy(np.concatenate(loaded))
-    outputs = np.concatenate([runner(photo.numpy()) for photo in pixels.split(1)])
-    result = closeness(float_outputs(model, pixels), outputs, classes=True)
+    found = np.concatenate([runner(photo.numpy()) for photo in pixels.split(1)])
+    reference = outputs(model, pixels.split(1)).numpy()
+    result = closeness(reference, found, classes=True)
     if precision == "fp32":
         assert result.max_abs <= 1e-3
     assert result.cosine >= {"fp32": 0.9999, "fp16": 0.999, "int8-full": 0.9}.get(precision, 0.95)
