@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.preprocess import IMAGE_SUFFIXES
+from edge_deit.data.image_files import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES
 from edge_deit.data.tables import read_table
 
 __all__ = [
     "EMPTY",
     "NESTED",
-    "UNREADABLE_SUFFIXES",
     "LeftOut",
     "ListedPhoto",
     "Listing",
@@ -26,16 +25,6 @@ __all__ = [
     "list_photos",
     "pick_evenly",
 ]
-
-_RAW: Final = "develop these raw photos to JPEG first"
-UNREADABLE_SUFFIXES: Final = {
-    **dict.fromkeys((".heic", ".heif"), "convert them to JPEG: pip install pillow-heif reads them"),
-    ".jxl": "convert them to JPEG first",
-    **dict.fromkeys(
-        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"), _RAW
-    ),
-}
-"""Endings of photos that cannot be read here, with the remedy."""
 
 _SYSTEM: Final = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found")
 _ARCHIVES: Final = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")

@@ -311,7 +311,7 @@ def test_named_files_are_refused(content: str, expected: str, tmp_path: Path) ->
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EdgeDeitError, match="'torchvision' is neither timm, deit or huggingface"):
         spec_named("torchvision", 224)
-    with pytest.raises(EdgeDeitError, match=r"config\.json is not readable"):
+    with pytest.raises(EdgeDeitError, match=r"config\.json does not exist"):
         spec_named(str(tmp_path), 224)
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.calibration import calibration_set
+from edge_deit.data.image_files import UNREADABLE_SUFFIXES
 from edge_deit.data.photos import (
     EMPTY,
     NESTED,
-    UNREADABLE_SUFFIXES,
     class_order,
     list_photos,
     pick_evenly,
@@ -108,7 +108,7 @@ def test_photos_of_other_kinds_are_named_with_the_remedy(tmp_path: Path) -> None
     for suffix in UNREADABLE_SUFFIXES:
         (tmp_path / "a" / f"x{suffix.upper()}").write_bytes(b"x")
     assert len(left_out(tmp_path)) == len(UNREADABLE_SUFFIXES)
-    assert "pillow-heif" in left_out(tmp_path)["a/x.HEIC"]
+    assert "heif-convert" in left_out(tmp_path)["a/x.HEIC"]
     for path in (tmp_path / "a").iterdir():
         if path.suffix != ".HEIC":
             path.unlink()
