@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.labels import numbered
 
 __all__ = ["FloatModel", "find_float_models"]
 
@@ -36,7 +37,9 @@ class FloatModel:
 
 
 def find_float_models(artefacts: Sequence[Artefact], weights: str | None) -> list[FloatModel]:
-    """One baseline for each set of weights and preprocessing; `weights` says where the former are now.
+    """One baseline for each set of weights, preprocessing and labels; `weights` says where the former are.
+
+    Names that were given at the export count where the weights name no classes.
 
     Raises:
         EdgeDeitError: weights that are missing, or not those that an artefact was made from; a manifest
@@ -46,7 +49,7 @@ def find_float_models(artefacts: Sequence[Artefact], weights: str | None) -> lis
     groups: dict[str, list[Artefact]] = {}
     for artefact in artefacts:
         manifest = artefact.manifest
-        key = [manifest.weights["sha256"], manifest.preprocessing, manifest.config]
+        key = [manifest.weights["sha256"], manifest.preprocessing, manifest.config, manifest.labels]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(artefact)
     return [_baseline(group, weights) for group in groups.values()]
 
@@ -61,6 +64,8 @@ def _baseline(group: Sequence[Artefact], weights: str | None) -> FloatModel:
             f"the float model of {group[0].path.name} cannot be loaded: {error}; "
             "--weights says where it is now"
         ) from error
+    if numbered(checkpoint.labels) and len(manifest.labels) == len(checkpoint.labels):
+        checkpoint = replace(checkpoint, labels=tuple(manifest.labels))
     for artefact in group:
         _check(artefact, checkpoint, source)
     return FloatModel(checkpoint, source, tuple(group))

@@ -117,6 +117,7 @@ def export_model(
     photos = _calibration(checkpoint, calibration, calibration_images, progress)
     if max_drop is not None:
         photos = photos.with_labels(checkpoint.labels, choice)
+        progress.note(f"labels of the calibration photos: {photos.labels_matched}")
     context, plan = _prepare(
         checkpoint,
         plan,

@@ -24,13 +24,15 @@ class CalibrationSet:
 
     `pixels` is (N, 3, H, W) float32, normalised; `sha256` is that of the pixels' bytes, so it covers the
     photos, their order and their preprocessing; `source` says where they came from; `listing` is where
-    they were found, and `labels` are their classes where `with_labels` was asked for them.
+    they were found, and `labels` are their classes where `with_labels` was asked for them, in the way that
+    `labels_matched` says.
     """
 
     pixels: Tensor
     sha256: str
     source: str
     labels: tuple[int | None, ...] = ()
+    labels_matched: str = ""
     listing: Listing | None = None
 
     def __len__(self) -> int:
@@ -53,7 +55,8 @@ class CalibrationSet:
         if self.listing is None:
             return self
         matched = match_labels(self.listing, labels, choice)
-        return replace(self, labels=tuple(photo.label for photo in matched.photos))
+        labels_of = tuple(photo.label for photo in matched.photos)
+        return replace(self, labels=labels_of, labels_matched=matched.how)
 
 
 def calibration_set(folder: Path, spec: PreprocessSpec, count: int) -> CalibrationSet:

@@ -87,13 +87,17 @@ class Listing:
             return self
         return replace(self, photos=tuple(pick_evenly(self.photos, count)))
 
+    def left_out_by_reason(self) -> dict[str, list[str]]:
+        """Files by the reason why they were left out."""
+        found: dict[str, list[str]] = {}
+        for one in self.left_out:
+            found.setdefault(one.reason, []).append(one.file)
+        return found
+
     def remarks(self) -> list[str]:
         """`notes`, and a line for each reason why something was left out, with the first names."""
-        by_reason: dict[str, list[str]] = {}
-        for one in self.left_out:
-            by_reason.setdefault(one.reason, []).append(one.file)
         lines = list(self.notes)
-        for reason, names in by_reason.items():
+        for reason, names in self.left_out_by_reason().items():
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             lines.append(f"left out: {', '.join(names[:3])}{more} ({reason})")
         return [line.encode("utf-8", "backslashreplace").decode() for line in lines]
@@ -139,6 +143,7 @@ def list_photos(folder: Path, split: str | None = None, use: str | None = None) 
 def _check_folder(folder: Path) -> None:
     text = str(folder)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        text = re.sub(":/+", "://", text, count=1)  # a path has merged the slashes
         raise EdgeDeitError(
             f"{text} is an address, which is not taken; download it and name {_TAKEN}"
         )

@@ -115,7 +115,9 @@ def test_fallback_starts_from_what_the_target_has_dynamic(
         (one, one.fit(Scheme("int8"), job.form), one.backends[0])
         for one in (target("tflite"), target("executorch"))
     ]
-    lite, other = (scheme for _, scheme, _ in choose_fallback(DropLimit(0.0, None, 1), job, items))
+    chosen, notes = choose_fallback(DropLimit(0.0, None, 1), job, items)
+    lite, other = (scheme for _, scheme, _ in chosen)
+    assert len(notes) == 2
     assert set(items[0][1].dynamic) <= {*lite.dynamic, *lite.keep_float}
     assert not items[1][1].dynamic
     assert BAD in (*other.dynamic, *other.keep_float)
