@@ -11,7 +11,7 @@ import numpy as np
 from edge_deit.common.errors import EdgeDeitError, first_line
 from exporters import Runner, Runtime, runtime_of
 
-__all__ = ["LocalRunner", "load_local"]
+__all__ = ["LocalRunner", "load_local", "one_line"]
 
 
 class LocalRunner:
@@ -26,7 +26,7 @@ class LocalRunner:
         Raises:
             EdgeDeitError: the runtime failed, or returned something else than float32.
         """
-        with _named(self._name, self._runtime, "running"):
+        with one_line(self._name, self._runtime, "running"):
             found = self._runner(pixels)
         if found.dtype != np.float32:
             raise EdgeDeitError(f"{self._name} returns {found.dtype}, not float32; export it again")
@@ -40,13 +40,17 @@ def load_local(target: str, path: Path, threads: int, units: str | None = None) 
         EdgeDeitError: the runtime is absent or refuses the file.
     """
     runtime = runtime_of(target)
-    with _named(path.name, runtime, "loading"):
+    with one_line(path.name, runtime, "loading"):
         return LocalRunner(path.name, runtime, runtime.load(path, threads, units))
 
 
 @contextmanager
-def _named(name: str, runtime: Runtime, doing: str) -> Iterator[None]:
-    """One line for whatever comes out of a runtime: its classes of exceptions are not known in advance."""
+def one_line(name: str, runtime: Runtime, doing: str) -> Iterator[None]:
+    """One line for whatever comes out of a runtime: its classes of exceptions are not known in advance.
+
+    Raises:
+        EdgeDeitError: in place of any exception of the block; it names the file and what was being done.
+    """
     try:
         yield
     except EdgeDeitError:

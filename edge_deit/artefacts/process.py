@@ -24,7 +24,7 @@ from typing import IO, Any, Final, Self
 import numpy as np
 
 import edge_deit
-from edge_deit.artefacts.wire import receive, send
+from edge_deit.artefacts.wire import Message, receive, send
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import is_verbose
 from exporters import runtime_of
@@ -86,7 +86,7 @@ class Worker:
 
     def ask(
         self, name: str, doing: str, header: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()
-    ) -> list[np.ndarray]:
+    ) -> Message:
         """One request and its answer; `name` and `doing` are for messages.
 
         Raises:
@@ -98,7 +98,7 @@ class Worker:
                 raise RunnerCrashError(f"{name}: {self._ended}")
             try:
                 send(self._connection, header, arrays)
-                answer, found = self._answer(doing)
+                answer, found = self._answer()
             except (EOFError, OSError, ValueError) as error:
                 self._ended = f"{self._label} {self._failure(doing, error)}"
                 self.close()
@@ -108,7 +108,7 @@ class Worker:
                 raise
         if "error" in answer:
             raise EdgeDeitError(str(answer["error"]))
-        return found
+        return answer, found
 
     def close(self) -> None:
         """End the process."""
@@ -120,7 +120,7 @@ class Worker:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _answer(self, doing: str) -> tuple[dict[str, Any], list[np.ndarray]]:
+    def _answer(self) -> Message:
         if not self._connection.poll(self._timeout_s):
             raise TimeoutError
         return receive(self._connection)
@@ -165,8 +165,10 @@ class IsolatedRunner:
             RunnerCrashError: its process died, or did not answer.
         """
         request = {"do": "run", "number": self._number}
-        (found,) = self._worker.ask(self._name, "running", request, [pixels])
-        return found
+        _, found = self._worker.ask(self._name, "running", request, [pixels])
+        if len(found) != 1:
+            raise RunnerCrashError(f"{self._name}: its process returned no output: export it again")
+        return found[0]
 
 
 def _start(connection: int, target: str, held: IO[bytes]) -> subprocess.Popen[bytes]:

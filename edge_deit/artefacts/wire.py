@@ -13,7 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["receive", "send"]
+__all__ = ["Message", "receive", "send"]
+
+Message = tuple[dict[str, Any], list[np.ndarray]]
+"""A header and arrays."""
 
 _MAX_HEADER_BYTES: Final = 1 << 20
 _MAX_ARRAY_BYTES: Final = 1 << 30
@@ -31,7 +34,7 @@ def send(
         connection.send_bytes(np.ascontiguousarray(array, np.float32).tobytes())
 
 
-def receive(connection: Connection) -> tuple[dict[str, Any], list[np.ndarray]]:
+def receive(connection: Connection) -> Message:
     """The next message; waits for it.
 
     Raises:

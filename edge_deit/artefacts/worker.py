@@ -17,19 +17,21 @@ import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from edge_deit.artefacts.local import LocalRunner, load_local
-from edge_deit.artefacts.wire import receive, send
+from edge_deit.artefacts.local import LocalRunner, load_local, one_line
+from edge_deit.artefacts.wire import Message, receive, send
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import size_of
 from exporters import runtime_of
 
+if TYPE_CHECKING:
+    from edge_deit.model.points import LayerReader
+
 __all__ = ["main"]
 
-_Message = tuple[dict[str, Any], list[np.ndarray]]
 _BASE_BYTES: Final = 4 << 30
 _TIMES_THE_FILE: Final = 32
 _LIMITS: Final = resource.getrlimit(resource.RLIMIT_DATA)  # soft and hard
@@ -40,22 +42,22 @@ def main(descriptor: int, target: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we work for
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported, not dumped
     connection = Connection(descriptor)
-    requests: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
     runtime_of(target).warm_up()
     held = _Held(target)
     while True:
         header, arrays = requests.get()
         try:
-            answer = held.answer(header, arrays)
+            answer, found = held.answer(header, arrays)
         except EdgeDeitError as error:
             traceback.print_exc()  # to be read with EDGE_DEIT_VERBOSE=1
             send(connection, {"error": str(error)})
         else:
-            send(connection, {}, answer)
+            send(connection, answer, found)
 
 
-def _listen(connection: Connection, requests: queue.SimpleQueue[_Message]) -> None:
+def _listen(connection: Connection, requests: queue.SimpleQueue[Message]) -> None:
     """Read requests while the runtime works, so that the end of the connection is seen at once."""
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -70,19 +72,41 @@ class _Held:
         self._target = target
         self._number = 0
         self._runner: LocalRunner | None = None
+        self._reader: LayerReader | None = None
 
-    def answer(self, header: dict[str, Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Do what a request says; returns the arrays of the answer."""
-        if header["do"] == "load":
+    def answer(self, header: dict[str, Any], arrays: Sequence[np.ndarray]) -> Message:
+        """Do what a request says."""
+        if header["do"] in ("load", "look"):
             path = Path(header["path"])
-            self._runner = None
             _limit_memory(path)
-            self._runner = load_local(self._target, path, header["threads"], header["units"])
-            self._number = header["number"]
-            return []
+            return self._load(path, header) if header["do"] == "load" else self._look(path, header)
+        if header["do"] == "points" and self._reader is not None:
+            with one_line("the copy of the file", runtime_of(self._target), "looking into"):
+                found = self._reader.read(arrays[0])
+            return {"points": list(found)}, list(found.values())
         if self._runner is None or header["number"] != self._number:
             raise EdgeDeitError("the worker has loaded another file since; load this one again")
-        return [self._runner(arrays[0])]
+        return {}, [self._runner(arrays[0])]
+
+    def _load(self, path: Path, header: dict[str, Any]) -> Message:
+        self._runner = None
+        self._runner = load_local(self._target, path, header["threads"], header["units"])
+        self._number = header["number"]
+        return {}, []
+
+    def _look(self, path: Path, header: dict[str, Any]) -> Message:
+        from edge_deit.model.config import DeiTConfig
+        from exporters import target
+
+        self._reader = None
+        open_reader = target(self._target).layer_reader
+        if open_reader is None:
+            raise EdgeDeitError(
+                f"{self._target}: the runtime shows nothing of what is inside a file"
+            )
+        with one_line(path.name, runtime_of(self._target), "looking into"):
+            self._reader = open_reader(path, DeiTConfig(**header["config"]))
+        return {"method": self._reader.method}, []
 
 
 def _limit_memory(path: Path) -> None:

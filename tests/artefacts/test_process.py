@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ import pytest
 from artefact_examples import copy_of, pixels_for
 
 from conftest import ROOT
+from edge_deit.artefacts.artefact import read_artefact
+from edge_deit.artefacts.inside import open_layer_reader
 from edge_deit.artefacts.process import RunnerCrashError, Worker
 from edge_deit.artefacts.runners import open_runner
+from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from exporters import TARGETS, target
 
@@ -194,3 +198,29 @@ def test_what_a_runtime_prints_is_not_seen(
     with open_runner(exported("tflite"), 1) as runner:
         runner(pixels_for(0))
     assert "XNNPACK" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_inside_is_that_of_this_process(
+    name: str, exported: Exported, tiny_weights: Path
+) -> None:
+    path = exported(name)
+    config = load_model(str(tiny_weights)).config
+    reader = target(name).layer_reader
+    assert reader is not None
+    here = reader(path, config)
+    with open_layer_reader(read_artefact(path), config) as there:
+        assert there.method == here.method
+        expected, found = here.read(pixels_for(0)), there.read(pixels_for(0))
+    assert list(found) == list(expected)
+    for point, values in expected.items():
+        assert np.array_equal(found[point], values), point
+
+
+def test_the_inside_of_another_model_is_refused(exported: Exported, tiny_weights: Path) -> None:
+    config = replace(load_model(str(tiny_weights)).config, depth=5)
+    with (
+        pytest.raises(EdgeDeitError, match="graph"),
+        open_layer_reader(read_artefact(exported("onnx")), config),
+    ):
+        pass
