@@ -11,11 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_deit.common.console import new_app, out, run
-from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import write_text
-from edge_deit.gating.judge import judge_report
-from edge_deit.gating.run import _not_compared
-from edge_deit.gating.thresholds import read_thresholds
+from edge_deit.gating.run import gate_report
 from edge_deit.report.html import photo_root, write_html
 from edge_deit.report.junit import junit
 from edge_deit.report.report import Report, read_report
@@ -46,17 +44,21 @@ def gate(
 
     In GitHub Actions the verdict goes to the job's summary as well.
     """
-    found, limits = read_report(report), read_thresholds(thresholds)
-    verdict = judge_report(found, limits, read_report(baseline) if baseline else None)
-    _print(found, verdict)
-    for line in _not_compared(found, limits, baseline, verdict):
-        out().print(line, markup=False, highlight=False)
-    write_step_summary(markdown(found, verdict))
-    if junit_file is not None:
-        write_text(junit_file, junit(found, verdict))
-    if html_file is not None:
-        with photo_root(found) as root:
-            write_html(found, html_file, data_root=root, verdict=verdict)
+    try:
+        verdict = gate_report(report, thresholds, baseline)
+        found = read_report(report)
+        _print(found, verdict)
+        write_step_summary(markdown(found, verdict))
+        if junit_file is not None:
+            write_text(junit_file, junit(found, verdict))
+        if html_file is not None:
+            with photo_root(found) as root:
+                write_html(found, html_file, data_root=root, verdict=verdict)
+    except EdgeDeitError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise EdgeDeitError(f"the gate could not judge {report}; {said}") from error
     if verdict.exit_code == 2:
         first = not_passed(verdict, "error")[0]
         raise EdgeDeitError(f"the gate could not judge; {first.removeprefix('error: ')}")
@@ -80,7 +82,7 @@ def _print(report: Report, verdict: Verdict) -> None:
         )
     if verdict.checks:
         out().print(table)
-    for line in not_passed(verdict):
+    for line in (*not_passed(verdict), *verdict.notes):
         out().print(line, markup=False, highlight=False)
     out().print(headline(report, verdict), markup=False, highlight=False)
 

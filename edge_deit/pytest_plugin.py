@@ -46,17 +46,15 @@ def edge_deit_gate(pytestconfig: pytest.Config) -> GateCall:
         thresholds_path: str | PathLike[str] | None = None,
         baseline_path: str | PathLike[str] | None = None,
     ) -> Verdict:
-        from edge_deit.gating.judge import judge_report
-        from edge_deit.gating.thresholds import read_thresholds
-        from edge_deit.report.report import read_report
+        from edge_deit.gating.run import gate_report
         from edge_deit.report.verdict import not_passed
 
         root = pytestconfig.rootpath
         try:
-            verdict = judge_report(
-                read_report(root / report_path),
-                read_thresholds(root / (thresholds_path or "thresholds.toml")),
-                None if baseline_path is None else read_report(root / baseline_path),
+            verdict = gate_report(
+                root / report_path,
+                root / (thresholds_path or "thresholds.toml"),
+                None if baseline_path is None else root / baseline_path,
             )
         except EdgeDeitError as error:
             pytest.fail(f"edge_deit_gate could not judge: {error}", pytrace=False)

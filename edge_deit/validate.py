@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from edge_deit.artefacts.artefact import read_artefacts
 from edge_deit.artefacts.float_model import find_float_models
@@ -23,6 +24,7 @@ from edge_deit.evaluation.latency import Rounds
 from edge_deit.evaluation.results import data_result
 from edge_deit.evaluation.run import Settings, _as_given, _now, _on_phones, measure
 from edge_deit.report.device_report import read_device_report
+from edge_deit.report.figures import console_heads, console_row
 from edge_deit.report.html import write_html
 from edge_deit.report.report import ArtefactResult, DataResult, Report, write_report
 from edge_deit.report.text import markdown, write_step_summary
@@ -142,10 +144,10 @@ def _summary(report: Report, output: Path, seconds: float) -> None:
     title = f"{data.images} photos against the float model"
     table = Table(title=title, title_justify="left", box=box.SIMPLE)
     table.add_column("artefact", overflow="fold")
-    for name in ("top-1", "drop [95 %]", "agree", "SNR dB", "latency", "size"):
+    for name in console_heads():
         table.add_column(name, justify="right")
     for one in report.artefacts:
-        table.add_row(*_row(one))
+        table.add_row(*map(Text, (one.name, *console_row(one))))
     out().print(table)
     out().print("latency: p50 / float's; size: share of float32", markup=False)
     for reason in sorted({text for one in report.artefacts for text in one.notes.values()}):
@@ -159,22 +161,6 @@ def _summary(report: Report, output: Path, seconds: float) -> None:
     out().print(
         f"{output / 'report.html'}, .json and .md; {seconds:.0f} s, peak {peak_memory_bytes() / 1e9:.1f} GB"
     )
-
-
-def _row(one: ArtefactResult) -> list[str]:
-    drop = "-"
-    if one.top1_drop is not None and one.top1_drop_ci95 is not None:
-        low, high = one.top1_drop_ci95
-        drop = f"{one.top1_drop:.2f} [{low:.1f}, {high:.1f}]"
-    return [
-        one.name,
-        "-" if one.top1 is None else f"{one.top1:.1f} / {one.top1_float:.1f}",
-        drop,
-        f"{100 * one.agreement:.1f} %",
-        f"{one.snr_db:.1f}",
-        "-" if one.latency_ratio is None else f"{one.latency_ratio:.2f}",
-        f"{one.size_bytes / one.size_float_bytes:.2f}",
-    ]
 
 
 app.command()(validate)

@@ -6,10 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 from edge_deit.gating.thresholds import Rule, Thresholds
+from edge_deit.report.emulated import Emulated
 from edge_deit.report.report import ArtefactResult, DataResult, Report
-from report_examples import artefact
+from report_examples import ARM64, artefact
 
-__all__ = ["GOOD", "GOOD_BY_PRECISION", "one_rule", "report", "rule"]
+__all__ = ["GOOD", "GOOD_BY_PRECISION", "counted", "one_rule", "report", "rule"]
+
+
+def counted(**ratios: float | None) -> Emulated:
+    """Counts of emulated cores, named with underscores: ratio to fp32."""
+    (like,) = ARM64.cpus.values()
+    cores = {
+        core.replace("_", "-"): replace(like, ratio_to_fp32=ratio) for core, ratio in ratios.items()
+    }
+    return replace(ARM64, cpus=cores)
 
 
 GOOD = artefact(
@@ -42,7 +52,7 @@ GOOD = artefact(
     peak_rss_bytes=150_000_000,
     size_bytes=6_500_000,
     size_float_bytes=23_000_000,
-    arm64={"cpus": {"cortex-a76": {"ratio_to_fp32": 0.35}}},
+    arm64=counted(cortex_a76=0.35),
 )
 """An artefact that holds every limit of the tests, with figures that are easy to work with."""
 GOOD_BY_PRECISION = {
@@ -54,7 +64,7 @@ GOOD_BY_PRECISION = {
 }
 
 
-def report(*artefacts: ArtefactResult, photos: str = "p" * 64) -> Report:
+def report(*artefacts: ArtefactResult, photos: str = "d" * 64) -> Report:
     """A report on 300 photos whose digest is `photos`."""
     data = DataResult("photos", None, 300, 300, 10, photos, ())
     return Report("2026-01-31T12:00:00+00:00", {"cpu": "X", "vnni": None}, data, artefacts)

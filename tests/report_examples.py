@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from edge_deit.report.device_report import Device, PhoneResult
+from edge_deit.report.emulated import Emulated, EmulatedCore
 from edge_deit.report.report import (
     ArtefactResult,
     BrokenImage,
@@ -37,49 +39,43 @@ STAND_IN = "reference numerics (torch), not Core ML"
 NASTY = '<b>&"it\'s" | `x` $a$ \U0001f600 ' + "very_long" * 12
 
 
-PHONE: Mapping[str, Any] = {
-    "path": "deit_tiny.int8.tflite",
-    "sha256": "a" * 64,
-    "target": "tflite",
-    "precision": "int8",
-    "model": "deit_tiny",
-    "runner": "LiteRT 2.3.0, CPU, 4 threads",
-    "threads": 4,
-    "runs": 50,
-    "latency_ms_p50": 12.3,
-    "latency_ms_p90": 14.0,
-    "load_ms": 31.5,
-    "preprocess_ms_p50": 4.5,
-    "peak_rss_bytes": None,
-    "notes": {"peak_rss_bytes": "this phone does not tell"},
-    "device": {
-        "manufacturer": "Maker",
-        "model": "Phone 9",
-        "os": "Android",
-        "os_version": "16",
-        "soc": None,
-        "cores": 8,
-    },
-}
+PHONE = PhoneResult(
+    path="deit_tiny.int8.tflite",
+    sha256="a" * 64,
+    target="tflite",
+    precision="int8",
+    model="deit_tiny",
+    runner="LiteRT 2.3.0, CPU, 4 threads",
+    threads=4,
+    runs=50,
+    latency_ms_p50=12.3,
+    latency_ms_p90=14.0,
+    load_ms=31.5,
+    preprocess_ms_p50=4.5,
+    peak_rss_bytes=None,
+    notes={"peak_rss_bytes": "this phone does not tell"},
+    device=Device("Maker", "Phone 9", "Android", "16", None, 8),
+    created="2026-01-31T12:00:00+00:00",
+)
 
 
-ARM64: Mapping[str, Any] = {
-    "runtime": "LiteRT 2.3.0, aarch64",
-    "note": "counted under emulation",
-    "cpus": {
-        "cortex-a76": {
-            "instructions": 184_000_000,
-            "ratio_to_fp32": 0.41,
-            "classes": {"loads": 40_000_000, "integer dot products": 60_000_000},
-            "repeat_spread": 0.001,
-            "images": 4,
-            "max_abs_to_x86": 0.02,
-            "snr_db_to_x86": 60.5,
-            "snr_db_to_float": 24.1,
-            "same_argmax_as_x86": 1.0,
-        }
+ARM64 = Emulated(
+    "LiteRT 2.3.0, aarch64",
+    "counted under emulation",
+    {
+        "cortex-a76": EmulatedCore(
+            instructions=184_000_000,
+            ratio_to_fp32=0.41,
+            classes={"loads": 40_000_000, "integer dot products": 60_000_000},
+            repeat_spread=0.001,
+            images=4,
+            max_abs_to_x86=0.02,
+            snr_db_to_x86=60.5,
+            snr_db_to_float=24.1,
+            same_argmax_as_x86=1.0,
+        )
     },
-}
+)
 
 
 def artefact(**changes: Any) -> ArtefactResult:
@@ -136,6 +132,10 @@ def artefact(**changes: Any) -> ArtefactResult:
             "blocks.1",
             6.0,
         ),
+        calibration_overlap=0,
+        device=(),
+        arm64=None,
+        notes={},
     )
     return replace(result, **changes)
 

@@ -58,7 +58,7 @@ def _baseline(group: Sequence[Artefact], weights: str | None) -> FloatModel:
     manifest = group[0].manifest
     source = weights or manifest.weights["source"]
     try:
-        checkpoint = load_model(source, image_size=manifest.config["image_size"])
+        checkpoint = load_model(source, image_size=manifest.image_size)
     except EdgeDeitError as error:
         raise EdgeDeitError(
             f"the float model of {group[0].path.name} cannot be loaded: {error}; "

@@ -2,49 +2,149 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final, NotRequired
+
+from annotated_types import MinLen
+from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import hash_path, write_text
+from edge_deit.common.fields import STRICT, About, Count, FileName, Positive, Sha256, Text
+from edge_deit.common.files import hash_path
+from edge_deit.common.records import JsonFile
 from edge_deit.data.preprocess import PreprocessSpec
 
-__all__ = ["SCHEMA", "Manifest", "manifest_path", "read_manifest", "write_manifest"]
+__all__ = [
+    "MANIFEST_FILE",
+    "SCHEMA",
+    "Calibration",
+    "Manifest",
+    "Port",
+    "Ranges",
+    "SchemeEntry",
+    "Weights",
+    "manifest_path",
+    "read_manifest",
+    "write_manifest",
+]
 
 SCHEMA: Final = 1
-"""Version of the manifest's layout; a file with another one is refused."""
+"""Version of the manifest's layout; a file with another one is refused.
+
+An entry that came later has a default, which stands in for it in older files: that is no new version.
+"""
+
+_Scalar = bool | int | float | str | None
+
+
+class Weights(TypedDict):
+    """The float model."""
+
+    source: Annotated[Text, About("As it was named at the export: bundled, a path, or hub:ID.")]
+    sha256: Annotated[Sha256, About("Of its file.")]
+
+
+class Port(TypedDict):
+    """The artefact's input or its output."""
+
+    name: Annotated[Text, About("Its name in the file.")]
+    shape: Annotated[list[Positive], MinLen(1), About("Its sizes, the batch first.")]
+    dtype: Annotated[Text, About("Type of its elements.")]
+    layout: NotRequired[Annotated[Text, About("Order of an image's axes, such as NCHW.")]]
+
+
+class Ranges(TypedDict):
+    """Ranges of a quantized layer, as found on the calibration photos."""
+
+    input: Annotated[Any, About("Of what goes in.")]
+    output: Annotated[Any, About("Of what comes out.")]
+    methods: Annotated[Any, About("How they were chosen.")]
+
+
+class SchemeEntry(TypedDict):
+    """Which layers are integer, and how they came to be so."""
+
+    precision: Annotated[Text, About("Precision of weights and activations.")]
+    keep_float: NotRequired[Annotated[list[str], About("Patterns of layers that stay float.")]]
+    layers: NotRequired[Annotated[list[str], About("Integer layers.")]]
+    dynamic: NotRequired[
+        Annotated[list[str], About("Those of them whose ranges are found at run time.")]
+    ]
+    token_scaled: NotRequired[Annotated[Any, About("Layers with a scale for each token.")]]
+    half_remainder: NotRequired[
+        Annotated[bool, About("Whether the float part is in half precision where the core has it.")]
+    ]
+    equalised: NotRequired[
+        Annotated[Any, About("Exponents that moved range from activations to weights.")]
+    ]
+    ranges: NotRequired[Annotated[dict[str, Ranges], About("Layer -> its ranges.")]]
+
+
+class Calibration(TypedDict):
+    """The photos that ranges and rounding were chosen on."""
+
+    images: Annotated[Positive, About("How many.")]
+    sha256: Annotated[Sha256, About("Of their pixels.")]
+    source: Annotated[str, About("The folder as it was named, or bundled.")]
+    photo_sha256: NotRequired[
+        Annotated[
+            list[Sha256], About("Of each photo's file, so that a validation knows them again.")
+        ]
+    ]
+    pinned: NotRequired[
+        Annotated[bool, About("Whether half of the photos give nearly the same ranges as all.")]
+    ]
+    notes: NotRequired[
+        Annotated[list[Text], About("What is to be known about them, one line each.")]
+    ]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a runner, a phone app or a validator needs to know about one artefact.
+    """All that a runner, a phone app or a validator needs to know about one artefact."""
 
-    `weights` is the float baseline: `source` as it was named and the `sha256` of its file. `input` and
-    `output` hold `name`, `shape`, `dtype`. `scheme` holds `precision`, `keep_float` and the integer
-    `layers`. `calibration` is null for precisions without one. `parity` is what the export measured.
-    """
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 
-    schema: int
-    artefact: str
-    sha256: str
-    size_bytes: int
-    target: str
-    backend: str
-    precision: str
-    model: str
-    task: str
-    config: dict[str, Any]
-    weights: dict[str, str]
-    input: dict[str, Any]
-    output: dict[str, Any]
-    preprocessing: dict[str, Any]
-    labels: list[str]
-    scheme: dict[str, Any]
-    calibration: dict[str, Any] | None
-    parity: dict[str, Any]
-    tools: dict[str, str]
+    schema: Annotated[int, About("Version of this layout; readers refuse every other one.")]
+    artefact: Annotated[FileName, About("Name of the file that it describes.")]
+    sha256: Annotated[Sha256, About("Of the file; of a folder, over its names and contents.")]
+    size_bytes: Annotated[Count, About("Size on disk.")]
+    target: Annotated[Text, About("The format's name.")]
+    backend: Annotated[Text, About("What it was made for within the format.")]
+    precision: Annotated[Text, About("Precision of weights and activations.")]
+    model: Annotated[Text, About("Name of the variant.")]
+    task: Annotated[Text, About("What it returns: classification or features.")]
+    config: Annotated[
+        dict[str, _Scalar], About("The model's sizes: image_size, patch_size, depth and so on.")
+    ]
+    weights: Annotated[Weights, About("The float model that it was made from.")]
+    input: Annotated[Port, About("What it takes.")]
+    output: Annotated[Port, About("What it returns.")]
+    preprocessing: Annotated[
+        dict[str, _Scalar | list[float]], About("How a photo becomes its input.")
+    ]
+    labels: Annotated[list[str], About("Name of each class, in the order of the logits.")]
+    scheme: Annotated[SchemeEntry, About("Which layers are integer, and how they came to be so.")]
+    calibration: Annotated[
+        Calibration | None, About("The calibration photos; null for precisions without any.")
+    ]
+    parity: Annotated[
+        dict[str, _Scalar],
+        About("What the export measured: runner, and distance to the float model."),
+    ]
+    tools: Annotated[dict[str, str], About("Package -> version, of what made the file.")]
+    assumptions: Annotated[
+        list[Text], About("What was assumed because nothing said it, one line each.")
+    ] = field(default_factory=list)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of one side of its input, as its model has it."""
+        size = self.config["image_size"]
+        assert isinstance(size, int)
+        return size
 
     @property
     def preprocess_spec(self) -> PreprocessSpec:
@@ -57,37 +157,49 @@ def manifest_path(artefact: Path) -> Path:
     return artefact.with_name(artefact.name + ".json")
 
 
+def _check(manifest: Manifest) -> None:
+    """What types alone do not say."""
+    size = manifest.config.get("image_size")
+    if type(size) is not int or not 1 <= size <= _MOST_PIXELS:
+        raise ValueError(
+            f"config.image_size is {size!r}; it must be a whole number from 1 to {_MOST_PIXELS}"
+        )
+    for name in ("mean", "std"):
+        if not isinstance(manifest.preprocessing.get(name), list):
+            raise ValueError(f"preprocessing.{name} must be a list of 3 numbers")
+    try:
+        _ = manifest.preprocess_spec
+    except EdgeDeitError as error:
+        raise ValueError(f"preprocessing: {error}") from error
+
+
+_MOST_PIXELS: Final = 4096
+
+MANIFEST_FILE: Final = JsonFile(
+    Manifest, "manifest", "export the artefact again", schema=SCHEMA, check=_check, indent=2
+)
+
+
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write it as JSON, whole or not at all."""
-    text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    """Write it as JSON, whole or not at all.
+
+    Raises:
+        EdgeDeitError: an entry that a manifest may not have.
+    """
+    MANIFEST_FILE.write(manifest, path)
 
 
 def read_manifest(artefact: Path) -> Manifest:
     """The manifest of an artefact, checked against it.
 
     Raises:
-        EdgeDeitError: no such artefact or manifest, not JSON, made by another version, or the artefact
-            is not the one the manifest describes.
+        EdgeDeitError: no such artefact or manifest, not JSON, made by another version, an entry that is
+            missing, unknown or of another kind, or the artefact is not the one the manifest describes.
     """
     if not artefact.exists():
         raise EdgeDeitError(f"artefact {artefact} does not exist")
     path = manifest_path(artefact)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EdgeDeitError(f"{path} is missing; export the artefact again") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EdgeDeitError(f"{path} is not JSON ({error}); export the artefact again") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        raise EdgeDeitError(
-            f"{path} has schema {found}, this version reads {SCHEMA}; export the artefact again"
-        )
-    expected = {field.name for field in fields(Manifest)}
-    if wrong := sorted(expected ^ data.keys()):
-        raise EdgeDeitError(f"{path} lacks or adds {', '.join(wrong)}; export the artefact again")
-    manifest = Manifest(**data)
+    manifest = MANIFEST_FILE.read(path)
     if hash_path(artefact) != manifest.sha256:
         raise EdgeDeitError(
             f"{artefact} is not the file that {path.name} describes (sha256 differs): it was changed, "

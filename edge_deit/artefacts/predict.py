@@ -12,7 +12,7 @@ from edge_deit.artefacts.artefact import check_classes, read_artefact
 from edge_deit.artefacts.process import Worker
 from edge_deit.artefacts.runners import logits_of, open_runner, stand_in
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import check_regular
+from edge_deit.common.opening import check_regular
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
 

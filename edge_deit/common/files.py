@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all; hashes and sizes of files and folders."""
+"""Files: written whole or not at all, read only where they are regular; hashes and sizes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.opening import check_regular
 
-__all__ = ["check_regular", "hash_path", "replacing", "size_of", "workplace", "write_text"]
+__all__ = [
+    "MOST_BYTES",
+    "decode_text",
+    "hash_path",
+    "open_regular",
+    "read_bytes",
+    "replacing",
+    "size_of",
+    "workplace",
+    "write_text",
+]
+
+MOST_BYTES: Final = 32 << 20
+"""A text file of ours is smaller; a larger one is refused before it is read."""
 
 
 @contextmanager
@@ -53,6 +67,61 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def open_regular(path: Path, what: str = "file", remedy: str = "") -> BinaryIO:
+    """Open a regular file for reading; pipes, devices, sockets and folders are refused without a wait.
+
+    `what` and `remedy` are words for the message: what kind of file was asked for, and how to come by one.
+
+    Raises:
+        EdgeDeitError: no such file, no regular file, or one that may not be read.
+    """
+    check_regular(path, what, remedy)
+    # between the two calls the name may have come to mean a pipe: opening must not wait for it either
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        stream = os.fdopen(os.open(path, flags), "rb")
+    except OSError as error:
+        tail = f"; {remedy}" if remedy else ""
+        raise EdgeDeitError(f"{what} {path} cannot be opened: {error.strerror}{tail}") from error
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream
+    stream.close()
+    raise EdgeDeitError(f"{what} {path} is no regular file any more")
+
+
+def read_bytes(path: Path, limit: int = MOST_BYTES, what: str = "file", remedy: str = "") -> bytes:
+    """What a regular file holds, at most `limit` bytes.
+
+    Raises:
+        EdgeDeitError: as `open_regular`, or the file is larger.
+    """
+    with open_regular(path, what, remedy) as stream:
+        try:
+            data = stream.read(limit + 1)
+        except OSError as error:
+            raise EdgeDeitError(f"{what} {path} cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        tail = f"; {remedy}" if remedy else ""
+        raise EdgeDeitError(f"{what} {path} is larger than {limit >> 20} MB{tail}")
+    return data
+
+
+def decode_text(data: bytes) -> str:
+    """Text from UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: UTF-16, NUL bytes, or other bytes that are not UTF-8, in words.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or 0 in data[:2]:
+        raise ValueError("it is UTF-16; save it as UTF-8")
+    if 0 in data:
+        raise ValueError("it holds NUL bytes, so it was damaged")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8; save it as UTF-8") from error
+
+
 @contextmanager
 def workplace(parent: Path, prefix: str) -> Iterator[Path]:
     """A hidden folder in `parent`, on the same disk, that is gone afterwards, whatever happens."""
@@ -62,34 +131,6 @@ def workplace(parent: Path, prefix: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)
-
-
-_KINDS: Final = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-
-
-def check_regular(path: Path, what: str, *, or_folder: bool = False) -> None:
-    """Refuse what is no plain file, before it is opened: a pipe never answers, a device never ends.
-
-    `what` names it in the message. A link counts as what it leads to. With `or_folder` a folder is welcome.
-
-    Raises:
-        EdgeDeitError: it is missing, out of reach, or something else than a file.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise EdgeDeitError(f"{what} {path} does not exist") from None
-    except OSError as error:
-        raise EdgeDeitError(f"{what} {path} cannot be read: {error.strerror}") from error
-    if not (stat.S_ISREG(mode) or (or_folder and stat.S_ISDIR(mode))):
-        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "something else")
-        raise EdgeDeitError(f"{what} {path} is {kind}, not a file")
 
 
 def _files(path: Path) -> list[Path]:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from edge_deit.common.opening import check_regular
+from edge_deit.common.files import read_bytes
 
 __all__ = ["parse_json", "read_json"]
 
 _MOST_BYTES: Final = 1 << 24
+_MOST_VALUES: Final = 4_000_000
+_DEEPEST: Final = 64
 _MOST_DIGITS: Final = 18  # more do not fit into 64 bits
 
 
@@ -22,8 +24,12 @@ def parse_json(text: str | bytes) -> Any:
 
     Raises:
         ValueError: no JSON, or what two readers may take for different things: a key that is there
-            twice, NaN or infinity, a number beyond 64 bits, half of a surrogate pair, deep nesting.
+            twice, NaN or infinity, a number beyond 64 bits, half of a surrogate pair; more values or
+            deeper nesting than any file of ours or of a checkpoint has.
     """
+    marks = (",", ":", "[", "{") if isinstance(text, str) else (b",", b":", b"[", b"{")
+    if sum(map(text.count, marks)) > _MOST_VALUES:  # type: ignore[arg-type]
+        raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
     try:
         data = json.loads(
             text,
@@ -32,6 +38,7 @@ def parse_json(text: str | bytes) -> Any:
             parse_float=_float,
             parse_int=_int,
         )
+        _check_depth(data)
         json.dumps(data, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -46,13 +53,25 @@ def read_json(path: Path, what: str = "file") -> Any:
     Raises:
         EdgeDeitError: no regular file, too large, or not such JSON; the message names it.
     """
-    check_regular(path, what)
+    data = read_bytes(path, _MOST_BYTES, what)
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
-        return parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return parse_json(data)
+    except ValueError as error:
         raise EdgeDeitError(f"{path} is not readable: {first_line(error)}") from error
+
+
+def _check_depth(data: Any) -> None:
+    level: list[Any] = [[data]]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edge_deit.artefacts.manifest import SCHEMA, Manifest
+from edge_deit.artefacts.manifest import SCHEMA, Manifest, SchemeEntry
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
@@ -118,10 +118,10 @@ def manifest_of(
     )
 
 
-def _scheme(context: ExportContext, request: ExportRequest) -> dict[str, Any]:
+def _scheme(context: ExportContext, request: ExportRequest) -> SchemeEntry:
     """Which layers are integer, and how they came to be so."""
     scheme, form = request.scheme, context.form
-    entry: dict[str, Any] = {
+    entry: SchemeEntry = {
         "precision": scheme.precision,
         "keep_float": list(scheme.keep_float),
         "layers": scheme.quantized_layers(form),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from edge_deit.artefacts.artefact import Artefact, read_artefacts
 from edge_deit.artefacts.float_model import find_float_models
@@ -27,6 +28,7 @@ from edge_deit.emulation.emulator import require
 from edge_deit.emulation.figures import NATIVE_NOTE, merged
 from edge_deit.emulation.setup import native
 from edge_deit.emulation.sysroot import Cpu, find_cpu
+from edge_deit.report.emulated import Emulated
 from edge_deit.report.html import photo_root, write_html
 from edge_deit.report.report import Report, read_report, write_report
 from exporters import tool_versions
@@ -126,7 +128,7 @@ def _add(report: Report, results: Sequence[ArmResult], path: Path) -> None:
     """Put the result into a report, and into the HTML file beside it if there is one."""
     new = {one.artefact.manifest.sha256: one.arm64 for one in results}
     entries = tuple(
-        replace(one, arm64=merged(one.arm64, new[one.sha256])) if one.sha256 in new else one
+        replace(one, arm64=_joined(one.arm64, new[one.sha256])) if one.sha256 in new else one
         for one in report.artefacts
     )
     report = replace(report, artefacts=entries)
@@ -134,6 +136,10 @@ def _add(report: Report, results: Sequence[ArmResult], path: Path) -> None:
     if (page := path.with_suffix(".html")).is_file():
         with photo_root(report) as root:
             write_html(report, page, data_root=root)
+
+
+def _joined(former: Emulated | None, new: Mapping[str, Any]) -> Emulated:
+    return Emulated.from_dict(merged(None if former is None else asdict(former), new))
 
 
 def _processors() -> int:

@@ -14,7 +14,9 @@ from edge_deit.evaluation.accuracy import Evaluation
 from edge_deit.evaluation.tally import Tally
 from edge_deit.metrics.paired import drop_interval, mcnemar
 from edge_deit.metrics.ratios import ratio_of_medians
+from edge_deit.report.figure import Needs
 from edge_deit.report.report import ArtefactResult, DataResult, Layers
+from edge_deit.report.result import FIGURES
 
 __all__ = ["Measured", "Timing", "artefact_result", "data_result"]
 
@@ -75,6 +77,9 @@ def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
         notes["classes"] = _NO_LABELS
     if measured.timing is not None and timing["peak_rss_bytes"] is None:
         notes["peak_rss_bytes"] = "this system does not tell a process's peak memory"
+    overlap = 0 if manifest.calibration is None else None
+    if overlap is None:
+        notes.setdefault("calibration_overlap", "not counted")
     return ArtefactResult(
         path=str(artefact.path),
         sha256=manifest.sha256,
@@ -98,19 +103,26 @@ def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
         classes=tally.classes,
         flips=tuple(tally.flips),
         flips_total=tally.flips_total,
+        calibration_overlap=overlap,
         scatter=tuple(tally.points),
         layers=measured.layers,
+        device=(),
+        arm64=None,
         notes=notes,
         **accuracy,
         **timing,
     )
 
 
+def _absent(needs: Needs) -> dict[str, Any]:
+    """The figures that need this, all None."""
+    return {name: None for name, figure in FIGURES.items() if figure.needs == needs}
+
+
 def _accuracy(tally: Tally) -> dict[str, Any]:
     """Figures that need labels, all None where no photo has one."""
-    names = ("top1", "top5", "top1_float", "top5_float", "top1_drop", "top1_drop_ci95")
     if not tally.labelled:
-        return dict.fromkeys((*names, "lost", "won", "mcnemar_p"))
+        return _absent("labels")
     lost, won, images = tally.lost, tally.won, tally.labelled
     return {
         "top1": 100 * tally.right / images,
@@ -127,10 +139,8 @@ def _accuracy(tally: Tally) -> dict[str, Any]:
 
 def _timing(timing: Timing | None) -> dict[str, Any]:
     """Figures of speed and memory, all None without a measurement."""
-    names = ("latency_ms_p50", "latency_ms_p90", "latency_float_ms_p50", "latency_ratio")
     if timing is None:
-        rest = ("latency_ratio_ci95", "latency_runs", "load_ms", "peak_rss_bytes")
-        return dict.fromkeys((*names, *rest))
+        return _absent("timing")
     ratio = ratio_of_medians(timing.times, timing.float_times)
     peak = timing.loading["peak_rss_bytes"]
     return {

@@ -6,10 +6,9 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from edge_deit.evaluation.latency import Rounds, Served, interleave
 from edge_deit.evaluation.layers import compare_layers
 from edge_deit.evaluation.results import Measured, Timing, artefact_result
 from edge_deit.evaluation.tally import Tally
-from edge_deit.report.device_report import DeviceReport
+from edge_deit.report.device_report import DeviceReport, PhoneResult
 from edge_deit.report.report import ArtefactResult, Layers
 from exporters import target as find_target
 
@@ -185,10 +184,10 @@ def _readable(listing: Listing, baseline: FloatModel) -> Iterator[np.ndarray]:
             yield load_pixels(photo.path, baseline.checkpoint.preprocess)
 
 
-def _on_phones(one: ArtefactResult, phones: Sequence[DeviceReport]) -> tuple[dict[str, Any], ...]:
+def _on_phones(one: ArtefactResult, phones: Sequence[DeviceReport]) -> tuple[PhoneResult, ...]:
     """What phones measured of the same file, each with its device."""
     return tuple(
-        {**asdict(entry), "device": asdict(phone.device), "created": phone.created.isoformat()}
+        PhoneResult(**vars(entry), device=phone.device, created=phone.created.isoformat())
         for phone in phones
         for entry in phone.artefacts
         if entry.sha256 == one.sha256

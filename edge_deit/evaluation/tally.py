@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -156,7 +156,7 @@ class Tally:
         if len(self.flips) == _MOST_FLIPS:
             return
         first, first_float = answer.top[0], reference.top[0]
-        changed = {first_float: "lost", first: "won"}.get(-1 if label is None else label, "other")
+        known: dict[int | None, Literal["lost", "won"]] = {first_float: "lost", first: "won"}
         self.flips.append(
             Flip(
                 file=file,
@@ -165,7 +165,7 @@ class Tally:
                 float_probability=reference.probability,
                 artefact_label=self._labels[first],
                 artefact_probability=answer.probability,
-                changed=changed,
+                changed=known.get(label, "other"),
             )
         )
 

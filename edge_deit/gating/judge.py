@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from edge_deit.gating.limits import ARM64, BASELINE, LIMITS, About, Limit
+from edge_deit.gating.limits import ARM64, ARM64_LIMIT, BASELINE, LIMITS, FigureLimit
 from edge_deit.gating.thresholds import Rule, Thresholds
+from edge_deit.report.figure import About, Figure
 from edge_deit.report.figures import display_names
 from edge_deit.report.report import ArtefactResult, Report
 from edge_deit.report.verdict import Check, Status, Verdict
@@ -26,6 +26,7 @@ _ADVICE: Final[Mapping[About, str]] = {
     "memory": "measure again; a lasting rise comes from layers kept float or from another runtime",
     "size": "export an int8 precision, or keep fewer layers float (--keep-float, --max-drop)",
     "photos": "too few to judge by; validate on more",
+    "calibration": "validate on photos that the export did not calibrate on",
 }
 _CALIBRATE: Final = "calibrate with photos more like the app's (export --calibration)"
 _ACCURACY_ADVICE: Final = (
@@ -88,41 +89,44 @@ def _unmatched(report: Report, thresholds: Thresholds) -> Iterator[str]:
 
 def _rule_checks(name: str, result: ArtefactResult, rule: Rule) -> Iterator[Check]:
     for key, bound in rule.limits.items():
-        yield _limit_check(name, result, key, LIMITS[key], bound)
+        limit = LIMITS[key]
+        yield _limit_check(name, result, key, limit, limit.value(result), bound)
     for core, bound in rule.arm64.items():
-        row = Limit(partial(_arm64_ratio, core), True, "speed", "", notes=("arm64",))
-        yield _limit_check(name, result, f"{ARM64}.{core}", row, bound)
+        counted = result.arm64.cpus.get(core) if result.arm64 else None
+        value = counted.ratio_to_fp32 if counted else None
+        yield _limit_check(name, result, f"{ARM64}.{core}", ARM64_LIMIT, value, bound)
 
 
-def _arm64_ratio(core: str, result: ArtefactResult) -> float | None:
-    """Instructions on an emulated core / those of the float file there."""
-    found: Any = result.arm64
-    for key in ("cpus", core, "ratio_to_fp32"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return float(found) if type(found) in (int, float) else None
-
-
-def _limit_check(name: str, result: ArtefactResult, key: str, limit: Limit, bound: float) -> Check:
-    value = _figure(limit.figure(result), limit.notes, result)
+def _limit_check(
+    name: str,
+    result: ArtefactResult,
+    key: str,
+    limit: FigureLimit,
+    figure: float | None,
+    bound: float,
+) -> Check:
+    value = _judged(figure, limit.figure, result)
     if isinstance(value, str):
         return Check(name, key, None, bound, "error", value)
-    over = value - bound if limit.at_most else bound - value
-    ends = limit.interval(result) if limit.interval else None
+    at_most, unit, about = limit.limit.at_most, limit.figure.unit.name, limit.figure.about
+    over = value - bound if at_most else bound - value
+    ends = limit.interval(result)
     spread = "" if ends is None else f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})"
-    side = "at most" if limit.at_most else "at least"
-    message = f"{_amount(value, limit.unit)}{spread}, limit {side} {_amount(bound, limit.unit)}"
+    side = "at most" if at_most else "at least"
+    message = f"{_amount(value, unit)}{spread}, limit {side} {_amount(bound, unit)}"
     if not _exceeds(over, bound):
         return Check(name, key, value, bound, "passed", message)
-    much = f"{_amount(over, limit.unit)} too {'much' if limit.at_most else 'little'}"
-    message += f", {much}; {_advice(limit.about, result)}"
-    status: Status = "error" if limit.about == "photos" else "failed"
+    much = f"{_amount(over, unit)} too {'much' if at_most else 'little'}"
+    message += f", {much}; {_advice(about, result)}"
+    status: Status = "error" if about == "photos" else "failed"
     return Check(name, key, value, bound, status, message)
 
 
-def _figure(value: float | None, notes: tuple[str, ...], result: ArtefactResult) -> float | str:
+def _judged(value: float | None, figure: Figure, result: ArtefactResult) -> float | str:
     """The figure, or one line that says why there is nothing to judge."""
     if value is None:
-        why = next((result.notes[key] for key in notes if key in result.notes), "no reason given")
+        keys = (figure.interval, figure.name, *figure.reasons)
+        why = next((result.notes[key] for key in keys if key in result.notes), "no reason given")
         return f"no such figure in the report ({why}); supply what it needs, or remove the limit"
     if not math.isfinite(value):
         return f"the figure is {value}: the report is damaged; run edge_deit.validate again"
@@ -196,8 +200,8 @@ def _change_check(
     name: str, result: ArtefactResult, old: ArtefactResult, key: str, bound: float
 ) -> Check:
     change, limit = BASELINE[key], f"{BASELINE_PREFIX}{key}"
-    now = _figure(change.now(result), change.notes, result)
-    then = _figure(change.then(old), change.notes, old)
+    figure, (new, former) = change.figure, change.values(result, old)
+    now, then = _judged(new, figure, result), _judged(former, figure, old)
     if isinstance(now, str):
         return Check(name, limit, None, bound, "error", now)
     if isinstance(then, str):
@@ -205,13 +209,13 @@ def _change_check(
     if change.relative and then <= 0:
         text = f"the baseline's figure is {then:g}, of which nothing is a share; make it again"
         return Check(name, limit, None, bound, "error", text)
-    worse = now - then if change.higher_is_worse else then - now
+    worse = now - then if figure.better == "lower" else then - now
     worse = worse / then if change.relative else worse
-    unit = "of that" if change.relative else change.unit
+    unit = "of that" if change.relative else figure.unit.name
     message = (
-        f"{_amount(now, change.unit)}, was {_amount(then, change.unit)}; "
+        f"{_amount(now, figure.unit.name)}, was {_amount(then, figure.unit.name)}; "
         f"{'worse' if worse > 0 else 'better'} by {_amount(abs(worse), unit)}, limit {_amount(bound, unit)}"
     )
     if not _exceeds(worse - bound, bound):
         return Check(name, limit, worse, bound, "passed", message)
-    return Check(name, limit, worse, bound, "failed", f"{message}; {_advice(change.about, result)}")
+    return Check(name, limit, worse, bound, "failed", f"{message}; {_advice(figure.about, result)}")

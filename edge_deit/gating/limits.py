@@ -1,142 +1,115 @@
-"""All limits that thresholds may set, one row each."""
+"""All limits that thresholds may set, as the figures' declarations have them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, Final, Literal
+from typing import Final
 
+from edge_deit.report.emulated import EmulatedCore
+from edge_deit.report.figure import Figure, Limit, declared
 from edge_deit.report.report import ArtefactResult
+from edge_deit.report.result import FIGURES
 
-__all__ = ["ARM64", "BASELINE", "LIMITS", "About", "Change", "Figure", "Interval", "Limit"]
-
-
-Figure = Callable[[ArtefactResult], float | None]
-
-Interval = Callable[[ArtefactResult], tuple[float, float] | None]
-
-About = Literal["accuracy", "float model", "speed", "memory", "size", "photos"]
+__all__ = ["ARM64", "ARM64_LIMIT", "BASELINE", "LIMITS", "Bound", "ChangeLimit", "FigureLimit"]
 
 
 @dataclass(frozen=True)
-class Limit:
-    """One limit that a rule may set.
+class Bound:
+    """Where a bound may lie, and in which unit: `hint` is for who took another one."""
 
-    `figure` takes what is limited from a result, None where there is none, and `interval` its 95 %
-    interval; `notes` are the keys under which a result may say why there is none. The figure must be
-    `at_most` the bound, or at least. The bound lies between `low` and `high`, in `unit`. `about` chooses
-    the advice.
-    """
+    low: float
+    high: float
+    hint: str
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class FigureLimit:
+    """One key of `[[rule]]`: a limit and the figure that it is on."""
 
     figure: Figure
-    at_most: bool
-    about: About
-    unit: str
-    low: float = 0.0
-    high: float = math.inf
-    whole: bool = False
-    interval: Interval | None = None
-    notes: tuple[str, ...] = ()
+    limit: Limit
+
+    @property
+    def bound(self) -> Bound:
+        """Where the limit may lie."""
+        unit, limit = self.figure.unit, self.limit
+        low = unit.low if limit.low is None else limit.low
+        high = unit.high if limit.high is None else limit.high
+        return Bound(low, high, unit.hint, unit.whole)
+
+    def value(self, result: ArtefactResult) -> float | None:
+        """What is compared with the bound: the figure, or an end of its interval."""
+        if self.limit.end == "value":
+            found: float | None = getattr(result, self.figure.name)
+            return found
+        ends = self.interval(result)
+        return None if ends is None else ends[self.limit.end == "high"]
+
+    def interval(self, result: ArtefactResult) -> tuple[float, float] | None:
+        """The figure's 95 % interval, where it has one."""
+        return _interval(self.figure, result)
 
 
 @dataclass(frozen=True)
-class Change:
-    """One limit on how much worse than the baseline's a figure may be.
+class ChangeLimit:
+    """One key of `[baseline]`: how much worse the figure may be than the baseline's."""
 
-    `now` and `then` take the figure from the new result and from the baseline's. It is worse when it is
-    higher (`higher_is_worse`) or lower; a `relative` bound is a share of the baseline's figure, other ones
-    are in the figure's own unit, at most `high`.
-    """
+    figure: Figure
 
-    now: Figure
-    then: Figure
-    higher_is_worse: bool
-    about: About
-    unit: str
-    relative: bool = False
-    high: float = math.inf
-    notes: tuple[str, ...] = ()
+    @property
+    def bound(self) -> Bound:
+        """Where the limit may lie."""
+        change = self.figure.change
+        assert change is not None
+        if change.relative:
+            return Bound(0.0, 1.0, ", a share of the baseline's figure: 0.05 is 5 %")
+        return Bound(0.0, change.high, self.figure.unit.hint)
 
+    @property
+    def relative(self) -> bool:
+        """Whether the bound is a share of the baseline's figure."""
+        return self.figure.change is not None and self.figure.change.relative
 
-def _size_ratio(result: ArtefactResult) -> float | None:
-    return result.size_bytes / result.size_float_bytes if result.size_float_bytes else None
-
-
-def _lower(interval: Interval) -> Figure:
-    return lambda result: None if (ends := interval(result)) is None else ends[0]
-
-
-def _upper(interval: Interval) -> Figure:
-    return lambda result: None if (ends := interval(result)) is None else ends[1]
-
-
-def _drop_ci95(result: ArtefactResult) -> tuple[float, float] | None:
-    return result.top1_drop_ci95
-
-
-def _latency_ci95(result: ArtefactResult) -> tuple[float, float] | None:
-    return result.latency_ratio_ci95
+    def values(
+        self, result: ArtefactResult, then: ArtefactResult
+    ) -> tuple[float | None, float | None]:
+        """What is compared: the figure now and then, or the ends of their intervals that prove a change."""
+        figure, change = self.figure, self.figure.change
+        if change is None or not change.proven:
+            return getattr(result, figure.name), getattr(then, figure.name)
+        now, was = _interval(figure, result), _interval(figure, then)
+        rises = figure.better == "lower"
+        return (
+            None if now is None else now[0 if rises else 1],
+            None if was is None else was[1 if rises else 0],
+        )
 
 
-def _drop(figure: Figure) -> Limit:
-    notes = ("top1_drop_ci95", "top1_drop", "top1")
-    return Limit(figure, True, "accuracy", "points", high=100, interval=_drop_ci95, notes=notes)
+def _interval(figure: Figure, result: ArtefactResult) -> tuple[float, float] | None:
+    found: tuple[float, float] | None = (
+        getattr(result, figure.interval) if figure.interval else None
+    )
+    return found
 
 
-def _field(name: str) -> Figure:
-    return attrgetter(name)
-
-
-_LATENCY_NOTES: Final = ("latency_ratio_ci95", "latency_ratio", "latency_ms_p50")
-
-LIMITS: Final[Mapping[str, Limit]] = {
-    "max_top1_drop": _drop(_field("top1_drop")),
-    "max_top1_drop_certain": _drop(_lower(_drop_ci95)),
-    "max_top1_drop_possible": _drop(_upper(_drop_ci95)),
-    "min_top1": Limit(_field("top1"), False, "accuracy", "%", 1, 100, notes=("top1",)),
-    "min_top1_float": Limit(
-        _field("top1_float"), False, "float model", "%", 1, 100, notes=("top1_float", "top1")
-    ),
-    "min_agreement": Limit(_field("agreement"), False, "accuracy", "", high=1),
-    "min_snr_db": Limit(_field("snr_db"), False, "accuracy", "dB", high=200),
-    "min_cosine_worst": Limit(_field("cosine_worst"), False, "accuracy", "", high=1),
-    "max_latency_ratio": Limit(
-        _lower(_latency_ci95), True, "speed", "", interval=_latency_ci95, notes=_LATENCY_NOTES
-    ),
-    "max_size_ratio": Limit(_size_ratio, True, "size", "", notes=("size_float_bytes",)),
-    "max_size_bytes": Limit(_field("size_bytes"), True, "size", "bytes"),
-    "max_peak_rss_bytes": Limit(
-        _field("peak_rss_bytes"), True, "memory", "bytes", notes=("peak_rss_bytes",)
-    ),
-    "max_load_ms": Limit(_field("load_ms"), True, "speed", "ms", notes=("load_ms",)),
-    "min_images": Limit(_field("images"), False, "photos", "photos", low=1, whole=True),
-    "min_labelled": Limit(
-        _field("labelled"), False, "photos", "labelled photos", low=1, whole=True
-    ),
+LIMITS: Final[Mapping[str, FigureLimit]] = {
+    limit.key: FigureLimit(figure, limit) for figure in FIGURES.values() for limit in figure.limits
 }
-"""Name in `[[rule]]` -> the limit. `max_arm64_instruction_ratio` has one bound a core and stands apart."""
+"""Key in `[[rule]]` -> the limit. `ARM64` has one bound for each core and stands apart."""
 
-ARM64: Final = "max_arm64_instruction_ratio"
+(ARM64_LIMIT,) = (
+    FigureLimit(figure, limit)
+    for figure in declared(EmulatedCore).values()
+    for limit in figure.limits
+)
+"""The limit on instructions of an emulated core."""
 
+ARM64: Final = ARM64_LIMIT.limit.key
+"""Its key, a table of cores."""
 
-def _same(name: str, higher_is_worse: bool, about: About, unit: str, **rest: Any) -> Change:
-    return Change(_field(name), _field(name), higher_is_worse, about, unit, notes=(name,), **rest)
-
-
-BASELINE: Final[Mapping[str, Change]] = {
-    "max_top1_drop_increase": _same("top1_drop", True, "accuracy", "points", high=100),
-    "max_agreement_decrease": _same("agreement", False, "accuracy", "", high=1),
-    "max_snr_db_decrease": _same("snr_db", False, "accuracy", "dB"),
-    "max_cosine_worst_decrease": _same("cosine_worst", False, "accuracy", "", high=2),
-    "max_latency_ratio_increase": Change(
-        *(_lower(_latency_ci95), _upper(_latency_ci95), True, "speed", ""),
-        relative=True,
-        notes=_LATENCY_NOTES,
-    ),
-    "max_size_bytes_increase": _same("size_bytes", True, "size", "bytes", relative=True),
-    "max_peak_rss_bytes_increase": _same("peak_rss_bytes", True, "memory", "bytes", relative=True),
-    "max_load_ms_increase": _same("load_ms", True, "speed", "ms", relative=True),
+BASELINE: Final[Mapping[str, ChangeLimit]] = {
+    figure.change_key: ChangeLimit(figure) for figure in FIGURES.values() if figure.change
 }
-"""Name in `[baseline]` -> the limit."""
+"""Key in `[baseline]` -> the limit."""

@@ -1,7 +1,6 @@
 """What `thresholds.toml` may say: limits for artefacts, and limits on the loss since a baseline.
 
-`LIMITS` and `BASELINE` are the tables of all limits, one row each; the reader, the gate and the messages
-follow from them.
+Which limits there are, in which unit and range, stands with the figures that they are on.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.gating.limits import ARM64, BASELINE, LIMITS
+from edge_deit.common.files import decode_text, read_bytes
+from edge_deit.gating.limits import ARM64, ARM64_LIMIT, BASELINE, LIMITS, Bound
 from edge_deit.report.report import ArtefactResult
 
 __all__ = ["Rule", "Thresholds", "read_thresholds"]
@@ -75,30 +75,34 @@ def read_thresholds(path: Path) -> Thresholds:
     Raises:
         EdgeDeitError: missing, not TOML, no rule, an unknown key, or a value of a wrong type or range.
     """
+    content = read_bytes(
+        path,
+        what="thresholds file",
+        remedy="name yours with --thresholds, or start from the thresholds.toml of Edge DeiT's repository",
+    )
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EdgeDeitError(
-            f"thresholds {path} do not exist; name yours with --thresholds, or start from the "
-            "thresholds.toml of Edge DeiT's repository"
-        ) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = tomllib.loads(decode_text(content))
+    except RecursionError:
+        raise EdgeDeitError(f"{path} is not TOML: it is nested too deeply") from None
+    except ValueError as error:  # of the decoding, of TOML, or of a number with thousands of digits
         raise EdgeDeitError(f"{path} is not TOML: {error}") from error
     _refuse_unknown(data, ("unmatched", "rule", "baseline"), f"{path}")
     unmatched = data.get("unmatched", "error")
     if unmatched not in ("error", "ignore"):
-        raise EdgeDeitError(f"{path}: unmatched is {unmatched!r}; write 'error' or 'ignore'")
+        raise EdgeDeitError(f"{path}: unmatched is {_short(unmatched)}; write 'error' or 'ignore'")
     rules, baseline = data.get("rule"), data.get("baseline", {})
     if not isinstance(rules, list) or not rules:
         raise EdgeDeitError(f"{path} has no [[rule]] table; a gate without limits judges nothing")
     if not isinstance(baseline, dict):
-        raise EdgeDeitError(f"{path}: baseline is {baseline!r}; write it as a table, [baseline]")
+        raise EdgeDeitError(
+            f"{path}: baseline is {_short(baseline)}; write it as a table, [baseline]"
+        )
     where = f"{path}, [baseline]"
     _refuse_unknown(baseline, BASELINE, where)
     return Thresholds(
         rules=tuple(_rule(rule, f"{path}, rule {n}") for n, rule in enumerate(rules, start=1)),
         baseline={
-            name: _number(name, value, where, 0.0, BASELINE[name].high)
+            name: _number(name, value, where, BASELINE[name].bound)
             for name, value in baseline.items()
         },
         ignore_unmatched=unmatched == "ignore",
@@ -107,23 +111,28 @@ def read_thresholds(path: Path) -> Thresholds:
 
 def _rule(data: Any, where: str) -> Rule:
     if not isinstance(data, dict):
-        raise EdgeDeitError(f"{where} is {data!r}; write it as a table, [[rule]]")
+        raise EdgeDeitError(f"{where} is {_short(data)}; write it as a table, [[rule]]")
     _refuse_unknown(data, (*_PATTERNS, "optional", *LIMITS, ARM64), where)
     for name in _PATTERNS:
         if not isinstance(data.get(name, "*"), str) or not data.get(name, "*"):
-            raise EdgeDeitError(f"{where}: {name} is {data[name]!r}; write a pattern such as '*'")
+            raise EdgeDeitError(
+                f"{where}: {name} is {_short(data[name])}; write a pattern such as '*'"
+            )
     optional = data.get("optional", False)
     if not isinstance(optional, bool):
-        raise EdgeDeitError(f"{where}: optional is {optional!r}; write true or false")
+        raise EdgeDeitError(f"{where}: optional is {_short(optional)}; write true or false")
     limits = {
-        name: _number(name, data[name], where, limit.low, limit.high, limit.whole)
+        name: _number(name, data[name], where, limit.bound)
         for name, limit in LIMITS.items()
         if name in data
     }
     cores = data.get(ARM64, {})
     if not isinstance(cores, dict):
-        raise EdgeDeitError(f"{where}: {ARM64} is {cores!r}; write {{ CORE = RATIO, ... }}")
-    arm64 = {core: _number(f"{ARM64}.{core}", value, where) for core, value in cores.items()}
+        raise EdgeDeitError(f"{where}: {ARM64} is {_short(cores)}; write {{ CORE = RATIO, ... }}")
+    arm64 = {
+        core: _number(f"{ARM64}.{core}", value, where, ARM64_LIMIT.bound)
+        for core, value in cores.items()
+    }
     if not limits and not arm64:
         known = ", ".join((*LIMITS, ARM64))
         raise EdgeDeitError(f"{where} sets no limit; there are: {known}")
@@ -131,24 +140,25 @@ def _rule(data: Any, where: str) -> Rule:
     return Rule(**patterns, limits=limits, arm64=arm64, optional=optional)
 
 
-def _number(
-    name: str,
-    value: Any,
-    where: str,
-    low: float = 0.0,
-    high: float = math.inf,
-    whole: bool = False,
-) -> float:
-    """A bound as a float, within its range; TOML's `nan` and `inf` are refused too."""
-    wanted = (int,) if whole else (int, float)  # not bool, which is an int to Python
-    if type(value) in wanted and low <= value <= min(high, sys.float_info.max):
+def _number(name: str, value: Any, where: str, bound: Bound) -> float:
+    """A limit as a float, within its range; TOML's `nan` and `inf` are refused too."""
+    wanted = (int,) if bound.whole else (int, float)  # not bool, which is an int to Python
+    if type(value) in wanted and bound.low <= value <= min(bound.high, sys.float_info.max):
         return float(value)
-    kind = "a whole number" if whole else "a number"
-    span = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
-    hint = {1.0: ", not percent", 100.0: ", in percent or points"}.get(high, "")
-    raise EdgeDeitError(f"{where}: {name} is {value!r}; it must be {kind} {span}{hint}")
+    kind = "a whole number" if bound.whole else "a number"
+    open_end = math.isinf(bound.high)
+    span = f"of at least {bound.low:g}" if open_end else f"from {bound.low:g} to {bound.high:g}"
+    said = f"it must be {kind} {span}{bound.hint}"
+    raise EdgeDeitError(f"{where}: {name} is {_short(value)}; {said}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _refuse_unknown(data: Mapping[str, Any], known: Any, where: str) -> None:
     if unknown := [key for key in data if key not in known]:
-        raise EdgeDeitError(f"{where}: unknown key {unknown[0]!r}; known are: {', '.join(known)}")
+        raise EdgeDeitError(
+            f"{where}: unknown key {_short(unknown[0])}; known are: {', '.join(known)}"
+        )

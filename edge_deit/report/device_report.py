@@ -6,85 +6,159 @@ type and in its range, or the file is refused with the place of the first fault.
 
 from __future__ import annotations
 
-import json
-import math
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from edge_deit.common.errors import EdgeDeitError
+from annotated_types import Gt, MinLen
 
-__all__ = ["App", "Device", "DeviceArtefact", "DeviceReport", "read_device_report"]
+from edge_deit.common.fields import (
+    STRICT,
+    About,
+    Count,
+    FileName,
+    Positive,
+    Sha256,
+    Text,
+)
+from edge_deit.common.records import JsonFile
+from edge_deit.report.figure import Figure, declared
+from edge_deit.report.units import BYTES, MILLISECONDS
 
-_SCHEMA: Final = 1
-_KIND: Final = "edge-deit-device-report"
+__all__ = [
+    "App",
+    "Device",
+    "DeviceArtefact",
+    "DeviceReport",
+    "PhoneResult",
+    "read_device_report",
+]
+
 _SYSTEMS: Final = {"edge-deit-android": "Android", "edge-deit-ios": "iOS"}
 """Name of the app -> the system it runs on."""
-
-_FIGURES: Final = (
-    "latency_ms_p50",
-    "latency_ms_p90",
-    "load_ms",
-    "preprocess_ms_p50",
-    "peak_rss_bytes",
-)
-"""What may be null, with a reason."""
 
 
 @dataclass(frozen=True)
 class App:
     """The app that measured."""
 
-    name: str
-    version: str
+    name: Annotated[Literal["edge-deit-android", "edge-deit-ios"], About("Its name.")]
+    version: Annotated[Text, About("Its version.")]
 
 
 @dataclass(frozen=True)
 class Device:
-    """The phone; `soc` is None where the system does not tell."""
+    """The phone."""
 
-    manufacturer: str
-    model: str
-    os: str
-    os_version: str
-    soc: str | None
-    cores: int
+    manufacturer: Annotated[Text, About("Who made it.")]
+    model: Annotated[Text, About("Its model.")]
+    os: Annotated[Literal["Android", "iOS"], About("Its operating system.")]
+    os_version: Annotated[Text, About("The system's version.")]
+    soc: Annotated[Text | None, About("Its chip; null where the system does not tell.")]
+    cores: Annotated[Positive, About("Its cores.")]
 
 
-@dataclass(frozen=True)
+_Measured = Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceArtefact:
     """What was measured of one artefact with one runner.
 
-    `sha256` is the artefact's, from its manifest. A figure is None where it could not be had; then
-    `notes` has the reason under the figure's name. `threads` is None where the runner decides.
+    A figure is None where it could not be had; then `notes` has the reason under the figure's name.
     """
 
-    path: str
-    sha256: str
-    target: str
-    precision: str
-    model: str
-    runner: str
-    threads: int | None
-    runs: int
-    latency_ms_p50: float | None
-    latency_ms_p90: float | None
-    load_ms: float | None
-    preprocess_ms_p50: float | None
-    peak_rss_bytes: float | None
-    notes: dict[str, str]
+    path: Annotated[FileName, About("File name of the artefact.")]
+    sha256: Annotated[Sha256, About("Of the artefact, from its manifest.")]
+    target: Annotated[Text, About("The format's name.")]
+    precision: Annotated[Text, About("Precision of weights and activations.")]
+    model: Annotated[Text, About("Name of the variant.")]
+    runner: Annotated[Text, About("What ran it on the phone.")]
+    threads: Annotated[Positive | None, About("Null where the runtime decides.")]
+    runs: Annotated[Count, About("Inferences timed.")]
+    latency_ms_p50: Annotated[
+        _Measured | None, Figure("latency p50", MILLISECONDS, "Median of one inference.")
+    ]
+    latency_ms_p90: Annotated[
+        _Measured | None, Figure("latency p90", MILLISECONDS, "90th percentile of one inference.")
+    ]
+    load_ms: Annotated[
+        _Measured | None, Figure("load", MILLISECONDS, "From the file to a runner that is ready.")
+    ]
+    preprocess_ms_p50: Annotated[
+        _Measured | None,
+        Figure("preprocessing p50", MILLISECONDS, "Median of photo to tensor."),
+    ]
+    peak_rss_bytes: Annotated[
+        _Measured | None, Figure("peak memory", BYTES, "Most memory that the app held.")
+    ]
+    notes: Annotated[Mapping[str, Text], About("Name of a figure -> why it is null.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhoneResult(DeviceArtefact):
+    """An artefact's entry of a device report, and the device it comes from."""
+
+    device: Annotated[Device, About("The phone.")]
+    created: Annotated[str | None, About("When it was measured: UTC, ISO 8601.")] = None
 
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """One session on one phone; `created` has its time zone."""
+    """One session on one phone."""
 
-    created: datetime
-    app: App
-    device: Device
-    artefacts: tuple[DeviceArtefact, ...]
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
+
+    schema: Annotated[int, About("Version of this layout.")]
+    kind: Annotated[Literal["edge-deit-device-report"], About("What the file is.")]
+    created: Annotated[
+        datetime,
+        About(
+            "When it was measured: UTC, ISO 8601.", "a time in UTC, such as 2026-01-31T12:00:00Z"
+        ),
+    ]
+    app: Annotated[App, About("The app that measured.")]
+    device: Annotated[Device, About("The phone.")]
+    artefacts: Annotated[
+        tuple[DeviceArtefact, ...], MinLen(1), About("One entry for each artefact and runner.")
+    ]
+
+
+def _check(report: DeviceReport) -> None:
+    """What single entries do not show."""
+    if report.created.utcoffset() != timedelta(0):
+        raise ValueError("created must be a time in UTC, such as 2026-01-31T12:00:00Z")
+    if report.device.os != (system := _SYSTEMS[report.app.name]):
+        raise ValueError(
+            f"device.os is {report.device.os}; it must be {system} for {report.app.name}"
+        )
+    seen = set()
+    for number, one in enumerate(report.artefacts):
+        if (one.path, one.runner) in seen:
+            raise ValueError(f"{one.path} was measured twice with {one.runner!r}")
+        seen.add((one.path, one.runner))
+        _check_figures(one, f"artefacts[{number}]")
+
+
+def _check_figures(one: DeviceArtefact, place: str) -> None:
+    for name in _FIGURES:
+        if getattr(one, name) is None and name not in one.notes:
+            raise ValueError(f"{place}.{name} is null and notes have no reason for it")
+    p50, p90 = one.latency_ms_p50, one.latency_ms_p90
+    if p50 is not None and p90 is not None and p90 < p50:
+        raise ValueError(f"{place}.latency_ms_p90 is {p90:g}, less than latency_ms_p50, {p50:g}")
+    if one.runs < 1 and not p50 is p90 is None:
+        raise ValueError(f"{place}.runs is 0 although there is a latency")
+
+
+_FIGURES: Final = tuple(declared(DeviceArtefact))
+"""What may be null, with a reason."""
+
+_FILE: Final = JsonFile(
+    DeviceReport, "device report", "share it from the app again", schema=1, check=_check
+)
 
 
 def read_device_report(path: Path) -> DeviceReport:
@@ -95,149 +169,4 @@ def read_device_report(path: Path) -> DeviceReport:
             of a wrong type or out of range, a null figure without a reason, or the same artefact and
             runner twice.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-    except FileNotFoundError:
-        raise EdgeDeitError(f"device report {path} does not exist") from None
-    except OSError as error:
-        raise EdgeDeitError(f"device report {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise EdgeDeitError(
-            f"device report {path} is not JSON ({error}); share it from the app again"
-        ) from error
-    try:
-        return _report(_Entry("the report", data))
-    except _FaultError as error:
-        raise EdgeDeitError(
-            f"device report {path}: {error}; share it from the app again"
-        ) from error
-
-
-class _FaultError(Exception):
-    """What is wrong, and where in the report."""
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A value and its place in the report, for messages."""
-
-    where: str
-    value: Any
-
-    def fail(self, expected: str) -> NoReturn:
-        shown = json.dumps(self.value)
-        shown = shown if len(shown) <= 40 else shown[:37] + "..."
-        raise _FaultError(f"{self.where} is {shown}; it must be {expected}")
-
-    def fields(self, *names: str) -> dict[str, _Entry]:
-        """The entries of an object that has exactly these names."""
-        if not isinstance(self.value, dict):
-            self.fail("an object")
-        if wrong := sorted(set(names) ^ self.value.keys()):
-            raise _FaultError(f"{self.where} lacks or adds {', '.join(wrong)}")
-        return {name: _Entry(f"{self.where}'s {name}", self.value[name]) for name in names}
-
-    def text(self) -> str:
-        if not isinstance(self.value, str) or not self.value.strip():
-            self.fail("a text that is not empty")
-        return self.value
-
-    def one_of(self, *texts: str) -> str:
-        if self.value not in texts:
-            self.fail(" or ".join(texts))
-        return self.text()
-
-    def count(self, least: int = 1) -> int:
-        if type(self.value) is not int or self.value < least:
-            self.fail(f"a whole number, {least} up")
-        return self.value
-
-    def amount(self) -> float:
-        """A finite number above zero."""
-        if type(self.value) not in (int, float) or not 0 < self.value < math.inf:
-            self.fail("a finite number above 0")
-        return float(self.value)
-
-
-def _report(entry: _Entry) -> DeviceReport:
-    found = entry.value.get("schema") if isinstance(entry.value, dict) else None
-    if type(found) is not int or found != _SCHEMA:
-        raise _FaultError(f"schema is {found!r}, this version reads {_SCHEMA}")
-    part = entry.fields("schema", "kind", "created", "app", "device", "artefacts")
-    part["kind"].one_of(_KIND)
-    app = part["app"].fields("name", "version")
-    name = app["name"].one_of(*_SYSTEMS)
-    items = part["artefacts"].value
-    if not isinstance(items, list) or not items:
-        part["artefacts"].fail("a list that is not empty")
-    artefacts = tuple(_artefact(_Entry(f"artefact {i}", item)) for i, item in enumerate(items, 1))
-    measured = [(one.path, one.runner) for one in artefacts]
-    if twice := [pair for pair in measured if measured.count(pair) > 1]:
-        raise _FaultError(f"{twice[0][0]} was measured twice with {twice[0][1]!r}")
-    return DeviceReport(
-        created=_created(part["created"]),
-        app=App(name, app["version"].text()),
-        device=_device(part["device"], _SYSTEMS[name]),
-        artefacts=artefacts,
-    )
-
-
-def _created(entry: _Entry) -> datetime:
-    try:
-        moment = datetime.fromisoformat(entry.text())
-    except ValueError:
-        entry.fail("a time such as 2026-01-31T12:00:00Z")
-    if moment.utcoffset() != timedelta(0):
-        entry.fail("a time in UTC, such as 2026-01-31T12:00:00Z")
-    return moment
-
-
-def _device(entry: _Entry, system: str) -> Device:
-    part = entry.fields("manufacturer", "model", "os", "os_version", "soc", "cores")
-    return Device(
-        manufacturer=part["manufacturer"].text(),
-        model=part["model"].text(),
-        os=part["os"].one_of(system),
-        os_version=part["os_version"].text(),
-        soc=None if part["soc"].value is None else part["soc"].text(),
-        cores=part["cores"].count(),
-    )
-
-
-def _artefact(entry: _Entry) -> DeviceArtefact:
-    part = entry.fields(*DeviceArtefact.__dataclass_fields__)
-    path, sha256 = part["path"].text(), part["sha256"].text()
-    if "/" in path or "\\" in path:
-        part["path"].fail("a file name without folders")
-    if not re.fullmatch("[0-9a-f]{64}", sha256):
-        part["sha256"].fail("64 hexadecimal digits, lower case")
-    if not isinstance(part["notes"].value, dict):
-        part["notes"].fail("an object")
-    notes = {
-        name: _Entry(f"{entry.where}'s note on {name}", text).text()
-        for name, text in part["notes"].value.items()
-    }
-    figures: dict[str, float | None] = {}
-    for name in _FIGURES:
-        if part[name].value is None and name not in notes:
-            raise _FaultError(f"{part[name].where} is null and notes have no reason for it")
-        figures[name] = None if part[name].value is None else part[name].amount()
-    p50, p90 = figures["latency_ms_p50"], figures["latency_ms_p90"]
-    if p50 is not None and p90 is not None and p90 < p50:
-        part["latency_ms_p90"].fail(f"no less than latency_ms_p50, {p50}")
-    return DeviceArtefact(
-        path=path,
-        sha256=sha256,
-        target=part["target"].text(),
-        precision=part["precision"].text(),
-        model=part["model"].text(),
-        runner=part["runner"].text(),
-        threads=None if part["threads"].value is None else part["threads"].count(),
-        runs=part["runs"].count(least=0 if p50 is None and p90 is None else 1),
-        notes=notes,
-        **figures,
-    )
+    return _FILE.read(path)

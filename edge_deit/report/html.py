@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +14,11 @@ from typing import Any, Final
 
 from edge_deit import assets
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import write_text
 from edge_deit.data.preprocess import load_image
-from edge_deit.report.device_rows import emulated_rows, phone_rows
+from edge_deit.report.device_rows import emulated_rows, phone_labels, phone_rows
+from edge_deit.report.figure import DASH
 from edge_deit.report.figures import (
-    DASH,
-    FIGURES,
     Cell,
     Footnotes,
     arm_note,
@@ -34,8 +33,9 @@ from edge_deit.report.figures import (
 )
 from edge_deit.report.plots import WORST_CLASSES, class_losses, plots
 from edge_deit.report.report import ArtefactResult, Flip, Report
+from edge_deit.report.result import FIGURES
 from edge_deit.report.svg import keys
-from edge_deit.report.text import headline
+from edge_deit.report.text import headline, provenance
 from edge_deit.report.verdict import Verdict
 
 __all__ = ["MOST_FLIPS", "THUMBNAIL_PX", "photo_root", "write_html"]
@@ -51,7 +51,7 @@ _TEMPLATES: Final = Path(__file__).with_name("templates")
 def write_html(
     report: Report, path: Path, *, data_root: Path | None, verdict: Verdict | None = None
 ) -> None:
-    """Write `report.html`, beside and then renamed.
+    """Write `report.html`, whole or not at all.
 
     `data_root` is the folder that the photos' names are relative to; without it, or where a photo has
     gone, a few words stand in its place.
@@ -71,9 +71,7 @@ def write_html(
     )
     environment.filters["minus"] = _minus
     page = environment.get_template("report.html").render(_content(report, data_root, verdict))
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(page.encode("utf-8", "replace"))
-    os.replace(partial, path)
+    write_text(path, page.encode("utf-8", "replace").decode())
 
 
 @contextmanager
@@ -128,8 +126,10 @@ def _content(report: Report, data_root: Path | None, verdict: Verdict | None) ->
             [thumbnails.shown(flip) for flip in one.flips[:MOST_FLIPS]] for one in report.artefacts
         ],
         "first_flips": next((i for i, one in enumerate(report.artefacts) if one.flips), None),
+        "phone_labels": phone_labels(),
         "phones": phone_rows(report, names),
         "emulated": emulated_rows(report, names),
+        "provenance": provenance(report),
         "weights": list(dict.fromkeys((one.model, one.weights_sha256) for one in report.artefacts)),
         "environment": _entries(report.environment),
         "dash": DASH,
@@ -167,17 +167,18 @@ class _Details:
 def _details(row: _Row) -> _Details:
     result = row.result
     figures = [
-        (label, show(result, name), reason(result.notes, name) if _null(result, name) else "")
-        for name, (label, _) in FIGURES.items()
+        (figure.label, show(result, name), _why(result, name)) for name, figure in FIGURES.items()
     ]
-    notes = by_text({name: t for name, t in result.notes.items() if not _null(result, name)})
+    shown = [name for name in FIGURES if getattr(result, name) is None]
+    notes = by_text({name: text for name, text in result.notes.items() if name not in shown})
     lost = [(label, photos, points[0]) for label, photos, points in class_losses([result])]
     worst = [(label, photos, f"{points:.1f}") for label, photos, points in lost if points > 0]
     return _Details(row, figures, notes, worst[:WORST_CLASSES], len(worst))
 
 
-def _null(result: ArtefactResult, name: str) -> bool:
-    return name in FIGURES and getattr(result, name) is None
+def _why(result: ArtefactResult, name: str) -> str:
+    """Why a figure is null; nothing where it is not."""
+    return reason(result.notes, name) if getattr(result, name) is None else ""
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,25 @@
 """What a validation found: plain data, and `report.json`, its file.
 
-`docs/report.schema.json` is the file's published schema. Every other form of a report (HTML, Markdown,
-JUnit) is made from this data.
+`docs/report.schema.json` is the file's published schema, made from these classes. Every other form of a
+report (HTML, Markdown, JUnit) is made from this data.
 
 A figure that could not be had is None, and `notes` says why under the figure's name; it is never a guess.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from edge_deit.common.decode import decode
-from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import write_text
+from edge_deit.common.fields import STRICT, UTC_TIME, About, Count, Sha256, Text
+from edge_deit.common.records import JsonFile
+from edge_deit.report.details import ClassResult, Flip, Layers
+from edge_deit.report.result import FIGURES, ArtefactResult
 
 __all__ = [
+    "REPORT_FILE",
     "SCHEMA",
     "ArtefactResult",
     "BrokenImage",
@@ -26,204 +27,141 @@ __all__ = [
     "DataResult",
     "Flip",
     "Layers",
+    "LeftOut",
     "Report",
     "read_report",
     "write_report",
 ]
 
 SCHEMA: Final = 1
-"""Version of the report's layout; a file with another one is refused."""
+"""Version of the report's layout; a file with another one is refused.
+
+A field that came later has a default, which stands in for it in older files: that is no new version.
+"""
 
 
 @dataclass(frozen=True)
 class BrokenImage:
-    """An image that could not be read: its path relative to the data folder, and why."""
+    """An image that could not be read."""
 
-    file: str
-    reason: str
+    file: Annotated[str, About("Path relative to the data folder.")]
+    reason: Annotated[str, About("Why it could not be read.")]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files of the data folder that were left out for one reason."""
+
+    reason: Annotated[Text, About("Why.")]
+    count: Annotated[Count, About("How many.")]
+    examples: Annotated[tuple[str, ...], About("Some of them, relative to the data folder.")] = ()
 
 
 @dataclass(frozen=True)
 class DataResult:
-    """The photos. `sha256` covers names, contents and labels of those that were read, in order."""
+    """The photos."""
 
-    source: str
-    split: str | None
-    images: int
-    labelled: int
-    classes: int
-    sha256: str
-    broken: tuple[BrokenImage, ...]
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A photo whose first answer differs between the two models.
-
-    `label` is None without labels; probabilities are softmax of all logits; `changed` is `lost` (the float
-    model was right), `won` (the artefact is right), or `other`.
-    """
-
-    file: str
-    label: str | None
-    float_label: str
-    float_probability: float
-    artefact_label: str
-    artefact_probability: float
-    changed: str
-
-
-@dataclass(frozen=True)
-class ClassResult:
-    """One class: how many photos, and how many of them each model had right."""
-
-    label: str
-    images: int
-    right_float: int
-    right: int
-
-
-@dataclass(frozen=True)
-class Layers:
-    """How far the values inside an artefact are from the float model's, in the order of the graph.
-
-    `names` and `snr_db` (at most 200, which stands for equal) belong together; `first_drop` is the first
-    point where the signal-to-noise ratio falls off by `drop_db` or more, as `evaluation.layers` judges it;
-    `method` says how the values were had.
-    """
-
-    method: str
-    images: int
-    names: tuple[str, ...]
-    snr_db: tuple[float, ...]
-    first_drop: str | None
-    drop_db: float
-
-
-@dataclass(frozen=True)
-class ArtefactResult:
-    """One artefact against its float model on the same photos.
-
-    top1, top5, top1_float, top5_float in percent; top1_drop in points, with the 95 % interval for paired
-    proportions (Tango 1998); `mcnemar_p` is McNemar's exact two-sided p; agreement is a share from 0 to
-    1; snr_db over all logits (at most 200, which stands for equal), snr_db_worst and cosine_worst on the
-    worst photo, cosine the mean over photos; latency in ms, latency_ratio = p50 / the float model's p50
-    in the same rounds, with a bootstrap 95 % interval; sizes in bytes. `lost` and `won` count photos that
-    only one of the models had right; `scatter` holds pairs (float logit, artefact logit). `device` holds
-    what phones measured, `arm64` what an emulated core counted.
-    """
-
-    path: str
-    sha256: str
-    target: str
-    backend: str
-    precision: str
-    model: str
-    weights_sha256: str
-    runner: str
-    images: int
-    labelled: int
-    top1: float | None
-    top5: float | None
-    top1_float: float | None
-    top5_float: float | None
-    top1_drop: float | None
-    top1_drop_ci95: tuple[float, float] | None
-    lost: int | None
-    won: int | None
-    mcnemar_p: float | None
-    agreement: float
-    snr_db: float
-    snr_db_worst: float
-    cosine: float
-    cosine_worst: float
-    worst_image: str
-    latency_ms_p50: float | None
-    latency_ms_p90: float | None
-    latency_float_ms_p50: float | None
-    latency_ratio: float | None
-    latency_ratio_ci95: tuple[float, float] | None
-    latency_runs: int | None
-    threads: int
-    load_ms: float | None
-    peak_rss_bytes: int | None
-    size_bytes: int
-    size_float_bytes: int
-    classes: tuple[ClassResult, ...] = ()
-    flips: tuple[Flip, ...] = ()
-    flips_total: int = 0
-    scatter: tuple[tuple[float, float], ...] = ()
-    layers: Layers | None = None
-    device: tuple[Mapping[str, Any], ...] = ()
-    arm64: Mapping[str, Any] | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """File name of the artefact."""
-        return Path(self.path).name
+    source: Annotated[str, About("The folder as it was named, or bundled.")]
+    split: Annotated[str | None, About("The split that was used; null where the data has none.")]
+    images: Annotated[Count, About("Photos that were read.")]
+    labelled: Annotated[Count, About("How many of them have a label.")]
+    classes: Annotated[Count, About("How many classes have a photo.")]
+    sha256: Annotated[
+        Sha256, About("Over names, contents and labels of the photos that were read, in order.")
+    ]
+    broken: Annotated[
+        tuple[BrokenImage, ...], About("Photos that could not be read; they are in no figure.")
+    ]
 
 
 @dataclass(frozen=True)
 class Report:
-    """One run of `validate`. `created` is UTC, ISO 8601; `environment` as `common.host` describes it."""
+    """What edge_deit.validate found, as written to report.json.
 
-    created: str
-    environment: Mapping[str, Any]
-    data: DataResult
-    artefacts: tuple[ArtefactResult, ...]
-    schema: int = SCHEMA
-
-
-def write_report(report: Report, path: Path) -> None:
-    """Write `report.json`, whole or not at all."""
-    text = json.dumps(asdict(report), indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
-
-
-def read_report(path: Path) -> Report:
-    """Read a report.
-
-    Raises:
-        EdgeDeitError: missing, not JSON, another schema, fields that are missing, unknown or of another
-            type, or a value that is not finite.
+    A figure that could not be had is null, and the artefact's notes say why under the figure's name.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text, parse_constant=_refuse_constant)
-    except FileNotFoundError:
-        raise EdgeDeitError(
-            f"report {path} does not exist; make it with edge_deit.validate"
-        ) from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise EdgeDeitError(
-            f"{path} is not a report ({error}); run edge_deit.validate again"
-        ) from error
-    found = data.get("schema") if isinstance(data, dict) else None
-    if found != SCHEMA:
-        raise EdgeDeitError(
-            f"{path} has schema {found}, this version reads {SCHEMA}; run edge_deit.validate again"
-        )
-    try:
-        report = decode(Report, data, "the report")
-        _check(report)
-    except ValueError as error:
-        raise EdgeDeitError(
-            f"{path} is not a whole report ({error}); run edge_deit.validate again"
-        ) from error
-    return report
 
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"it holds {name}")
+    created: Annotated[str, UTC_TIME, About("When the validation ran: UTC, ISO 8601.")]
+    environment: Annotated[
+        Mapping[str, Any],
+        About("The machine that measured, as edge_deit.common.host describes it."),
+    ]
+    data: Annotated[DataResult, About("The photos.")]
+    artefacts: Annotated[
+        tuple[ArtefactResult, ...],
+        About("One entry for each artefact, in the order of the command line."),
+    ]
+    schema: Annotated[int, About("Version of this layout; readers refuse every other one.")] = (
+        SCHEMA
+    )
+    finished: Annotated[
+        bool,
+        About(
+            "False while a validation is running or after it was stopped; nothing judges it then."
+        ),
+    ] = True
+    labels_matched: Annotated[
+        str, About("How the photos' labels were matched with the model's; empty where not known.")
+    ] = ""
+    assumptions: Annotated[
+        tuple[Text, ...], About("What was assumed because nothing said it, one line each.")
+    ] = ()
+    left_out: Annotated[
+        tuple[LeftOut, ...], About("Files of the data folder that were left out.")
+    ] = ()
 
 
 def _check(report: Report) -> None:
     """What types alone do not say."""
-    for one in report.artefacts:
-        for name in ("top1_drop_ci95", "latency_ratio_ci95"):
-            ends = getattr(one, name)
+    for number, one in enumerate(report.artefacts):
+        for figure in FIGURES.values():
+            ends = getattr(one, figure.interval) if figure.interval else None
             if ends is not None and ends[0] > ends[1]:
-                raise ValueError(f"{name} of {one.name} is {ends}")
+                raise ValueError(
+                    f"artefacts[{number}].{figure.interval} is {list(ends)}, upside down"
+                )
         if one.layers is not None and len(one.layers.names) != len(one.layers.snr_db):
-            raise ValueError(f"layers of {one.name} have more names than figures, or fewer")
+            raise ValueError(f"artefacts[{number}].layers has not one snr_db for each of its names")
+
+
+_LATER: Final = tuple(
+    one.name for one in fields(ArtefactResult) if one.name in FIGURES and one.default is not MISSING
+)
+"""Figures that reports of former versions lack."""
+
+REPORT_FILE: Final = JsonFile(
+    Report, "report", "run edge_deit.validate again", schema=SCHEMA, check=_check
+)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write `report.json`, whole or not at all.
+
+    Raises:
+        EdgeDeitError: a figure is not finite or out of its range.
+    """
+    REPORT_FILE.write(report, path)
+
+
+def read_report(path: Path) -> Report:
+    """Read a report; figures that a former version did not have are null, with a note.
+
+    Raises:
+        EdgeDeitError: missing, not JSON, another schema, fields that are missing, unknown or of another
+            type, or a value that is not finite or out of its range.
+    """
+    report = REPORT_FILE.read(path)
+    return replace(report, artefacts=tuple(map(_with_notes, report.artefacts)))
+
+
+def _with_notes(one: ArtefactResult) -> ArtefactResult:
+    """The result with a reason for each figure that came after the version which wrote it."""
+    absent = [name for name in _LATER if getattr(one, name) is None and name not in one.notes]
+    if not absent:
+        return one
+    return replace(one, notes={**dict.fromkeys(absent, _NOT_YET), **one.notes})
+
+
+_NOT_YET: Final = "the version that wrote the report did not have this figure"

@@ -7,11 +7,12 @@ import os
 import re
 from pathlib import Path
 
+from edge_deit.common.errors import EdgeDeitError
 from edge_deit.report.figures import Cell, Footnotes, arm_note, by_text, cells, display_names
 from edge_deit.report.report import ArtefactResult, Report
 from edge_deit.report.verdict import Verdict
 
-__all__ = ["headline", "markdown", "write_step_summary"]
+__all__ = ["headline", "markdown", "provenance", "write_step_summary"]
 
 
 def headline(report: Report, verdict: Verdict | None) -> str:
@@ -50,9 +51,23 @@ def markdown(report: Report, verdict: Verdict | None = None) -> str:
     if note := arm_note(report):
         lines += ["", note]
     lines += ["", f"{report.data.images} photos, {report.data.labelled} of them labelled.", ""]
+    lines += [f"- {_plain(line)}" for line in provenance(report)] + [""]
     for name, result in zip(display_names(report), report.artefacts, strict=True):
         lines += _details(name, result)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def provenance(report: Report) -> list[str]:
+    """How the labels were matched, what was assumed and which files were left out, one line each."""
+    matched = [f"labels matched: {report.labels_matched}"] if report.labels_matched else []
+    unfinished = [] if report.finished else ["unfinished: the validation was stopped or still runs"]
+    assumed = [f"assumed: {line}" for line in report.assumptions]
+    left_out = []
+    for one in report.left_out:
+        more = ", ..." if one.count > len(one.examples) else ""
+        names = f" ({', '.join(one.examples)}{more})" if one.examples else ""
+        left_out.append(f"left out: {one.count}, {one.reason}{names}")
+    return [*unfinished, *matched, *assumed, *left_out]
 
 
 def _verdict_lines(verdict: Verdict) -> list[str]:
@@ -95,7 +110,16 @@ def _plain(text: str) -> str:
 
 
 def write_step_summary(text: str) -> None:
-    """Append Markdown to the file that $GITHUB_STEP_SUMMARY names, if it is set."""
+    """Append Markdown to the file that $GITHUB_STEP_SUMMARY names, if it is set.
+
+    Raises:
+        EdgeDeitError: that file cannot be written.
+    """
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(path).open("a", encoding="utf-8") as stream:
-            stream.write(text + "\n")
+        try:
+            with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text + "\n")
+        except OSError as error:
+            raise EdgeDeitError(
+                f"$GITHUB_STEP_SUMMARY, {path}, cannot be written: {error.strerror}"
+            ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Check", "Status", "Verdict"]
+__all__ = ["Check", "Status", "Verdict", "not_passed"]
 
 Status = Literal["passed", "failed", "error"]
 """`error`: the check could not be made, for instance because the figure is null."""
@@ -30,10 +30,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All checks of a gate, and `problems` that kept it from judging at all, one line each."""
+    """All checks of a gate, and `problems` that kept it from judging at all, one line each.
+
+    `notes` say what was not compared although limits would have allowed it.
+    """
 
     checks: tuple[Check, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -6,7 +6,6 @@ Shapes: B images, K classes.
 from __future__ import annotations
 
 import pickle
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError, first_line
+from edge_deit.common.opening import check_regular
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.training.recipe import Teacher
@@ -147,7 +147,7 @@ def file_teacher(path: Path, *, trusted: bool, progress: Progress = SILENT) -> G
     Raises:
         EdgeDeitError: a missing, unreadable or refused file.
     """
-    _check_regular(path)
+    check_regular(path, "teacher", "give a .pt2 file")
     if path.suffix == ".pt2":
         check_archive(path)
     elif not trusted:
@@ -165,15 +165,6 @@ def file_teacher(path: Path, *, trusted: bool, progress: Progress = SILENT) -> G
         raise EdgeDeitError(
             f"teacher {path} is neither an ExportedProgram (.pt2) nor TorchScript: {first_line(error)}"
         ) from error
-
-
-def _check_regular(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise EdgeDeitError(f"teacher {path} does not exist ({error.strerror})") from error
-    if not stat.S_ISREG(mode):
-        raise EdgeDeitError(f"teacher {path} is no plain file; give a .pt2 file")
 
 
 def _load(path: Path) -> Teacher:

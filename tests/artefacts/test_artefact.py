@@ -40,10 +40,13 @@ def link_to(path: Path, aim: str) -> Path:
 
 
 ODD: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "pipe": (pipe, "is a pipe, not a file"),
-    "socket": (listening, "is a socket, not a file"),
-    "device": (lambda path: Path("/dev/zero"), "/dev/zero is a device, not a file"),
-    "link to a device": (lambda path: link_to(path, "/dev/zero"), "is a device, not a file"),
+    "pipe": (pipe, "is a pipe, not a regular file"),
+    "socket": (listening, "is a socket, not a regular file"),
+    "device": (lambda path: Path("/dev/zero"), "/dev/zero is a device, not a regular file"),
+    "link to a device": (
+        lambda path: link_to(path, "/dev/zero"),
+        "is a device, not a regular file",
+    ),
     "link in a circle": (lambda path: link_to(path, path.name), "cannot be read"),
     "nothing": (lambda path: path, "does not exist"),
     "name that is too long": (lambda path: path.with_name("x" * 300), "cannot be read"),
@@ -93,7 +96,7 @@ def test_predict_does_not_wait_for_a_pipe(
     done = command_line("predict", path, image)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {which} ")
-    assert "is a pipe, not a file" in done.stderr
+    assert "is a pipe, not a regular file" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

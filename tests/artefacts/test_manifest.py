@@ -34,8 +34,8 @@ def artefact(tmp_path: Path) -> Path:
         precision="int8",
         model="deit_tiny",
         task="classification",
-        config={},
-        weights={"source": "bundled", "sha256": "0"},
+        config={"image_size": 224},
+        weights={"source": "bundled", "sha256": "0" * 64},
         input={"name": "pixels", "shape": [1, 3, 224, 224], "dtype": "float32"},
         output={"name": "logits", "shape": [1, 10], "dtype": "float32"},
         preprocessing=PreprocessSpec().to_json(),
@@ -66,7 +66,7 @@ def test_missing_artefact_and_manifest(artefact: Path) -> None:
     with pytest.raises(EdgeDeitError, match="does not exist"):
         read_manifest(artefact.with_name("other.onnx"))
     manifest_path(artefact).unlink()
-    with pytest.raises(EdgeDeitError, match="is missing; export"):
+    with pytest.raises(EdgeDeitError, match="does not exist; export"):
         read_manifest(artefact)
 
 
@@ -74,9 +74,9 @@ def test_missing_artefact_and_manifest(artefact: Path) -> None:
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "schema None"),
+        ("[]", "schema null"),
         ('{"schema": 999}', "schema 999, this version reads"),
-        (f'{{"schema": {SCHEMA}}}', "lacks or adds artefact"),
+        (f'{{"schema": {SCHEMA}}}', "artefact is missing"),
     ],
 )
 def test_manifest_of_another_kind(artefact: Path, text: str, message: str) -> None:
@@ -88,7 +88,7 @@ def test_manifest_of_another_kind(artefact: Path, text: str, message: str) -> No
 def test_nan_is_never_written(artefact: Path) -> None:
     before = manifest_path(artefact).read_text(encoding="utf-8")
     broken = replace(read_manifest(artefact), parity={"cosine": float("nan")})
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(EdgeDeitError, match="not JSON compliant"):
         write_manifest(broken, manifest_path(artefact))
     assert manifest_path(artefact).read_text(encoding="utf-8") == before
     assert json.loads(before)["schema"] == SCHEMA

@@ -168,7 +168,10 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         ("d4.zip", "is an archive, which is not taken; unpack it"),
         ("d4.tar.gz", "is an archive"),
         ("d4.TGZ", "is an archive"),
-        ("https://example.org/d4", "https://example.org/d4 is an address, which is not taken; download it"),
+        (
+            "https://example.org/d4",
+            "https://example.org/d4 is an address, which is not taken; download it",
+        ),
         ("s3://bucket/d4", "is an address"),
         ("nowhere", "does not exist"),
     ],

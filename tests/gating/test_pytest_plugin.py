@@ -53,7 +53,7 @@ FAILS = {
     "'good.json', 'few.toml'": "error: my_model.int8.bin: min_images: 300 photos",
     "'good.json', 'none.toml'": "error: no rule matches my_model.int8.bin",
     "'missing.json'": "edge_deit_gate could not judge: report *missing.json does not exist",
-    "'good.json', 'missing.toml'": "edge_deit_gate could not judge: thresholds *missing.toml do not",
+    "'good.json', 'missing.toml'": "edge_deit_gate could not judge: thresholds file *missing.toml does not",
     "'good.json', None, 'gone.json'": "edge_deit_gate could not judge: report *gone.json does not",
 }
 

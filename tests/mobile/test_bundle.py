@@ -81,13 +81,13 @@ def made_up(path: Path, target: str, **changes: Any) -> Manifest:
         precision="fp32",
         model="deit_tiny",
         task="classification",
-        config={},
+        config={"image_size": 32},
         weights={"source": "w.safetensors", "sha256": "1" * 64},
         input={"name": "pixels", "shape": [1, 3, 32, 32], "dtype": "float32", "layout": "NCHW"},
         output={"name": "logits", "shape": [1, 3], "dtype": "float32"},
         preprocessing=PreprocessSpec(resize_size=36, crop_size=32).to_json(),
         labels=LABELS,
-        scheme={},
+        scheme={"precision": "fp32"},
         calibration=None,
         parity={},
         tools={},
@@ -225,6 +225,14 @@ def test_a_new_bundle_replaces_the_former_one(place: Place) -> None:
 Case = Callable[[Place], list[object]]
 
 
+def with_path(place: Place) -> Path:
+    """An artefact whose manifest was edited so that its name leaves the folder."""
+    path = place.artefact("a.tflite")
+    found = json.loads(manifest_path(path).read_text())
+    manifest_path(path).write_text(json.dumps(found | {"artefact": "../a.tflite"}))
+    return path
+
+
 def renamed(place: Place) -> Path:
     path = place.artefact("a.tflite")
     manifest_path(path).rename(path.with_name("b.tflite.json"))
@@ -285,13 +293,13 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "missing artefact": (lambda p: [p.root / "no.tflite", "--ios", p.ios], "does not exist"),
     "folder of artefacts": (
         lambda p: [p.artefact("a.tflite").parent, "--android", p.android],
-        "is missing",
+        "does not exist",
     ),
     "changed artefact": (lambda p: [changed(p), "--android", p.android], "sha256 differs"),
     "renamed artefact": (lambda p: [renamed(p), "--android", p.android], "exported as 'a.tflite'"),
     "name with a path": (
-        lambda p: [p.artefact("a.tflite", artefact="../a.tflite"), "--android", p.android],
-        "exported as '../a.tflite'",
+        lambda p: [with_path(p), "--android", p.android],
+        r'artefact is "\.\./a\.tflite"; it must be a file name without folders',
     ),
     "target": (
         lambda p: [p.artefact("a.onnx", "onnx"), "--android", p.android],
@@ -314,7 +322,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
         "returns 3 values for 1 labels",
     ),
     "weights": (
-        lambda p: two(p, weights={"source": "", "sha256": "2"}),
+        lambda p: two(p, weights={"source": "w", "sha256": "2" * 64}),
         "different weights; bundle artefacts of one checkpoint",
     ),
     "labels": (lambda p: two(p, labels=["a", "b", "c"]), "different labels"),

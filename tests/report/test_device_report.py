@@ -102,28 +102,34 @@ def test_an_artefact_that_did_not_run_there(tmp_path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Change, str]] = {
-    "schema": (lambda r: r.update(schema=2), "schema is 2, this version reads 1"),
-    "schema true": (lambda r: r.update(schema=True), "schema is True"),
-    "no schema": (lambda r: r.pop("schema"), "schema is None"),
+    "schema": (lambda r: r.update(schema=2), "has schema 2, this version reads 1"),
+    "schema true": (lambda r: r.update(schema=True), "schema true"),
+    "no schema": (lambda r: r.pop("schema"), "schema null"),
     "kind": (lambda r: r.update(kind="x"), 'kind is "x"; it must be edge-deit-device-report'),
-    "unknown entry": (lambda r: r.update(more=1), "lacks or adds more"),
-    "missing entry": (lambda r: r["device"].pop("cores"), "device lacks or adds cores"),
-    "missing figure": (lambda r: r["artefacts"][0].pop("load_ms"), "artefact 1 lacks or adds load"),
+    "unknown entry": (lambda r: r.update(more=1), "more is unknown"),
+    "missing entry": (lambda r: r["device"].pop("cores"), "device.cores is missing"),
+    "missing figure": (
+        lambda r: r["artefacts"][0].pop("load_ms"),
+        r"artefacts\[0\]\.load_ms is missing",
+    ),
     "time": (lambda r: r.update(created="yesterday"), "created is .*2026-01-31T12:00:00Z"),
     "time zone": (lambda r: r.update(created="2026-01-31T12:00:00+02:00"), "a time in UTC"),
     "no time zone": (lambda r: r.update(created="2026-01-31T12:00:00"), "a time in UTC"),
-    "time as number": (lambda r: r.update(created=1), "created is 1; it must be a text"),
+    "time as number": (lambda r: r.update(created=1), "created is 1; it must be a time in UTC"),
     "app": (lambda r: r["app"].update(name="other"), "edge-deit-android or edge-deit-ios"),
     "app as list": (lambda r: r["app"].update(name=[]), r"name is \[\]"),
-    "wrong system": (lambda r: r["device"].update(os="iOS"), 'os is "iOS"; it must be Android'),
+    "wrong system": (lambda r: r["device"].update(os="iOS"), "os is iOS; it must be Android"),
     "device as text": (lambda r: r.update(device="phone"), "device is .*an object"),
     "no model": (lambda r: r["device"].update(model=" "), "model is .*not empty"),
     "soc": (lambda r: r["device"].update(soc=7), "soc is 7"),
-    "cores": (lambda r: r["device"].update(cores=0), "cores is 0; it must be a whole number, 1 up"),
+    "cores": (
+        lambda r: r["device"].update(cores=0),
+        "cores is 0; it must be a whole number of at least 1",
+    ),
     "cores true": (lambda r: r["device"].update(cores=True), "cores is true"),
     "nothing measured": (lambda r: r.update(artefacts=[]), r"artefacts is \[\]"),
     "artefacts as object": (lambda r: r.update(artefacts={}), r"artefacts is \{\}"),
-    "artefact as text": (lambda r: r.update(artefacts=["a"]), "artefact 1 is .*an object"),
+    "artefact as text": (lambda r: r.update(artefacts=["a"]), r"artefacts\[0\] is .*an object"),
     "twice": (
         lambda r: r["artefacts"].append(r["artefacts"][0]),
         "was measured twice with 'LiteRT",
@@ -134,15 +140,15 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "runner": (with_figure("runner", None), "runner is null"),
     "threads": (with_figure("threads", 2.5), "threads is 2.5"),
     "runs": (with_figure("runs", 0), "runs is 0"),
-    "negative": (with_figure("load_ms", -1.0), "load_ms is -1.0; it must be a finite number above"),
+    "negative": (with_figure("load_ms", -1.0), "load_ms is -1.0; it must be a number above 0"),
     "zero": (with_figure("latency_ms_p50", 0), "latency_ms_p50 is 0"),
-    "figure as text": (with_figure("load_ms", "80"), "load_ms is .*finite number"),
+    "figure as text": (with_figure("load_ms", "80"), "load_ms is .*a number above 0"),
     "figure as truth": (with_figure("load_ms", True), "load_ms is true"),
     "null without note": (with_figure("load_ms", None), "load_ms is null and notes have no reason"),
     "memory without note": (with_figure("notes", {}), "peak_rss_bytes is null and notes"),
-    "empty note": (with_figure("notes", {"peak_rss_bytes": ""}), "note on peak_rss_bytes is"),
+    "empty note": (with_figure("notes", {"peak_rss_bytes": ""}), "notes.peak_rss_bytes is"),
     "notes as list": (with_figure("notes", []), r"notes is \[\]"),
-    "percentiles": (with_figure("latency_ms_p90", 12), "no less than latency_ms_p50, 12.5"),
+    "percentiles": (with_figure("latency_ms_p90", 12), "less than latency_ms_p50, 12.5"),
 }
 
 
@@ -152,7 +158,7 @@ def test_faults_are_refused(name: str, tmp_path: Path) -> None:
     path = written(tmp_path, changed(change))
     with pytest.raises(EdgeDeitError, match=message) as caught:
         read_device_report(path)
-    assert str(caught.value).startswith(f"device report {path}: ")
+    assert str(caught.value).startswith(f"device report {path}")
     assert "\n" not in str(caught.value)
 
 
@@ -160,7 +166,7 @@ def test_faults_are_refused(name: str, tmp_path: Path) -> None:
 def test_what_is_no_number_is_refused(number: str, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(json.dumps(REPORT).replace("80.25", number), encoding="utf-8")
-    with pytest.raises(EdgeDeitError, match=r"Infinity|NaN"):
+    with pytest.raises(EdgeDeitError, match=r"Infinity|NaN|1e999 is too large"):
         read_device_report(path)
 
 
@@ -175,5 +181,5 @@ def test_what_is_no_report_is_refused(content: bytes, tmp_path: Path) -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(EdgeDeitError, match="does not exist"):
         read_device_report(tmp_path / "none.json")
-    with pytest.raises(EdgeDeitError, match="cannot be read"):
+    with pytest.raises(EdgeDeitError, match="is a folder"):
         read_device_report(tmp_path)

@@ -251,7 +251,7 @@ def test_damaged_files(tmp_path: Path, name: str, content: bytes) -> None:
 def test_only_plain_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pt2")
     for path in (tmp_path / "pipe.pt2", tmp_path, Path("/dev/zero")):
-        with pytest.raises(EdgeDeitError, match="no plain file"):
+        with pytest.raises(EdgeDeitError, match="not a regular file"):
             file_teacher(path, trusted=True)
     with pytest.raises(EdgeDeitError, match="does not exist"):
         file_teacher(tmp_path / "none.pt2", trusted=True)
