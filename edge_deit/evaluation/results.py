@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.float_model import FloatModel
+from edge_deit.artefacts.manifest import Manifest
 from edge_deit.evaluation.accuracy import Evaluation
 from edge_deit.evaluation.tally import Tally
 from edge_deit.metrics.paired import drop_interval, mcnemar
 from edge_deit.metrics.ratios import ratio_of_medians
 from edge_deit.report.report import ArtefactResult, DataResult, Layers
 
-__all__ = ["Measured", "Timing", "artefact_result", "data_result"]
+__all__ = ["Measured", "Timing", "artefact_result", "calibration_hashes", "data_result"]
 
 _NO_LABELS = "the photos have no labels"
+_NO_HASHES = "the manifest does not say which photos it was calibrated with: export it again"
 _NOT_ASKED = "not measured: --no-latency"
 
 
@@ -36,7 +38,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that was measured of one artefact; `notes` holds the reason for each thing that was not."""
+    """All that was measured of one artefact; `notes` holds the reason for each thing that was not.
+
+    `overlap` counts the photos that it was calibrated with, None where its manifest does not say which
+    those were.
+    """
 
     artefact: Artefact
     tally: Tally
@@ -44,7 +50,20 @@ class Measured:
     threads: int
     timing: Timing | None = None
     layers: Layers | None = None
+    overlap: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def calibration_hashes(manifest: Manifest) -> frozenset[str] | None:
+    """sha256 of the photo files that an artefact was calibrated with; none for a float precision.
+
+    None where the manifest does not say.
+    """
+    calibration = manifest.calibration
+    if calibration is None:
+        return frozenset() if manifest.precision.startswith("fp") else None
+    found = calibration.get("photo_sha256")
+    return None if found is None else frozenset(found)
 
 
 def data_result(seen: Evaluation, source: str, split: str | None) -> DataResult:
@@ -60,7 +79,7 @@ def data_result(seen: Evaluation, source: str, split: str | None) -> DataResult:
     )
 
 
-def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
+def artefact_result(measured: Measured, float_model: FloatModel) -> ArtefactResult:
     """The report's entry; a figure without a value has its reason in `notes`."""
     artefact, tally = measured.artefact, measured.tally
     manifest = artefact.manifest
@@ -71,6 +90,8 @@ def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
         (timing, notes.pop("timing", _NOT_ASKED)),
     ):
         notes |= {name: reason for name, value in figures.items() if value is None}
+    overlap = _overlap(measured.overlap)
+    notes |= {name: _NO_HASHES for name, value in overlap.items() if value is None}
     if not tally.classes:
         notes["classes"] = _NO_LABELS
     if measured.timing is not None and timing["peak_rss_bytes"] is None:
@@ -94,7 +115,7 @@ def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
         worst_image=tally.worst_image,
         threads=measured.threads,
         size_bytes=manifest.size_bytes,
-        size_float_bytes=baseline.size_bytes,
+        size_float_bytes=float_model.checkpoint.size_bytes,
         classes=tally.classes,
         flips=tuple(tally.flips),
         flips_total=tally.flips_total,
@@ -103,7 +124,14 @@ def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
         notes=notes,
         **accuracy,
         **timing,
+        **overlap,
     )
+
+
+def _overlap(overlap: int | None) -> dict[str, Any]:
+    """The figure of the calibration photos, once reports have a place for it."""
+    name = "calibration_overlap"
+    return {name: overlap} if name in {one.name for one in fields(ArtefactResult)} else {}
 
 
 def _accuracy(tally: Tally) -> dict[str, Any]:
