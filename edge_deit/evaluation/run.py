@@ -57,12 +57,12 @@ def validate_artefacts(
 
     `data` is a folder of photos (None: the bundled ones, for the bundled weights), `split` the set of its
     labels.csv (None: `validation`), `labels` what names the model's classes where it does not itself
-    (`data.labels.read_label_choice`), `images` the most photos that are taken, evenly spread. `weights` says where the float
-    model is, if not where it was at the export. `threads` are those of each runtime, `workers` those that
-    decode photos ahead; `units` names processors where a runtime offers a choice. `runs` timed inferences
-    of each model are taken, None: no latency; `layer_images` photos are compared layer by layer, 0: none.
-    `device_reports` are files that the phone apps shared. With `strict` a broken photo is an error, and so
-    is one that an artefact was calibrated with.
+    (`data.labels.read_label_choice`), `images` the most photos that are taken, evenly spread. `weights`
+    says where the float model is, if not where it was at the export. `threads` are those of each runtime,
+    `workers` those that decode photos ahead; `units` names processors where a runtime offers a choice.
+    `runs` timed inferences of each model are taken, None: no latency; `layer_images` photos are compared
+    layer by layer, 0: none. `device_reports` are files that the phone apps shared. With `strict` a broken
+    photo is an error, and so is one that an artefact was calibrated with.
 
     In `output` the report is written as report.json, .html and .md; former ones are removed as soon as the
     input has been checked. A run that was stopped goes on where it was when it is started again with the
