@@ -9,9 +9,8 @@ of its own, with the same tallies and the same gate. A good artefact must pass e
 
 from __future__ import annotations
 
-import json
 import random
-import tempfile
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +23,9 @@ from edge_deit.artefacts.photos import open_photos
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.console import new_app, progress, run
 from edge_deit.common.host import describe_host
-from edge_deit.common.quiet import quiet
 from edge_deit.data.labels import match_labels
-from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
+from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, judge
+from edge_deit.evaluation.journal import Judged
 from edge_deit.evaluation.results import Measured, artefact_result, data_result
 from edge_deit.evaluation.tally import Tally
 from edge_deit.gating.judge import judge_report
@@ -53,14 +52,14 @@ def false_alarms(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Count the draws in which the gate fails."""
-    (baseline,) = find_float_models(read_artefacts(artefacts), None)
-    lines = _lines(baseline, data, threads)
+    (float_model,) = find_float_models(read_artefacts(artefacts), None)
+    lines = _lines(float_model, data, threads)
     limits = read_thresholds(thresholds)
     generator = random.Random(seed)  # noqa: S311 # which photos are drawn is no secret
     failed: dict[str, list[str]] = {path.name: [] for path in artefacts}
     drops: dict[str, list[float]] = {path.name: [] for path in artefacts}
     for _ in range(subsets):
-        report = _report(baseline, generator.sample(lines, images), threads)
+        report = _report(float_model, generator.sample(lines, images), threads)
         for one in report.artefacts:
             drops[one.name].append(one.top1_drop or 0.0)
         for check in judge_report(report, limits).checks:
@@ -81,44 +80,42 @@ def false_alarms(
     raise typer.Exit(1 if any(failed.values()) else 0)
 
 
-def _lines(baseline: FloatModel, data: Path, threads: int) -> list[dict[str, object]]:
-    """What every photo showed, as the journal has it."""
-    checkpoint = baseline.checkpoint
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_photos(data, None, None, [baseline]) as listing,
-    ):
-        journal = Path(folder) / "journal.jsonl"
-        with quiet():
-            models = {str(o.path): open_runner(o.path, threads) for o in baseline.artefacts}
-        task = EvaluationRequest(
+def _lines(float_model: FloatModel, data: Path, threads: int) -> list[Judged]:
+    """What every photo showed."""
+    checkpoint = float_model.checkpoint
+    with ExitStack() as stack:
+        listing = stack.enter_context(open_photos(data, None, None, [float_model]))
+        bar = stack.enter_context(progress())
+        models = {
+            str(one.path): stack.enter_context(open_runner(one, threads))
+            for one in float_model.artefacts
+        }
+        request = EvaluationRequest(
             photos=match_labels(listing, checkpoint.labels).photos,
             root=listing.root,
             spec=checkpoint.preprocess,
             labels=checkpoint.labels,
-            reference=baseline,
+            reference=float_model,
             models=models,
             key={},
-            journal=journal,
+            journal=None,
             workers=2,
             strict=True,
         )
-        with progress() as bar, quiet():
-            step = bar.add_task("photos", total=len(listing))
-            evaluate(task, on_photo=lambda: bar.advance(step))
-        return [json.loads(line) for line in journal.read_text().splitlines()[1:]]
+        judged = bar.track(judge(request), total=len(listing), description="photos")
+        return [one for one in judged if isinstance(one, Judged)]
 
 
-def _report(baseline: FloatModel, lines: list[dict[str, object]], threads: int) -> Report:
+def _report(float_model: FloatModel, lines: list[Judged], threads: int) -> Report:
     """The report of a validation that saw only these photos."""
     seen = Evaluation(
-        {str(one.path): Tally(baseline.checkpoint.labels) for one in baseline.artefacts}
+        {str(one.path): Tally(float_model.checkpoint.labels) for one in float_model.artefacts}
     )
     for line in lines:
         seen.add(line)
     results = tuple(
-        artefact_result(Measured(one, seen.tallies[str(one.path)], "runtime", threads), baseline)
-        for one in baseline.artefacts
+        artefact_result(Measured(one, seen.tallies[str(one.path)], "runtime", threads), float_model)
+        for one in float_model.artefacts
     )
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Report(created, describe_host(tool_versions()), data_result(seen, "draw", None), results)

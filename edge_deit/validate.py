@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from edge_deit.artefacts.artefact import read_artefacts
-from edge_deit.artefacts.float_model import find_float_models
-from edge_deit.artefacts.photos import open_photos
-from edge_deit.common.console import new_app, out, run
-from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import write_text
-from edge_deit.common.host import ARM_NOTE, describe_host, peak_memory_bytes
-from edge_deit.data.labels import read_label_choice
-from edge_deit.evaluation.latency import Rounds
-from edge_deit.evaluation.results import data_result
-from edge_deit.evaluation.run import Settings, _as_given, _now, _on_phones, measure
-from edge_deit.report.device_report import read_device_report
-from edge_deit.report.figures import console_heads, console_row
-from edge_deit.report.html import write_html
-from edge_deit.report.report import ArtefactResult, DataResult, Report, write_report
-from edge_deit.report.text import markdown, write_step_summary
-from exporters import tool_versions
+from edge_deit.common.console import Bars, new_app, out, run
+from edge_deit.common.host import ARM_NOTE, peak_memory_bytes
+
+if TYPE_CHECKING:
+    from edge_deit.report.report import Report
 
 __all__ = ["validate"]
 
@@ -69,7 +56,7 @@ def validate(
     layers: Annotated[
         bool, typer.Option(help="Compare the layers' outputs with the float model's.")
     ] = False,
-    layer_images: Annotated[int, typer.Option(help="Photos for --layers.")] = 8,
+    layer_images: Annotated[int, typer.Option(min=1, help="Photos for --layers.")] = 8,
     device_report: Annotated[
         list[Path] | None, typer.Option(help="What the phone app shared; may be repeated.")
     ] = None,
@@ -86,60 +73,38 @@ def validate(
     Latency is measured side by side with the float model, each in a process of its own; only the ratio is
     worth quoting. A file whose real runtime is not here gets none.
     """
+    from edge_deit.evaluation.run import validate_artefacts
+    from edge_deit.report.text import markdown, write_step_summary
+
     started = time.monotonic()
-    if min(threads, workers, runs, layer_images, 1 if images is None else images) < 1:
-        raise EdgeDeitError(
-            "--threads, --workers, --runs, --images and --layer-images must be at least 1"
-        )
-    choice = None if labels is None else read_label_choice(labels)
-    environment = describe_host(tool_versions())
-    found = read_artefacts(artefacts)
-    phones = [read_device_report(path) for path in device_report or []]
-    baselines = find_float_models(found, weights)
-    with open_photos(data, split, images, baselines) as listing:
-        for line in listing.remarks():
-            out().print(line, markup=False, highlight=False)
-        output.mkdir(parents=True, exist_ok=True)
-        plan = Settings(
-            listing=listing,
-            labels=choice,
+    with Bars() as bars:
+        report = validate_artefacts(
+            artefacts,
+            data=data,
+            split=split,
+            labels=labels,
+            images=images,
+            weights=weights,
             threads=threads,
             workers=workers,
-            strict=strict,
             units=units,
-            rounds=Rounds(runs) if latency else None,
+            runs=runs if latency else None,
             layer_images=layer_images if layers else 0,
+            device_reports=device_report or [],
+            strict=strict,
+            output=output,
+            progress=bars,
         )
-        results: list[ArtefactResult] = []
-        journals = []
-        described: DataResult | None = None
-        for number, baseline in enumerate(baselines):
-            journal = output / f".validate-{number}.jsonl"
-            seen, measured = measure(plan, baseline, journal)
-            journals.append(journal)
-            described = data_result(seen, str(data or "bundled"), listing.split)
-            results += measured
-        assert described is not None
-        results = [replace(one, device=_on_phones(one, phones)) for one in results]
-        report = Report(_now(), environment, described, _as_given(results, artefacts))
-        _write(report, output, listing.root)
-        for journal in journals:
-            journal.unlink()
+    write_step_summary(markdown(report, None))
     _summary(report, output, time.monotonic() - started)
 
 
 # Output
 
 
-def _write(report: Report, output: Path, root: Path) -> None:
-    text = markdown(report, None)
-    write_html(report, output / "report.html", data_root=root)
-    write_text(output / "report.md", text)
-    write_report(report, output / "report.json")
-    write_step_summary(text)
-
-
 def _summary(report: Report, output: Path, seconds: float) -> None:
+    from edge_deit.report.figures import console_heads, console_row
+
     data = report.data
     title = f"{data.images} photos against the float model"
     table = Table(title=title, title_justify="left", box=box.SIMPLE)

@@ -17,7 +17,7 @@ __all__ = ["Runner", "Runtime", "nothing_outside"]
 class Runner(Protocol):
     """An artefact that is loaded and can be called, by one thread at a time or by several."""
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, /) -> np.ndarray:
         """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens)."""
         ...
 

@@ -18,10 +18,12 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from edge_deit.checkpoint.save import save_checkpoint
+from edge_deit.common.quiet import quiet
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deit import DeiT
+from edge_deit.quantization.scheme import Precision
 from exporters import target
 from shared import once, shared_root
 
@@ -113,6 +115,50 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Ca
         return done.artefacts[0].path
 
     return artefact
+
+
+@pytest.fixture(scope="session")
+def labelled_photos(shared: Path) -> Path:
+    """Four classes of generated photos, called as the labels of `onnx_files`, six each."""
+    return once(shared / "labelled_photos", _write_labelled)
+
+
+def _write_labelled(folder: Path) -> None:
+    generator = np.random.default_rng(1)
+    for label in "abcd":
+        (folder / label).mkdir(parents=True)
+        for index in range(6):
+            coarse = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((48, 40)).save(folder / label / f"{index}.png")
+
+
+@pytest.fixture(scope="session")
+def onnx_files(shared: Path, labelled_photos: Path) -> tuple[Path, Path, Path]:
+    """fp32 and int8 of a 32-pixel model of four classes, and fp32 of another one."""
+    if missing := target("onnx").missing():
+        pytest.skip(f"{', '.join(missing)} not installed")
+    folder = once(shared / "onnx_files", lambda made: _export_two(made, labelled_photos))
+    first, second = sorted(folder.glob("*d64*.onnx"))
+    (other,) = folder.glob("*d32*.onnx")
+    return first, second, other
+
+
+def _export_two(folder: Path, photos: Path) -> None:
+    folder.mkdir()
+    precisions: dict[int, tuple[Precision, ...]] = {64: ("fp32", "int8"), 32: ("fp32",)}
+    for width, wanted in precisions.items():
+        config = replace(TINY, image_size=32, patch_size=8, embed_dim=width, num_classes=4)
+        weights = folder / f"{width}.safetensors"
+        spec = PreprocessSpec(resize_size=36, crop_size=32)
+        save_checkpoint(weights, random_model(config), spec, tuple("abcd"), half=False)
+        with quiet():
+            export_model(
+                str(weights),
+                targets=["onnx"],
+                precisions=wanted,
+                output=folder,
+                calibration=photos,
+            )
 
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]

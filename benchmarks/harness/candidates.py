@@ -8,13 +8,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final, Literal
 
-import numpy as np
 import torch
 
 from edge_deit.artefacts.manifest import manifest_path, read_manifest
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, size_of
+from edge_deit.model.outputs import as_runner
 from exporters import TARGETS, Runner
 from exporters import target as find_target
 from toolchains.recipes import RECIPES
@@ -182,10 +182,4 @@ def load(origin: str, target: str, path: Path, threads: int) -> Runner:
 
 def _eager(weights: Path, threads: int) -> Runner:
     torch.set_num_threads(threads)
-    model = load_model(str(weights)).model
-
-    def run(pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return np.asarray(model(torch.from_numpy(pixels)).numpy())
-
-    return run
+    return as_runner(load_model(str(weights)).model)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import torch
 
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.labels import numbered
+from edge_deit.model.outputs import as_runner
 
 __all__ = ["FloatModel", "find_float_models"]
 
@@ -25,36 +25,29 @@ class FloatModel:
     weights: str
     artefacts: tuple[Artefact, ...]
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of its parameters in float32."""
-        return 4 * sum(parameter.numel() for parameter in self.checkpoint.model.parameters())
-
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """(1, 3, H, W) pixels -> (1, K) logits, by PyTorch."""
-        with torch.inference_mode():
-            return np.asarray(self.checkpoint.model(torch.from_numpy(pixels)).numpy())
+        return as_runner(self.checkpoint.model)(pixels)
 
 
 def find_float_models(artefacts: Sequence[Artefact], weights: str | None) -> list[FloatModel]:
-    """One baseline for each set of weights, preprocessing and labels; `weights` says where the former are.
+    """One float model for each set of weights, preprocessing and labels; `weights` says where they are now.
 
     Names that were given at the export count where the weights name no classes.
 
     Raises:
         EdgeDeitError: weights that are missing, or not those that an artefact was made from; a manifest
-        whose
-            preprocessing, labels or shape are not the weights'.
+            whose preprocessing, labels or shape are not the weights'.
     """
     groups: dict[str, list[Artefact]] = {}
     for artefact in artefacts:
         manifest = artefact.manifest
         key = [manifest.weights["sha256"], manifest.preprocessing, manifest.config, manifest.labels]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(artefact)
-    return [_baseline(group, weights) for group in groups.values()]
+    return [_float_model(group, weights) for group in groups.values()]
 
 
-def _baseline(group: Sequence[Artefact], weights: str | None) -> FloatModel:
+def _float_model(group: Sequence[Artefact], weights: str | None) -> FloatModel:
     manifest = group[0].manifest
     source = weights or manifest.weights["source"]
     try:

@@ -1,15 +1,13 @@
 """Runs artefacts and their float model over photos, one photo at a time, and can go on after an
 interruption.
 
-Photos are decoded ahead by a few threads. What each photo showed goes to a journal, one JSON line a
-photo, so a second run with the same files and photos counts those lines and computes only the rest.
+Photos are decoded ahead by a few threads. What each photo showed goes to a journal
+(`evaluation.journal`), so a second run counts what fits the photos there and computes only the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,85 +18,102 @@ from typing import Any
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path
 from edge_deit.data.photos import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
-from edge_deit.evaluation.tally import Answer, Seen, Tally, answer, compare
+from edge_deit.evaluation.journal import Journal, Judged
+from edge_deit.evaluation.tally import Tally, answer, compare
 from edge_deit.report.report import BrokenImage
+from exporters import Runner
 
-__all__ = ["Evaluation", "EvaluationRequest", "evaluate"]
-
-Model = Callable[[np.ndarray], np.ndarray]
-"""(1, 3, H, W) float32 pixels -> (1, K) logits."""
+__all__ = ["Evaluation", "EvaluationRequest", "evaluate", "judge"]
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
     """What is to be evaluated: `models` by name, on `photos` below `root`, against `reference`.
 
-    `key` holds what the answers depend on beside the photos (hashes of files, threads); a journal with
-    another key is not used. With `strict` a broken photo is an error.
+    `key` holds what the answers depend on beside the photos (hashes of files, versions, threads); lines of
+    a journal with another key are not used. `journal` None: nothing is kept for another run. With `strict`
+    a broken photo is an error. `calibration` holds, by model, the sha256 of the photos that it was made
+    with, where they are known.
     """
 
     photos: Sequence[Photo]
     root: Path
     spec: PreprocessSpec
     labels: tuple[str, ...]
-    reference: Model
-    models: Mapping[str, Model]
+    reference: Runner
+    models: Mapping[str, Runner]
     key: Mapping[str, Any]
-    journal: Path
+    journal: Path | None
     workers: int
     strict: bool
+    calibration: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass
 class Evaluation:
-    """A tally a model, and what is known about the photos; `resumed` were read from the journal."""
+    """A tally a model, and what is known about the photos; `resumed` were read from the journal.
+
+    `overlap` counts, by model, the photos that it was calibrated with.
+    """
 
     tallies: dict[str, Tally]
+    calibration: Mapping[str, frozenset[str]] = field(default_factory=dict)
     broken: list[BrokenImage] = field(default_factory=list)
     images: int = 0
     labelled: int = 0
     resumed: int = 0
+    overlap: dict[str, int] = field(default_factory=dict)
     classes: set[int] = field(default_factory=set)
     digest: Any = field(default_factory=hashlib.sha256)
 
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Count one line of the journal."""
-        if "broken" in line:
-            self.broken.append(BrokenImage(line["file"], line["broken"]))
+    def add(self, one: Judged | BrokenImage) -> None:
+        """Count one photo."""
+        if isinstance(one, BrokenImage):
+            self.broken.append(one)
             return
         self.images += 1
-        label = line["label"]
-        if label is not None:
+        if one.label is not None:
             self.labelled += 1
-            self.classes.add(label)
-        self.digest.update(f"{line['file']}\0{line['sha256']}\0{label}\n".encode())
-        top, probability = line["float"]
-        reference = Answer(tuple(top), probability)
-        for tally, seen in zip(self.tallies.values(), line["seen"], strict=True):
-            tally.add(line["file"], label, reference, Seen.from_json(seen))
+            self.classes.add(one.label)
+        self.digest.update(f"{one.file}\0{one.sha256}\0{one.label}\n".encode())
+        for tally, seen in zip(self.tallies.values(), one.seen, strict=True):
+            tally.add(one.file, one.label, one.reference, seen)
+        for name, hashes in self.calibration.items():
+            self.overlap[name] = self.overlap.get(name, 0) + (one.sha256 in hashes)
 
 
-def evaluate(task: EvaluationRequest, on_photo: Callable[[], None] = lambda: None) -> Evaluation:
+def evaluate(
+    request: EvaluationRequest,
+    on_photo: Callable[[], None] = lambda: None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
     """Run everything; `on_photo` is called once a photo, also for those in the journal.
+
+    `note` is told in one line what a journal gave, and what in it could not be used.
 
     Raises:
         EdgeDeitError: no photo can be read, one cannot and `strict` is set, or a model returned something
-        that
-            cannot be compared.
+            that cannot be compared.
     """
-    result = Evaluation({name: Tally(task.labels) for name in task.models})
-
-    def count(line: Mapping[str, Any]) -> None:
-        result.add(line)
-        on_photo()
-
-    result.resumed = _resume(task, count)
-    with task.journal.open("a", encoding="utf-8") as journal:
-        for line in _lines(task, task.photos[result.resumed :]):
-            print(json.dumps(line), file=journal, flush=True)
-            count(line)
+    tallies = {name: Tally(request.labels) for name in request.models}
+    result = Evaluation(tallies, request.calibration)
+    journal = Journal(request.journal, _key(request))
+    done = journal.restore(_Fit(request))
+    result.resumed = len(done)
+    if journal.left_out:
+        note(
+            f"{request.journal}: {journal.left_out} lines left out (damaged, doubled, of another run, or "
+            "not of the photo in their place); what they lack is judged again"
+        )
+    if done:
+        note(f"{len(done)} photos were done before; went on behind them")
+    with journal:
+        for one in judge(request, journal, done):
+            result.add(one)
+            on_photo()
     if not result.images:
         first = result.broken[0]
         raise EdgeDeitError(
@@ -107,101 +122,118 @@ def evaluate(task: EvaluationRequest, on_photo: Callable[[], None] = lambda: Non
     return result
 
 
+def judge(
+    request: EvaluationRequest, journal: Journal | None = None, done: Sequence[int] = ()
+) -> Iterator[Judged | BrokenImage]:
+    """Each photo in order: from the journal where its place is in `done`, else from the models."""
+    journal = journal or Journal(None, {})
+    kept, there = journal.kept(), set(done)
+    missing = [index for index in range(len(request.photos)) if index not in there]
+    fresh = _fresh(request, missing)
+    for index in range(len(request.photos)):
+        if index in there:
+            yield next(kept)
+            continue
+        one = next(fresh)
+        if isinstance(one, Judged):
+            journal.add(one)
+        yield one
+
+
 # Photos
 
 
-def _lines(task: EvaluationRequest, photos: Sequence[Photo]) -> Iterator[dict[str, Any]]:
-    """The journal's line of each photo."""
-    for photo, decoded in _decoded(photos, task.spec, task.workers):
-        file = photo.path.relative_to(task.root).as_posix()
+def _fresh(request: EvaluationRequest, places: Sequence[int]) -> Iterator[Judged | BrokenImage]:
+    """What the photos at these places show."""
+    for index, decoded in _decoded(request, places):
+        photo = request.photos[index]
+        file = _shown(request, photo)
         try:
             pixels, sha256 = decoded.result()
         except EdgeDeitError as error:
-            if task.strict:
+            if request.strict:
                 raise EdgeDeitError(f"{error} (--strict)") from error
-            yield {"file": file, "broken": str(error)}
+            yield BrokenImage(file, str(error))
             continue
-        yield {"file": file, "label": photo.label, "sha256": sha256, **_answers(task, file, pixels)}
+        yield _judged(request, index, file, pixels, sha256)
 
 
-def _answers(task: EvaluationRequest, file: str, pixels: np.ndarray) -> dict[str, Any]:
-    reference = np.asarray(task.reference(pixels))[0]
+def _judged(
+    request: EvaluationRequest, index: int, file: str, pixels: np.ndarray, sha256: str
+) -> Judged:
+    reference = np.asarray(request.reference(pixels))[0]
     if not np.isfinite(reference).all():
         raise EdgeDeitError(f"the float model returned NaN or infinite logits for {file}")
-    first = answer(reference)
     seen = []
-    for name, model in task.models.items():
+    for name, model in request.models.items():
         try:
-            seen.append(compare(reference, np.asarray(model(pixels))[0]).to_json())
+            seen.append(compare(reference, np.asarray(model(pixels))[0]))
         except EdgeDeitError as error:
             raise EdgeDeitError(f"{name} on {file}: {error}") from error
-    return {"float": [list(first.top), first.probability], "seen": seen}
+    label = request.photos[index].label
+    return Judged(index, file, label, sha256, answer(reference), tuple(seen))
 
 
 def _decoded(
-    photos: Sequence[Photo], spec: PreprocessSpec, workers: int
-) -> Iterator[tuple[Photo, Future[tuple[np.ndarray, str]]]]:
-    """Each photo with its pixels to come; at most two photos a thread are held ahead."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[Photo, Future[tuple[np.ndarray, str]]]] = deque()
-        for photo in photos:
-            waiting.append((photo, pool.submit(_decode, photo.path, spec)))
-            if len(waiting) > 2 * workers:
+    request: EvaluationRequest, places: Sequence[int]
+) -> Iterator[tuple[int, Future[tuple[np.ndarray, str]]]]:
+    """Each place with its photo's pixels to come; at most two photos a thread are held ahead."""
+    with ThreadPoolExecutor(request.workers, thread_name_prefix="decode") as pool:
+        waiting: deque[tuple[int, Future[tuple[np.ndarray, str]]]] = deque()
+        for index in places:
+            path = request.photos[index].path
+            waiting.append((index, pool.submit(_decode, path, request.spec)))
+            if len(waiting) > 2 * request.workers:
                 yield waiting.popleft()
         yield from waiting
 
 
 def _decode(path: Path, spec: PreprocessSpec) -> tuple[np.ndarray, str]:
     """Pixels (1, 3, H, W) and the sha256 of the file."""
-    pixels = load_pixels(path, spec)
-    with path.open("rb") as stream:
-        return pixels, hashlib.file_digest(stream, "sha256").hexdigest()
+    return load_pixels(path, spec), hash_path(path)
+
+
+def _shown(request: EvaluationRequest, photo: Photo) -> str:
+    """The photo's path below the root; bytes that are no UTF-8 appear escaped, as no file takes them."""
+    file = photo.path.relative_to(request.root).as_posix()
+    return file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 # Journal
 
 
-def _resume(task: EvaluationRequest, count: Callable[[Mapping[str, Any]], None]) -> int:
-    """Count the whole lines that an interrupted run of the same task left, and leave a journal to add to.
+@dataclass(frozen=True)
+class _Fit:
+    """Whether a line is what this request would say of the photo in its place."""
 
-    The first line holds what the others depend on; a last line that was cut is removed.
-    """
-    key = json.dumps(_key(task)) + "\n"
-    lines, end = 0, len(key.encode())
-    if _first_line(task.journal) != key:
-        task.journal.write_text(key, encoding="utf-8")
-        return 0
-    with task.journal.open("rb") as journal:
-        journal.readline()
-        for text in journal:
-            if not text.endswith(b"\n"):
-                break
-            count(json.loads(text))
-            lines, end = lines + 1, end + len(text)
-    os.truncate(task.journal, end)
-    return lines
+    request: EvaluationRequest
+
+    def __call__(self, one: Judged) -> bool:
+        if one.index >= len(self.request.photos):
+            return False
+        photo, classes = self.request.photos[one.index], len(self.request.labels)
+        return (
+            one.file == _shown(self.request, photo)
+            and one.label == photo.label
+            and len(one.seen) == len(self.request.models)
+            and all(found.fits(classes) for found in (one.reference, *(s.answer for s in one.seen)))
+            and one.sha256 == _sha256(photo.path)
+        )
 
 
-def _first_line(journal: Path) -> str | None:
-    if not journal.is_file():
+def _sha256(path: Path) -> str | None:
+    """None of a file that cannot be read any more; the evaluation will say so."""
+    try:
+        return hash_path(path)
+    except OSError:
         return None
-    with journal.open(encoding="utf-8") as stream:
-        return stream.readline()
 
 
-def _key(task: EvaluationRequest) -> dict[str, Any]:
-    """All that the lines depend on; a photo counts by name, size, time of change and label."""
-    digest = hashlib.sha256()
-    for photo in task.photos:
-        try:
-            found = photo.path.stat()
-            state = f"{found.st_size} {found.st_mtime_ns}"
-        except FileNotFoundError:
-            state = "missing"
-        digest.update(f"{photo.path}\0{state}\0{photo.label}\n".encode())
+def _key(request: EvaluationRequest) -> dict[str, Any]:
+    """All that the lines depend on but the photos, against which each line is held by itself."""
     return {
-        **task.key,
-        "spec": task.spec.to_json(),
-        "labels": hashlib.sha256("\n".join(task.labels).encode()).hexdigest(),
-        "photos": digest.hexdigest(),
+        **request.key,
+        "spec": request.spec.to_json(),
+        "labels": list(request.labels),
+        "strict": request.strict,
     }

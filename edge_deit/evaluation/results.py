@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.float_model import FloatModel
+from edge_deit.artefacts.manifest import Manifest
 from edge_deit.evaluation.accuracy import Evaluation
 from edge_deit.evaluation.tally import Tally
 from edge_deit.metrics.paired import drop_interval, mcnemar
@@ -18,9 +19,10 @@ from edge_deit.report.figure import Needs
 from edge_deit.report.report import ArtefactResult, DataResult, Layers
 from edge_deit.report.result import FIGURES
 
-__all__ = ["Measured", "Timing", "artefact_result", "data_result"]
+__all__ = ["Measured", "Timing", "artefact_result", "calibration_hashes", "data_result"]
 
 _NO_LABELS = "the photos have no labels"
+_NO_HASHES = "the manifest does not say which photos it was calibrated with: export it again"
 _NOT_ASKED = "not measured: --no-latency"
 
 
@@ -38,7 +40,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that was measured of one artefact; `notes` holds the reason for each thing that was not."""
+    """All that was measured of one artefact; `notes` holds the reason for each thing that was not.
+
+    `overlap` counts the photos that it was calibrated with, None where its manifest does not say which
+    those were.
+    """
 
     artefact: Artefact
     tally: Tally
@@ -46,7 +52,20 @@ class Measured:
     threads: int
     timing: Timing | None = None
     layers: Layers | None = None
+    overlap: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def calibration_hashes(manifest: Manifest) -> frozenset[str] | None:
+    """sha256 of the photo files that an artefact was calibrated with; none for a float precision.
+
+    None where the manifest does not say.
+    """
+    calibration = manifest.calibration
+    if calibration is None:
+        return frozenset() if manifest.precision.startswith("fp") else None
+    found = calibration.get("photo_sha256")
+    return None if found is None else frozenset(found)
 
 
 def data_result(seen: Evaluation, source: str, split: str | None) -> DataResult:
@@ -62,7 +81,7 @@ def data_result(seen: Evaluation, source: str, split: str | None) -> DataResult:
     )
 
 
-def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
+def artefact_result(measured: Measured, float_model: FloatModel) -> ArtefactResult:
     """The report's entry; a figure without a value has its reason in `notes`."""
     artefact, tally = measured.artefact, measured.tally
     manifest = artefact.manifest
@@ -73,13 +92,12 @@ def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
         (timing, notes.pop("timing", _NOT_ASKED)),
     ):
         notes |= {name: reason for name, value in figures.items() if value is None}
+    if measured.overlap is None:
+        notes["calibration_overlap"] = _NO_HASHES
     if not tally.classes:
         notes["classes"] = _NO_LABELS
     if measured.timing is not None and timing["peak_rss_bytes"] is None:
         notes["peak_rss_bytes"] = "this system does not tell a process's peak memory"
-    overlap = 0 if manifest.calibration is None else None
-    if overlap is None:
-        notes.setdefault("calibration_overlap", "not counted")
     return ArtefactResult(
         path=str(artefact.path),
         sha256=manifest.sha256,
@@ -99,11 +117,11 @@ def artefact_result(measured: Measured, baseline: FloatModel) -> ArtefactResult:
         worst_image=tally.worst_image,
         threads=measured.threads,
         size_bytes=manifest.size_bytes,
-        size_float_bytes=baseline.size_bytes,
+        size_float_bytes=float_model.checkpoint.size_bytes,
         classes=tally.classes,
         flips=tuple(tally.flips),
         flips_total=tally.flips_total,
-        calibration_overlap=overlap,
+        calibration_overlap=measured.overlap,
         scatter=tuple(tally.points),
         layers=measured.layers,
         device=(),

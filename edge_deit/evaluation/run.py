@@ -1,187 +1,178 @@
-"""Measures artefacts against their float models: photos, then latency, then the layers."""
+"""Artefacts beside their float models, from files to a report: what `validate` runs."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-import numpy as np
-import torch
-
-from edge_deit.artefacts.artefact import Artefact
-from edge_deit.artefacts.float_model import FloatModel
-from edge_deit.artefacts.runners import open_runner, stand_in
-from edge_deit.common.console import progress, status_console
+from edge_deit.artefacts.artefact import Artefact, read_artefacts
+from edge_deit.artefacts.float_model import find_float_models
+from edge_deit.artefacts.photos import open_photos
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.quiet import quiet
-from edge_deit.data.labels import LabelChoice, match_labels, model_labels
+from edge_deit.common.files import hash_path, write_text
+from edge_deit.common.host import describe_host
+from edge_deit.common.lock import claimed
+from edge_deit.common.progress import SILENT, Progress
+from edge_deit.data.labels import read_label_choice
 from edge_deit.data.photos import Listing
-from edge_deit.data.preprocess import load_pixels
-from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
-from edge_deit.evaluation.latency import Rounds, Served, interleave
-from edge_deit.evaluation.layers import compare_layers
-from edge_deit.evaluation.results import Measured, Timing, artefact_result
-from edge_deit.evaluation.tally import Tally
-from edge_deit.report.device_report import DeviceReport, PhoneResult
-from edge_deit.report.report import ArtefactResult, Layers
-from exporters import target as find_target
+from edge_deit.evaluation.accuracy import Evaluation
+from edge_deit.evaluation.latency import Rounds
+from edge_deit.evaluation.measure import Opened, Settings, judge_photos, measure, open_models
+from edge_deit.evaluation.results import calibration_hashes, data_result
+from edge_deit.report.device_report import DeviceReport, PhoneResult, read_device_report
+from edge_deit.report.html import write_html
+from edge_deit.report.report import ArtefactResult, Report, write_report
+from edge_deit.report.text import markdown
+from exporters import tool_versions
 
-__all__ = ["Settings", "measure"]
+__all__ = ["validate_artefacts"]
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked of a validation: photos, what was said of the model's labels, and how to measure.
-
-    `rounds` is None without latency, `layer_images` 0 without the look at the layers; `units` names
-    processors where a runtime offers a choice.
-    """
-
-    listing: Listing
-    labels: LabelChoice | None
-    threads: int
-    workers: int
-    strict: bool
-    units: str | None
-    rounds: Rounds | None
-    layer_images: int
+_REPORTS: Final = ("report.json", "report.html", "report.md")  # what a gate reads goes first
+_LEFTOVERS: Final = (".validate-*.jsonl", "..validate-*.part", ".report.*.part")
 
 
-# Photos
+def validate_artefacts(
+    artefacts: Sequence[Path],
+    *,
+    data: Path | None = None,
+    split: str | None = None,
+    labels: str | None = None,
+    images: int | None = None,
+    weights: str | None = None,
+    threads: int = 2,
+    workers: int = 2,
+    units: str | None = None,
+    runs: int | None = 40,
+    layer_images: int = 0,
+    device_reports: Sequence[Path] = (),
+    strict: bool = False,
+    output: Path | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Accuracy, speed and size of artefacts, beside their float model on the same photos.
 
+    `data` is a folder of photos (None: the bundled ones, for the bundled weights), `split` the set of its
+    labels.csv (None: `validation`), `labels` what names the model's classes where it does not itself
+    (`data.labels.read_label_choice`), `images` the most photos that are taken, evenly spread. `weights`
+    says where the float model is, if not where it was at the export. `threads` are those of each runtime,
+    `workers` those that decode photos ahead; `units` names processors where a runtime offers a choice.
+    `runs` timed inferences of each model are taken, None: no latency; `layer_images` photos are compared
+    layer by layer, 0: none. `device_reports` are files that the phone apps shared. With `strict` a broken
+    photo is an error, and so is one that an artefact was calibrated with.
 
-# Measuring
-
-
-def measure(
-    plan: Settings, baseline: FloatModel, journal: Path
-) -> tuple[Evaluation, list[ArtefactResult]]:
-    """Everything about one float model and its artefacts; `journal` is where an interrupted run goes on.
+    In `output` the report is written as report.json, .html and .md; former ones are removed as soon as the
+    input has been checked. A run that was stopped goes on where it was when it is started again with the
+    same input. None: nothing is written, and nothing is kept of a run that is stopped.
 
     Raises:
-        EdgeDeitError: a file that cannot be run here at all, photos that do not fit the model, or results
-        that
-            cannot be compared.
+        EdgeDeitError: input that is missing, damaged, or does not belong together, files that cannot be run
+            here, another run on the same `output`; one line with the remedy.
     """
-    checkpoint = baseline.checkpoint
-    photos = match_labels(plan.listing, checkpoint.labels, plan.labels).photos
-    with quiet():
-        models = {
-            str(one.path): open_runner(one.path, plan.threads, plan.units)
-            for one in baseline.artefacts
-        }
-    task = EvaluationRequest(
-        photos=photos,
-        root=plan.listing.root,
-        spec=checkpoint.preprocess,
-        labels=model_labels(checkpoint.labels, plan.labels),
-        reference=baseline,
-        models=models,
-        key={
-            "artefacts": [one.manifest.sha256 for one in baseline.artefacts],
-            "weights": checkpoint.sha256,
-            "threads": plan.threads,
-            "units": plan.units,
-        },
-        journal=journal,
-        workers=plan.workers,
-        strict=plan.strict,
-    )
-    with progress() as bar, quiet():
-        step = bar.add_task(f"{checkpoint.name}: photos", total=len(photos))
-        seen = evaluate(task, on_photo=lambda: bar.advance(step))
-    if seen.resumed:
-        status_console().print(f"{seen.resumed} photos were done before; went on behind them")
-    del models, task
-    timings = _time(plan, baseline) if plan.rounds else {}
-    measured = [
-        _measured(plan, baseline, one, seen.tallies[str(one.path)], timings.get(str(one.path)))
-        for one in baseline.artefacts
-    ]
-    return seen, [artefact_result(one, baseline) for one in measured]
-
-
-def _measured(
-    plan: Settings, baseline: FloatModel, one: Artefact, tally: Tally, timing: Timing | None
-) -> Measured:
-    manifest = one.manifest
-    reason = stand_in(manifest)
-    notes = {}
-    if plan.rounds and reason:
-        notes["timing"] = reason
-    layers = None
-    if not plan.layer_images:
-        notes["layers"] = "not looked at: --layers"
-    else:
-        layers, note = _look(plan, baseline, one)
-        if note:
-            notes["layers"] = note
-    runner = reason or f"{manifest.target} ({manifest.backend}) runtime"
-    return Measured(one, tally, runner, plan.threads, timing, layers, notes)
-
-
-def _look(plan: Settings, baseline: FloatModel, one: Artefact) -> tuple[Layers | None, str]:
-    """The comparison layer by layer, or why there is none."""
-    target = find_target(one.manifest.target)
-    if target.layer_reader is None:
-        return None, f"{target.name}: the runtime shows nothing of what is inside a file"
-    checkpoint = baseline.checkpoint
-    with progress() as bar, quiet():
-        step = bar.add_task(f"{one.path.name}: layers", total=plan.layer_images)
-        photos = _readable(plan.listing.pick(plan.layer_images), baseline)
-        try:
-            reader = target.layer_reader(one.path, checkpoint.config)
-        except EdgeDeitError as error:
-            return None, str(error)
-        tensors = map(torch.from_numpy, photos)
-        layers = compare_layers(
-            checkpoint.model, reader, tensors, on_photo=lambda: bar.advance(step)
+    _check_numbers(images=images, threads=threads, workers=workers, runs=runs)
+    if not artefacts or layer_images < 0:
+        raise EdgeDeitError("name at least one artefact; --layer-images must not be negative")
+    with ExitStack() as stack:
+        if output is not None:
+            stack.enter_context(claimed(output, "validation"))
+        versions = tool_versions()
+        environment = describe_host(versions)
+        choice = None if labels is None else read_label_choice(labels)
+        found = read_artefacts(artefacts)
+        phones = [read_device_report(path) for path in device_reports]
+        float_models = find_float_models(found, weights)
+        listing = stack.enter_context(open_photos(data, split, images, float_models))
+        for line in listing.remarks():
+            progress.note(line)
+        if strict:
+            _refuse_overlap(found, listing)
+        settings = Settings(
+            listing=listing,
+            labels=choice,
+            threads=threads,
+            workers=workers,
+            strict=strict,
+            units=units,
+            rounds=None if runs is None else Rounds(runs),
+            layer_images=layer_images,
+            versions=versions,
+            progress=progress,
         )
-    return layers, ""
+        opened: list[Opened] = []
+        for number, one in enumerate(float_models):
+            opened.append(open_models(settings, one, _journal(output, number)))
+            stack.callback(opened[-1].close)
+        if output is not None:
+            stack.enter_context(_replaced(output))
+        seen, results = _measure_all(settings, opened)
+        results = [replace(one, device=_on_phones(one, phones)) for one in results]
+        described = data_result(seen, str(data or "bundled"), listing.split)
+        report = Report(_now(), environment, described, _as_given(results, artefacts))
+        if output is not None:
+            _write(report, output, listing.root)
+    return report
 
 
-def _time(plan: Settings, baseline: FloatModel) -> dict[str, Timing]:
-    """Latency of the artefacts whose own runtime is here, side by side with the float model."""
-    assert plan.rounds is not None
-    able = [one for one in baseline.artefacts if stand_in(one.manifest) is None]
-    if not able:
-        return {}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack, progress() as bar:
-        pixels = Path(folder) / "pixels.npy"
-        np.save(pixels, next(_readable(plan.listing, baseline)))
-        step = bar.add_task("latency", total=1 + len(able) + plan.rounds.runs)
-        served, loading = {}, {}
-        for kind, path in (("float", baseline.weights), *(("artefact", str(o.path)) for o in able)):
-            options = [plan.units] if kind == "artefact" and plan.units else []
-            place = (
-                "-m",
-                "edge_deit.evaluation.worker",
-                kind,
-                path,
-                plan.threads,
-                pixels,
-                *options,
+def _measure_all(
+    settings: Settings, opened: Sequence[Opened]
+) -> tuple[Evaluation, list[ArtefactResult]]:
+    """What the photos showed last, and all results."""
+    results: list[ArtefactResult] = []
+    for one in opened:
+        seen = judge_photos(settings, one)
+        results += measure(settings, one.float_model, seen)
+    return seen, results
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise EdgeDeitError(f"--{name} is {value}, it must be at least 1")
+
+
+def _refuse_overlap(artefacts: Sequence[Artefact], listing: Listing) -> None:
+    """Refuse photos that one of the artefacts was calibrated with."""
+    known = {one.path.name: calibration_hashes(one.manifest) for one in artefacts}
+    if not any(known.values()):
+        return
+    hashes = [hash_path(photo.path) for photo in listing.photos if photo.path.is_file()]
+    for name, calibrated in known.items():
+        if calibrated and (overlap := sum(sha256 in calibrated for sha256 in hashes)):
+            raise EdgeDeitError(
+                f"{name} was calibrated with {overlap} of these {len(listing)} photos (--strict); give "
+                "--data with photos that it has not seen"
             )
-            name = "" if kind == "float" else path
-            served[name] = stack.enter_context(Served(path, plan.threads, place))
-            loading[name] = served[name].wait_until_ready()
-            served[name].run(plan.rounds.warmup, 0)
-            bar.advance(step)
-        times = interleave(served, plan.rounds, on_round=lambda: bar.advance(step))
-    floats = times.pop("")
-    return {name: Timing(series, floats, loading[name]) for name, series in times.items()}
 
 
-def _readable(listing: Listing, baseline: FloatModel) -> Iterator[np.ndarray]:
-    """Pixels (1, 3, H, W) of those that can be read; the evaluation has listed the others as broken."""
-    for photo in listing.photos:
-        with contextlib.suppress(EdgeDeitError):
-            yield load_pixels(photo.path, baseline.checkpoint.preprocess)
+# Files
+
+
+def _journal(output: Path | None, number: int) -> Path | None:
+    return None if output is None else output / f".validate-{number}.jsonl"
+
+
+@contextmanager
+def _replaced(output: Path) -> Iterator[None]:
+    """While the block runs there is no report; when it ended well, all that a run goes on from is gone."""
+    for name in _REPORTS:
+        (output / name).unlink(missing_ok=True)
+    yield
+    for pattern in _LEFTOVERS:
+        for path in output.glob(pattern):
+            path.unlink()
+
+
+def _write(report: Report, output: Path, root: Path) -> None:
+    """`report.json` last: where it is, the others are whole too."""
+    write_html(report, output / "report.html", data_root=root)
+    write_text(output / "report.md", markdown(report, None))
+    write_report(report, output / "report.json")
+
+
+# Figures
 
 
 def _on_phones(one: ArtefactResult, phones: Sequence[DeviceReport]) -> tuple[PhoneResult, ...]:
@@ -197,7 +188,7 @@ def _on_phones(one: ArtefactResult, phones: Sequence[DeviceReport]) -> tuple[Pho
 def _as_given(
     results: Sequence[ArtefactResult], artefacts: Sequence[Path]
 ) -> tuple[ArtefactResult, ...]:
-    """The results in the order of the command line."""
+    """The results in the order of the request."""
     order = [str(path) for path in artefacts]
     return tuple(sorted(results, key=lambda one: order.index(one.path)))
 

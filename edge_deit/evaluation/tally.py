@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
+from pydantic import ConfigDict
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.metrics.outputs import decibels, softmax, top_k
@@ -19,6 +20,7 @@ from edge_deit.report.report import ClassResult, Flip
 
 __all__ = ["Answer", "Seen", "Tally", "answer", "compare"]
 
+_STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)  # as lines of a journal are read
 _TOP: Final = 5
 _MOST_FLIPS: Final = 200
 _MOST_POINTS: Final = 2_000
@@ -28,8 +30,15 @@ _MOST_POINTS: Final = 2_000
 class Answer:
     """A model's five largest logits: `top` class indices, `probability` of the first one."""
 
+    __pydantic_config__ = _STRICT
+
     top: tuple[int, ...]
     probability: float
+
+    def fits(self, classes: int) -> bool:
+        """Whether a model of so many classes can have said this."""
+        known = all(0 <= index < classes for index in self.top)
+        return known and len(set(self.top)) == len(self.top) == min(_TOP, classes)
 
 
 @dataclass(frozen=True)
@@ -40,30 +49,13 @@ class Seen:
     the logits of both models for the float model's first five classes.
     """
 
+    __pydantic_config__ = _STRICT
+
     answer: Answer
     signal: float
     noise: float
     cosine: float
     points: tuple[tuple[float, float], ...]
-
-    def to_json(self) -> list[Any]:
-        """Plain data for a journal line."""
-        answer = self.answer
-        return [
-            list(answer.top),
-            answer.probability,
-            self.signal,
-            self.noise,
-            self.cosine,
-            self.points,
-        ]
-
-    @classmethod
-    def from_json(cls, data: list[Any]) -> Seen:
-        """The reverse of `to_json`."""
-        top, probability, signal, noise, cosine, points = data
-        pairs = tuple((float(x), float(y)) for x, y in points)
-        return cls(Answer(tuple(top), probability), signal, noise, cosine, pairs)
 
 
 def answer(logits: np.ndarray) -> Answer:

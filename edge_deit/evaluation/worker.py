@@ -25,6 +25,8 @@ import torch
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.model.outputs import as_runner
+from exporters import Runner
 
 __all__ = ["serve"]
 
@@ -33,10 +35,8 @@ _STATUS: Final = Path("/proc/self/status")
 _CLEAR: Final = Path("/proc/self/clear_refs")
 _RESET_PEAK: Final = "5"  # proc(5), clear_refs
 
-Model = Callable[[np.ndarray], np.ndarray]
 
-
-def serve(say: TextIO, model: Model, pixels: np.ndarray) -> None:
+def serve(say: TextIO, model: Runner, pixels: np.ndarray) -> None:
     """Answer each line `UNTIMED TIMED` of standard input with that many timed inferences' milliseconds."""
     for line in sys.stdin:
         untimed, timed = map(int, line.split())
@@ -58,7 +58,9 @@ def _kilobytes(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _load(loader: Callable[[], Model], pixels: np.ndarray) -> tuple[Model, dict[str, float | None]]:
+def _load(
+    loader: Callable[[], Runner], pixels: np.ndarray
+) -> tuple[Runner, dict[str, float | None]]:
     """A loaded model that has run once, and what that took.
 
     `peak_rss_bytes` is the most resident memory from loading to the end of the first run, less what the
@@ -79,15 +81,9 @@ def _load(loader: Callable[[], Model], pixels: np.ndarray) -> tuple[Model, dict[
     return model, {"load_ms": load_ms, "peak_rss_bytes": taken}
 
 
-def _float_model(weights: str, threads: int, image_size: int) -> Model:
+def _float_model(weights: str, threads: int, image_size: int) -> Runner:
     torch.set_num_threads(threads)
-    model = load_model(weights, image_size=image_size).model
-
-    def run(pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return np.asarray(model(torch.from_numpy(pixels)).numpy())
-
-    return run
+    return as_runner(load_model(weights, image_size=image_size).model)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path
 from edge_deit.data.labels import match_labels
 from edge_deit.data.photos import Photo, list_photos
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.evaluation.accuracy import EvaluationRequest, evaluate
+from evaluation_examples import everything
 
 SPEC = PreprocessSpec(resize_size=16, crop_size=16)
 LABELS = ("cat", "dog")
@@ -89,21 +92,7 @@ def test_an_interrupted_run_goes_on(task: EvaluationRequest) -> None:
     result = evaluate(task)
     assert result.resumed == 5
     assert result.digest.hexdigest() == expected.digest.hexdigest()
-    for name, tally in result.tallies.items():
-        assert vars(tally)["flips"] == expected.tallies[name].flips
-        assert tally.snr_db == expected.tallies[name].snr_db
-        assert tally.classes == expected.tallies[name].classes
-        assert tally.points == expected.tallies[name].points
-
-
-def test_a_line_that_was_cut_is_computed_again(task: EvaluationRequest) -> None:
-    expected = evaluate(task)
-    content = task.journal.read_bytes()
-    task.journal.write_bytes(content[:-20])
-    result = evaluate(task)
-    assert result.resumed == 15
-    assert result.digest.hexdigest() == expected.digest.hexdigest()
-    assert task.journal.read_bytes() == content
+    assert everything(result) == everything(expected)
 
 
 @pytest.mark.parametrize(
@@ -112,21 +101,26 @@ def test_a_line_that_was_cut_is_computed_again(task: EvaluationRequest) -> None:
         {"key": {"artefacts": ["1", "3"]}},
         {"spec": replace(SPEC, resample="bilinear")},
         {"labels": ("cat", "dog", "cow")},
+        {"labels": ("dog", "cat")},
+        {"strict": True},
     ],
-    ids=["another artefact", "other preprocessing", "other labels"],
+    ids=["another artefact", "other preprocessing", "one more label", "labels moved", "strict"],
 )
 def test_another_task_starts_from_the_beginning(
     task: EvaluationRequest, change: dict[str, object]
 ) -> None:
     evaluate(task)
     changed = replace(task, **change)  # type: ignore[arg-type]
-    if "labels" in change:
+    if len(changed.labels) == 3:
         three = lambda pixels: np.append(by_brightness(pixels), [[0]], 1)  # noqa: E731
         changed = replace(changed, reference=three, models={"same": three, "inverted": three})
-    assert evaluate(changed).resumed == 0
+    said: list[str] = []
+    assert evaluate(changed, note=said.append).resumed == 0
+    (line,) = said
+    assert "17 lines left out" in line  # the first one says what the others depend on
 
 
-def test_a_changed_photo_starts_from_the_beginning(task: EvaluationRequest, tmp_path: Path) -> None:
+def test_a_changed_photo_is_judged_again(task: EvaluationRequest, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     copies.mkdir()
     for index, photo in enumerate(task.photos[:3]):
@@ -134,8 +128,63 @@ def test_a_changed_photo_starts_from_the_beginning(task: EvaluationRequest, tmp_
     task = replace(task, photos=found(copies), root=copies)
     evaluate(task)
     assert evaluate(task).resumed == 3
-    (copies / "1.png").write_bytes(task.photos[0].path.read_bytes() + b"x")
-    assert evaluate(task).resumed == 0
+    changed = copies / "1.png"
+    changed.write_bytes(task.photos[0].path.read_bytes())
+    result = evaluate(task)
+    assert result.resumed == 2
+    assert everything(result) == everything(evaluate(replace(task, journal=None)))
+    changed.unlink()
+    assert [one.file for one in evaluate(task).broken] == ["1.png"]
+
+
+def test_a_photo_with_another_label_is_judged_again(task: EvaluationRequest) -> None:
+    evaluate(task)
+    first = replace(task.photos[0], label=1)
+    result = evaluate(replace(task, photos=[first, *task.photos[1:]]))
+    assert (result.resumed, result.tallies["same"].classes[0].images) == (15, 7)
+
+
+def test_photos_in_another_order_are_judged_again(task: EvaluationRequest) -> None:
+    evaluate(task)
+    turned = replace(task, photos=task.photos[::-1])
+    result = evaluate(turned)
+    assert result.resumed == 0
+    assert everything(result) == everything(evaluate(replace(turned, journal=None)))
+
+
+def test_a_photo_that_can_be_read_by_now_counts(task: EvaluationRequest, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for index, photo in enumerate(task.photos[:3]):
+        (copies / f"{index}.png").write_bytes(photo.path.read_bytes())
+    sound = (copies / "1.png").read_bytes()
+    (copies / "1.png").write_bytes(b"no image")
+    task = replace(task, photos=found(copies), root=copies)
+    assert len(evaluate(task).broken) == 1
+    (copies / "1.png").write_bytes(sound)
+    result = evaluate(task)
+    assert (result.resumed, result.images, result.broken) == (2, 3, [])
+
+
+def test_names_that_are_no_utf8_are_shown_escaped(task: EvaluationRequest, tmp_path: Path) -> None:
+    folder = tmp_path / "latin"
+    folder.mkdir()
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (folder / name).write_bytes(task.photos[0].path.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    (folder / "broken.png").write_bytes(b"no image")
+    task = replace(task, photos=found(folder), root=folder)
+    assert evaluate(task).tallies["inverted"].flips[0].file == "caf\\xe9.png"
+    assert evaluate(task).resumed == 1
+
+
+def test_photos_of_the_calibration_are_counted(task: EvaluationRequest) -> None:
+    known = frozenset({hash_path(task.photos[3].path), hash_path(task.photos[9].path), "0" * 64})
+    task = replace(task, calibration={"same": known, "inverted": frozenset()})
+    assert evaluate(task).overlap == {"same": 2, "inverted": 0}
+    assert evaluate(task).overlap == {"same": 2, "inverted": 0}, "resumed"
 
 
 def test_broken_photos_are_listed(task: EvaluationRequest, tmp_path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.evaluation.tally import Seen, Tally, answer, compare
+from edge_deit.evaluation.tally import Tally, answer, compare
 from edge_deit.metrics.outputs import EQUAL_DB, closeness, decibels
 
 LABELS = tuple(f"class {index}" for index in range(8))
@@ -91,12 +89,6 @@ def test_equal_outputs() -> None:
     tally = tally_of(5, 0.0)
     assert tally.snr_db == tally.snr_worst == EQUAL_DB == decibels(1.0, 0.0)
     assert tally.cosine_worst == pytest.approx(1.0)
-
-
-def test_a_journal_line_gives_the_same_back() -> None:
-    reference, actual, _ = outputs(1, 0.3)
-    seen = compare(reference[0], actual[0])
-    assert Seen.from_json(json.loads(json.dumps(seen.to_json()))) == seen
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -1,0 +1,213 @@
+"""Measures the artefacts of one float model: photos, then latency, then the layers."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge_deit.artefacts.artefact import Artefact
+from edge_deit.artefacts.float_model import FloatModel
+from edge_deit.artefacts.runners import open_runner, stand_in
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.progress import Progress
+from edge_deit.common.quiet import quiet
+from edge_deit.data.labels import LabelChoice, match_labels, model_labels
+from edge_deit.data.photos import Listing
+from edge_deit.data.preprocess import load_pixels
+from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
+from edge_deit.evaluation.latency import Rounds, Served, interleave
+from edge_deit.evaluation.layers import compare_layers
+from edge_deit.evaluation.results import Measured, Timing, artefact_result, calibration_hashes
+from edge_deit.report.report import ArtefactResult, Layers
+from exporters import target as find_target
+
+__all__ = ["Opened", "Settings", "judge_photos", "measure", "open_models"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a validation: photos, what was said of the model's labels, and how to measure.
+
+    `rounds` is None without latency, `layer_images` 0 without the look at the layers; `units` names
+    processors where a runtime offers a choice; `versions` are those of the tools that take part.
+    """
+
+    listing: Listing
+    labels: LabelChoice | None
+    threads: int
+    workers: int
+    strict: bool
+    units: str | None
+    rounds: Rounds | None
+    layer_images: int
+    versions: Mapping[str, str]
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A float model and its artefacts, ready for the photos; `close` ends the artefacts' processes."""
+
+    float_model: FloatModel
+    request: EvaluationRequest
+    close: Callable[[], None]
+
+
+def open_models(settings: Settings, float_model: FloatModel, journal: Path | None) -> Opened:
+    """Load the artefacts and find the photos' classes.
+
+    Raises:
+        EdgeDeitError: a file that cannot be run here, or photos whose classes are not the model's.
+    """
+    checkpoint, artefacts = float_model.checkpoint, float_model.artefacts
+    hashes = {str(one.path): calibration_hashes(one.manifest) for one in artefacts}
+    photos = match_labels(settings.listing, checkpoint.labels, settings.labels).photos
+    with ExitStack() as stack:
+        models = {
+            str(one.path): stack.enter_context(open_runner(one, settings.threads, settings.units))
+            for one in artefacts
+        }
+        close = stack.pop_all().close
+    request = EvaluationRequest(
+        photos=photos,
+        root=settings.listing.root,
+        spec=checkpoint.preprocess,
+        labels=model_labels(checkpoint.labels, settings.labels),
+        reference=float_model,
+        models=models,
+        key={
+            "artefacts": [one.manifest.sha256 for one in artefacts],
+            "weights": checkpoint.sha256,
+            "threads": settings.threads,
+            "units": settings.units,
+            "versions": dict(settings.versions),
+        },
+        journal=journal,
+        workers=settings.workers,
+        strict=settings.strict,
+        calibration={name: known for name, known in hashes.items() if known is not None},
+    )
+    return Opened(float_model, request, close)
+
+
+def judge_photos(settings: Settings, opened: Opened) -> Evaluation:
+    """What all photos showed; the artefacts are closed.
+
+    Raises:
+        EdgeDeitError: outputs that cannot be compared, or, if `strict`, a photo that cannot be read.
+    """
+    progress, request = settings.progress, opened.request
+    what = f"{opened.float_model.checkpoint.name}: photos"
+    try:
+        with progress.task(what, len(request.photos)) as advance:
+            return evaluate(request, lambda: advance(1), progress.note)
+    finally:
+        opened.close()
+
+
+def measure(settings: Settings, float_model: FloatModel, seen: Evaluation) -> list[ArtefactResult]:
+    """The results of a float model's artefacts, whose photos were `seen`; latency and layers follow here.
+
+    Raises:
+        EdgeDeitError: a model that cannot be loaded in a process of its own, or layers that cannot be
+            compared.
+    """
+    rounds = settings.rounds
+    timings = _time(settings, float_model, rounds) if rounds else {}
+    return [
+        artefact_result(_measured(settings, float_model, one, seen, timings), float_model)
+        for one in float_model.artefacts
+    ]
+
+
+def _measured(
+    settings: Settings,
+    float_model: FloatModel,
+    one: Artefact,
+    seen: Evaluation,
+    timings: Mapping[str, Timing],
+) -> Measured:
+    manifest, name = one.manifest, str(one.path)
+    reason = stand_in(manifest)
+    notes = {}
+    if settings.rounds and reason:
+        notes["timing"] = reason
+    layers = None
+    if not settings.layer_images:
+        notes["layers"] = "not looked at: --layers"
+    else:
+        layers, note = _look(settings, float_model, one)
+        if note:
+            notes["layers"] = note
+    return Measured(
+        artefact=one,
+        tally=seen.tallies[name],
+        runner=reason or f"{manifest.target} ({manifest.backend}) runtime",
+        threads=settings.threads,
+        timing=timings.get(name),
+        layers=layers,
+        overlap=seen.overlap.get(name),
+        notes=notes,
+    )
+
+
+def _look(settings: Settings, float_model: FloatModel, one: Artefact) -> tuple[Layers | None, str]:
+    """The comparison layer by layer, or why there is none."""
+    target = find_target(one.manifest.target)
+    if target.layer_reader is None:
+        return None, f"{target.name}: the runtime shows nothing of what is inside a file"
+    checkpoint = float_model.checkpoint
+    what = f"{one.path.name}: layers"
+    with settings.progress.task(what, settings.layer_images) as advance, quiet():
+        chosen = settings.listing.pick(settings.layer_images)
+        try:
+            reader = target.layer_reader(one.path, checkpoint.config)
+        except EdgeDeitError as error:
+            return None, str(error)
+        photos = map(torch.from_numpy, _readable(chosen, float_model))
+        layers = compare_layers(checkpoint.model, reader, photos, on_photo=lambda: advance(1))
+    return layers, ""
+
+
+def _time(settings: Settings, float_model: FloatModel, rounds: Rounds) -> dict[str, Timing]:
+    """Latency of the artefacts whose own runtime is here, side by side with the float model."""
+    able = [one for one in float_model.artefacts if stand_in(one.manifest) is None]
+    if not able:
+        return {}
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        advance = stack.enter_context(
+            settings.progress.task("latency", 1 + len(able) + rounds.runs)
+        )
+        pixels = Path(folder) / "pixels.npy"
+        np.save(pixels, next(_readable(settings.listing, float_model)))
+        served, loading = {}, {}
+        for kind, path in (
+            ("float", float_model.weights),
+            *(("artefact", str(o.path)) for o in able),
+        ):
+            options = [settings.units] if kind == "artefact" and settings.units else []
+            module = ("-m", "edge_deit.evaluation.worker")
+            place = (*module, kind, path, settings.threads, pixels, *options)
+            name = "" if kind == "float" else path
+            served[name] = stack.enter_context(Served(path, settings.threads, place))
+            loading[name] = served[name].wait_until_ready()
+            served[name].run(rounds.warmup, 0)
+            advance(1)
+        times = interleave(served, rounds, on_round=lambda: advance(1))
+    floats = times.pop("")
+    return {name: Timing(series, floats, loading[name]) for name, series in times.items()}
+
+
+def _readable(listing: Listing, float_model: FloatModel) -> Iterator[np.ndarray]:
+    """Pixels (1, 3, H, W) of those that can be read; the evaluation has listed the others as broken."""
+    for photo in listing.photos:
+        with contextlib.suppress(EdgeDeitError):
+            yield load_pixels(photo.path, float_model.checkpoint.preprocess)
