@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from edge_deit.common.errors import EdgeDeitError
     from edge_deit.common.progress import SILENT, Progress
     from edge_deit.conversion.run import ExportResult, export_model
+    from edge_deit.evaluation.run import validate_artefacts
+    from edge_deit.gating.run import gate_report
     from edge_deit.model.config import VARIANTS, DeiTConfig
     from edge_deit.model.deit import DeiT
     from edge_deit.report.report import Report
@@ -32,7 +34,9 @@ __all__ = [
     "Verdict",
     "__version__",
     "export_model",
+    "gate_report",
     "load_model",
+    "validate_artefacts",
 ]
 
 __version__ = "0.1.0"
@@ -42,6 +46,8 @@ _HOMES: Final = {
     "common.errors": ("EdgeDeitError",),
     "common.progress": ("SILENT", "Progress"),
     "conversion.run": ("ExportResult", "export_model"),
+    "evaluation.run": ("validate_artefacts",),
+    "gating.run": ("gate_report",),
     "model.config": ("VARIANTS", "DeiTConfig"),
     "model.deit": ("DeiT",),
     "report.report": ("Report",),

@@ -87,17 +87,11 @@ def finetune(
     from edge_deit.training.run import finetune_model
 
     recipe = Recipe(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        distillation=distillation,  # type: ignore[arg-type] # the recipe refuses other names
-        min_crop_area=min_crop_area,
-        flip=flip,
+        epochs, batch_size, learning_rate, weight_decay,
+        label_smoothing=label_smoothing, min_crop_area=min_crop_area, flip=flip, seed=seed,
         patch_dropout=patch_dropout,
-        seed=seed,
-    )
+        distillation=distillation,  # type: ignore[arg-type] # the recipe refuses other names
+    )  # fmt: skip
     with Bars() as bars:
         done = finetune_model(
             data,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from edge_deit.artefacts.artefact import Artefact
-from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.checkpoint.load import Checkpoint
+from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.labels import numbered
 from edge_deit.model.outputs import as_runner
@@ -19,11 +20,12 @@ __all__ = ["FloatModel", "find_float_models"]
 
 @dataclass(frozen=True)
 class FloatModel:
-    """A float checkpoint, and the artefacts that were made from it."""
+    """A float checkpoint, the artefacts made from it, and the options that loading it took."""
 
     checkpoint: Checkpoint
     weights: str
     artefacts: tuple[Artefact, ...]
+    options: LoadOptions = field(default_factory=LoadOptions)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """(1, 3, H, W) pixels -> (1, K) logits, by PyTorch."""
@@ -42,7 +44,7 @@ def find_float_models(artefacts: Sequence[Artefact], weights: str | None) -> lis
     groups: dict[str, list[Artefact]] = {}
     for artefact in artefacts:
         manifest = artefact.manifest
-        key = [manifest.weights["sha256"], manifest.preprocessing, manifest.config, manifest.labels]
+        key = [manifest.weights, manifest.preprocessing, manifest.config, manifest.labels]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(artefact)
     return [_float_model(group, weights) for group in groups.values()]
 
@@ -50,8 +52,9 @@ def find_float_models(artefacts: Sequence[Artefact], weights: str | None) -> lis
 def _float_model(group: Sequence[Artefact], weights: str | None) -> FloatModel:
     manifest = group[0].manifest
     source = weights or manifest.weights["source"]
+    options = LoadOptions.from_json(manifest.weights.get("options", {}))
     try:
-        checkpoint = load_model(source, image_size=manifest.image_size)
+        checkpoint = options.load(source, image_size=manifest.image_size)
     except EdgeDeitError as error:
         raise EdgeDeitError(
             f"the float model of {group[0].path.name} cannot be loaded: {error}; "
@@ -61,7 +64,7 @@ def _float_model(group: Sequence[Artefact], weights: str | None) -> FloatModel:
         checkpoint = replace(checkpoint, labels=tuple(manifest.labels))
     for artefact in group:
         _check(artefact, checkpoint, source)
-    return FloatModel(checkpoint, source, tuple(group))
+    return FloatModel(checkpoint, source, tuple(group), options)
 
 
 def _check(artefact: Artefact, checkpoint: Checkpoint, source: str) -> None:

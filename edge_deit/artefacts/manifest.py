@@ -44,6 +44,9 @@ class Weights(TypedDict):
 
     source: Annotated[Text, About("As it was named at the export: bundled, a path, or hub:ID.")]
     sha256: Annotated[Sha256, About("Of its file.")]
+    options: NotRequired[
+        Annotated[dict[str, bool | int | str], About("Options that loading it took, by name.")]
+    ]
 
 
 class Port(TypedDict):

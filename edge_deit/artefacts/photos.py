@@ -9,7 +9,8 @@ from pathlib import Path
 from edge_deit import assets
 from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.photos import Listing, list_photos
+from edge_deit.data.listing import Listing
+from edge_deit.data.photos import list_photos
 
 __all__ = ["open_photos"]
 

@@ -23,6 +23,7 @@ __all__ = [
     "open_regular",
     "read_bytes",
     "replacing",
+    "shown_name",
     "size_of",
     "workplace",
     "write_text",
@@ -153,3 +154,8 @@ def hash_path(path: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def shown_name(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes that are no UTF-8 become `\\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

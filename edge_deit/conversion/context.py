@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from edge_deit.checkpoint.load import Checkpoint
+from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.calibration import CalibrationSet
 from edge_deit.model.form import DeployDeiT
@@ -26,7 +27,7 @@ class ExportContext:
 
     `form` is the deployment form, `conditioned` what integer precisions start from (None when there are
     none), `reference` the float model's outputs (M, ...) on `photos` (M, 3, H, W), which the check after
-    each export runs on.
+    each export runs on. `options` are those that loading the weights took.
     """
 
     checkpoint: Checkpoint
@@ -38,6 +39,7 @@ class ExportContext:
     output: Path
     threads: int
     progress: Progress = SILENT
+    options: LoadOptions = field(default_factory=LoadOptions)
 
     @functools.cached_property
     def fits_half(self) -> bool:

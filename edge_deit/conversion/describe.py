@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edge_deit.artefacts.manifest import SCHEMA, Manifest, SchemeEntry
+from edge_deit.artefacts.manifest import (
+    SCHEMA,
+    Calibration,
+    Manifest,
+    Port,
+    SchemeEntry,
+    Weights,
+)
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
@@ -28,7 +36,11 @@ def _output_name(checkpoint: Checkpoint) -> str:
 def _license(checkpoint: Checkpoint) -> str:
     if checkpoint.source == "bundled":
         return "Apache-2.0; trained on Fashion-MNIST (Expat)"
-    return f"that of the weights, {checkpoint.source}"
+    if checkpoint.source.startswith("hub:"):
+        return f"that of the weights, {checkpoint.source}"
+    return (
+        f"that of the weights, {Path(checkpoint.source).name}"  # a path is nobody else's business
+    )
 
 
 def request_for(
@@ -75,7 +87,6 @@ def manifest_of(
     stand_in: str | None,
 ) -> Manifest:
     checkpoint, scheme = context.checkpoint, request.scheme
-    calibration = request.calibration
     parity: dict[str, Any] = {"runner": stand_in or f"{target.name} runtime"}
     if result is not None:
         parity |= asdict(result)
@@ -91,31 +102,40 @@ def manifest_of(
         model=checkpoint.name,
         task=checkpoint.config.task,
         config=asdict(checkpoint.config),
-        weights={"source": checkpoint.source, "sha256": checkpoint.sha256},
-        input={
-            "name": request.input_name,
-            "shape": list(request.example.shape),
-            "dtype": "float32",
-            "layout": "NCHW",
-        },
-        output={
-            "name": request.output_name,
-            "shape": [1, *context.reference.shape[1:]],
-            "dtype": "float32",
-        },
+        weights=_weights(context),
+        input={**_port(request.input_name, request.example.shape), "layout": "NCHW"},
+        output=_port(request.output_name, (1, *context.reference.shape[1:])),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
         scheme=_scheme(context, request),
-        calibration=None
-        if calibration is None
-        else {
-            "images": len(calibration),
-            "sha256": calibration.sha256,
-            "source": calibration.source,
-        },
+        calibration=_calibration(request),
         parity=parity,
         tools=tool_versions(),
+        assumptions=list(checkpoint.assumptions),
     )
+
+
+def _weights(context: ExportContext) -> Weights:
+    found: Weights = {"source": context.checkpoint.source, "sha256": context.checkpoint.sha256}
+    if options := context.options.to_json():
+        found["options"] = options
+    return found
+
+
+def _port(name: str, shape: Sequence[int]) -> Port:
+    return {"name": name, "shape": list(shape), "dtype": "float32"}
+
+
+def _calibration(request: ExportRequest) -> Calibration | None:
+    found = request.calibration
+    if found is None:
+        return None
+    return {
+        "images": len(found),
+        "sha256": found.sha256,
+        "source": found.source,
+        "photo_sha256": sorted(set(found.photo_sha256)),
+    }
 
 
 def _scheme(context: ExportContext, request: ExportRequest) -> SchemeEntry:

@@ -15,7 +15,7 @@ from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.plan import Item
 from edge_deit.conversion.produce import Accept
 from edge_deit.conversion.sensitivity_table import write_sensitivity
-from edge_deit.data.photos import pick_evenly
+from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.condition import Conditioned

@@ -25,8 +25,9 @@ from edge_deit.conversion.fallback import DropLimit, choose_fallback, keeps_limi
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
 from edge_deit.data.calibration import CalibrationSet, calibration_set
-from edge_deit.data.labels import model_labels, read_label_choice
-from edge_deit.data.photos import pick_evenly
+from edge_deit.data.label_choice import read_label_choice
+from edge_deit.data.labels import model_labels
+from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import DeployDeiT
@@ -127,6 +128,7 @@ def export_model(
         output=output,
         threads=threads,
         progress=progress,
+        options=options or LoadOptions(),
     )
     plan, notes = choose_fallback(limit, context, plan)
     done = _export_all(context, plan, limit)
@@ -184,6 +186,7 @@ def _prepare(
     output: Path,
     threads: int,
     progress: Progress,
+    options: LoadOptions,
 ) -> tuple[ExportContext, list[Item]]:
     """What all files share, and the plan with each target's own layers.
 
@@ -208,6 +211,7 @@ def _prepare(
         output=output,
         threads=threads,
         progress=progress,
+        options=options,
     )
     return context, fitted
 

@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_deit.data.labels import LabelChoice, match_labels
-from edge_deit.data.photos import Listing, list_photos
+from edge_deit.common.files import hash_path
+from edge_deit.data.label_choice import LabelChoice
+from edge_deit.data.labels import match_labels
+from edge_deit.data.listing import Listing
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 
 __all__ = ["CalibrationSet", "calibration_set"]
@@ -25,7 +28,7 @@ class CalibrationSet:
     `pixels` is (N, 3, H, W) float32, normalised; `sha256` is that of the pixels' bytes, so it covers the
     photos, their order and their preprocessing; `source` says where they came from; `listing` is where
     they were found, and `labels` are their classes where `with_labels` was asked for them, in the way that
-    `labels_matched` says.
+    `labels_matched` says. `photo_sha256` are those of the photos' files.
     """
 
     pixels: Tensor
@@ -34,6 +37,7 @@ class CalibrationSet:
     labels: tuple[int | None, ...] = ()
     labels_matched: str = ""
     listing: Listing | None = None
+    photo_sha256: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -69,4 +73,7 @@ def calibration_set(folder: Path, spec: PreprocessSpec, count: int) -> Calibrati
     pixels = np.concatenate([load_pixels(photo.path, spec) for photo in listing.photos])
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     source = f"{len(listing)} photos"
-    return CalibrationSet(torch.from_numpy(pixels), digest, source, listing=listing)
+    files = tuple(hash_path(photo.path) for photo in listing.photos)
+    return CalibrationSet(
+        torch.from_numpy(pixels), digest, source, listing=listing, photo_sha256=files
+    )

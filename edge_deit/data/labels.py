@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.imagenet import first_name, imagenet_classes, is_imagenet, normalized
-from edge_deit.data.photos import EMPTY, NESTED, Listing, Photo
+from edge_deit.data.label_choice import IMAGENET, LabelChoice
+from edge_deit.data.listing import EMPTY, NESTED, Listing, Photo
 from edge_deit.data.tables import SPLITS, is_number
 
-__all__ = [
-    "IMAGENET",
-    "LabelChoice",
-    "Matched",
-    "match_labels",
-    "model_labels",
-    "numbered",
-    "read_label_choice",
-    "training_classes",
-]
+__all__ = ["Matched", "match_labels", "model_labels", "numbered", "training_classes"]
 
-IMAGENET: Final = "imagenet-1k"
 _REMEDY: Final = "--labels FILE names the model's classes, one a line in the order of its outputs"
 
 Way = tuple[str, Callable[[str], int | None]]
 """How a name becomes the index of a class, in words and as a function."""
-
-
-@dataclass(frozen=True)
-class LabelChoice:
-    """What `--labels` said: the classes' names in the order of the model's outputs, and where from."""
-
-    source: str
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,63 +26,6 @@ class Matched:
 
     photos: tuple[Photo, ...]
     how: str
-
-
-def read_label_choice(text: str) -> LabelChoice:
-    """What `--labels` names: `imagenet-1k`, a text file with one name a line, or JSON.
-
-    JSON is a list of names, an object from index to name, or one with the key `id2label` (config.json).
-
-    Raises:
-        EdgeDeitError: no such file, not UTF-8, no names, a gap, or a name twice.
-    """
-    if text == IMAGENET:
-        return LabelChoice(IMAGENET, tuple(one.name for one in imagenet_classes()))
-    path = Path(text)
-    if not os.path.isfile(path):
-        raise EdgeDeitError(f"--labels {text}: no such file; give a file of names, or {IMAGENET}")
-    data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data:
-        raise EdgeDeitError(f"--labels {text} is UTF-16 or damaged; save it as UTF-8")
-    try:
-        content = data.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise EdgeDeitError(f"--labels {text} is not UTF-8; save it as UTF-8") from error
-    if path.suffix.lower() == ".json":
-        names = _from_json(content, text)
-    else:
-        names = [line.strip() for line in re.split(r"\r\n|\r|\n", content)] if content else []
-    return LabelChoice(text, _checked(names, text))
-
-
-def _from_json(content: str, source: str) -> list[str]:
-    try:
-        data: Any = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise EdgeDeitError(f"--labels {source} is no JSON: {error}") from error
-    if isinstance(data, dict):
-        data = data.get("id2label", data)
-    if isinstance(data, dict):
-        keys = {str(index) for index in range(len(data))}
-        if set(data) != keys:
-            raise EdgeDeitError(
-                f"--labels {source}: its keys are not the numbers 0 to {len(data) - 1} of the classes"
-            )
-        data = [data[str(index)] for index in range(len(data))]
-    if not isinstance(data, list) or not all(isinstance(name, str) for name in data):
-        raise EdgeDeitError(f"--labels {source} is neither a list of names nor index: name")
-    return [str(name).strip() for name in data]
-
-
-def _checked(names: Sequence[str], source: str) -> tuple[str, ...]:
-    if not names:
-        raise EdgeDeitError(f"--labels {source} is empty")
-    for index, name in enumerate(names):
-        if not name:
-            raise EdgeDeitError(f"--labels {source}: class {index} has no name")
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise EdgeDeitError(f"--labels {source} names {twice[0]!r} twice")
-    return tuple(names)
 
 
 def numbered(labels: Sequence[str]) -> bool:

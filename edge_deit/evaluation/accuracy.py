@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import hash_path
-from edge_deit.data.photos import Photo
+from edge_deit.common.files import hash_path, shown_name
+from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.evaluation.journal import Journal, Judged
 from edge_deit.evaluation.tally import Tally, answer, compare
@@ -195,8 +195,7 @@ def _decode(path: Path, spec: PreprocessSpec) -> tuple[np.ndarray, str]:
 
 def _shown(request: EvaluationRequest, photo: Photo) -> str:
     """The photo's path below the root; bytes that are no UTF-8 appear escaped, as no file takes them."""
-    file = photo.path.relative_to(request.root).as_posix()
-    return file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return shown_name(photo.path.relative_to(request.root).as_posix())
 
 
 # Journal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,8 +19,9 @@ from edge_deit.artefacts.runners import open_runner, stand_in
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
 from edge_deit.common.quiet import quiet
-from edge_deit.data.labels import LabelChoice, match_labels, model_labels
-from edge_deit.data.photos import Listing
+from edge_deit.data.label_choice import LabelChoice
+from edge_deit.data.labels import match_labels, model_labels
+from edge_deit.data.listing import Listing
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
 from edge_deit.evaluation.latency import Rounds, Served, interleave
@@ -53,10 +55,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Opened:
-    """A float model and its artefacts, ready for the photos; `close` ends the artefacts' processes."""
+    """A float model and its artefacts, ready for the photos.
+
+    `labels_matched` says how the photos' classes were found; `close` ends the artefacts' processes.
+    """
 
     float_model: FloatModel
     request: EvaluationRequest
+    labels_matched: str
     close: Callable[[], None]
 
 
@@ -68,7 +74,7 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
     """
     checkpoint, artefacts = float_model.checkpoint, float_model.artefacts
     hashes = {str(one.path): calibration_hashes(one.manifest) for one in artefacts}
-    photos = match_labels(settings.listing, checkpoint.labels, settings.labels).photos
+    matched = match_labels(settings.listing, checkpoint.labels, settings.labels)
     with ExitStack() as stack:
         models = {
             str(one.path): stack.enter_context(open_runner(one, settings.threads, settings.units))
@@ -76,7 +82,7 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
         }
         close = stack.pop_all().close
     request = EvaluationRequest(
-        photos=photos,
+        photos=matched.photos,
         root=settings.listing.root,
         spec=checkpoint.preprocess,
         labels=model_labels(checkpoint.labels, settings.labels),
@@ -94,7 +100,7 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
         strict=settings.strict,
         calibration={name: known for name, known in hashes.items() if known is not None},
     )
-    return Opened(float_model, request, close)
+    return Opened(float_model, request, matched.how, close)
 
 
 def judge_photos(settings: Settings, opened: Opened) -> Evaluation:
@@ -193,9 +199,11 @@ def _time(settings: Settings, float_model: FloatModel, rounds: Rounds) -> dict[s
             ("float", float_model.weights),
             *(("artefact", str(o.path)) for o in able),
         ):
-            options = [settings.units] if kind == "artefact" and settings.units else []
-            module = ("-m", "edge_deit.evaluation.worker")
-            place = (*module, kind, path, settings.threads, pixels, *options)
+            more = [settings.units] if settings.units else []
+            if kind == "float":
+                more = [json.dumps(float_model.options.to_json())]
+            module = ("-P", "-m", "edge_deit.evaluation.worker")
+            place = (*module, kind, path, settings.threads, pixels, *more)
             name = "" if kind == "float" else path
             served[name] = stack.enter_context(Served(path, settings.threads, place))
             loading[name] = served[name].wait_until_ready()

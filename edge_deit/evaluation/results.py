@@ -86,18 +86,6 @@ def artefact_result(measured: Measured, float_model: FloatModel) -> ArtefactResu
     artefact, tally = measured.artefact, measured.tally
     manifest = artefact.manifest
     accuracy, timing = _accuracy(tally), _timing(measured.timing)
-    notes = dict(measured.notes)
-    for figures, reason in (
-        (accuracy, _NO_LABELS),
-        (timing, notes.pop("timing", _NOT_ASKED)),
-    ):
-        notes |= {name: reason for name, value in figures.items() if value is None}
-    if measured.overlap is None:
-        notes["calibration_overlap"] = _NO_HASHES
-    if not tally.classes:
-        notes["classes"] = _NO_LABELS
-    if measured.timing is not None and timing["peak_rss_bytes"] is None:
-        notes["peak_rss_bytes"] = "this system does not tell a process's peak memory"
     return ArtefactResult(
         path=str(artefact.path),
         sha256=manifest.sha256,
@@ -126,10 +114,29 @@ def artefact_result(measured: Measured, float_model: FloatModel) -> ArtefactResu
         layers=measured.layers,
         device=(),
         arm64=None,
-        notes=notes,
+        notes=_notes(measured, accuracy, timing),
         **accuracy,
         **timing,
     )
+
+
+def _notes(
+    measured: Measured, accuracy: Mapping[str, Any], timing: Mapping[str, Any]
+) -> dict[str, str]:
+    """The reason for each figure that is null."""
+    notes = dict(measured.notes)
+    for figures, reason in (
+        (accuracy, _NO_LABELS),
+        (timing, notes.pop("timing", _NOT_ASKED)),
+    ):
+        notes |= {name: reason for name, value in figures.items() if value is None}
+    if measured.overlap is None:
+        notes["calibration_overlap"] = _NO_HASHES
+    if not measured.tally.classes:
+        notes["classes"] = _NO_LABELS
+    if measured.timing is not None and timing["peak_rss_bytes"] is None:
+        notes["peak_rss_bytes"] = "this system does not tell a process's peak memory"
+    return notes
 
 
 def _absent(needs: Needs) -> dict[str, Any]:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edge_deit.artefacts.artefact import Artefact, read_artefacts
-from edge_deit.artefacts.float_model import find_float_models
+from edge_deit.artefacts.float_model import FloatModel, find_float_models
 from edge_deit.artefacts.photos import open_photos
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import hash_path, write_text
+from edge_deit.common.files import hash_path, shown_name, write_text
 from edge_deit.common.host import describe_host
 from edge_deit.common.lock import claimed
 from edge_deit.common.progress import SILENT, Progress
-from edge_deit.data.labels import read_label_choice
-from edge_deit.data.photos import Listing
+from edge_deit.data.label_choice import read_label_choice
+from edge_deit.data.listing import Listing
 from edge_deit.evaluation.accuracy import Evaluation
 from edge_deit.evaluation.latency import Rounds
 from edge_deit.evaluation.measure import Opened, Settings, judge_photos, measure, open_models
 from edge_deit.evaluation.results import calibration_hashes, data_result
 from edge_deit.report.device_report import DeviceReport, PhoneResult, read_device_report
 from edge_deit.report.html import write_html
-from edge_deit.report.report import ArtefactResult, Report, write_report
+from edge_deit.report.report import ArtefactResult, LeftOut, Report, write_report
 from edge_deit.report.text import markdown
 from exporters import tool_versions
 
@@ -72,20 +72,18 @@ def validate_artefacts(
         EdgeDeitError: input that is missing, damaged, or does not belong together, files that cannot be run
             here, another run on the same `output`; one line with the remedy.
     """
-    _check_numbers(images=images, threads=threads, workers=workers, runs=runs)
-    if not artefacts or layer_images < 0:
-        raise EdgeDeitError("name at least one artefact; --layer-images must not be negative")
+    _check_numbers(
+        artefacts, layer_images, images=images, threads=threads, workers=workers, runs=runs
+    )
     with ExitStack() as stack:
         if output is not None:
             stack.enter_context(claimed(output, "validation"))
-        versions = tool_versions()
-        environment = describe_host(versions)
         choice = None if labels is None else read_label_choice(labels)
         found = read_artefacts(artefacts)
         phones = [read_device_report(path) for path in device_reports]
         float_models = find_float_models(found, weights)
         listing = stack.enter_context(open_photos(data, split, images, float_models))
-        for line in listing.remarks():
+        for line in (*listing.remarks(), *_assumptions(float_models)):
             progress.note(line)
         if strict:
             _refuse_overlap(found, listing)
@@ -98,22 +96,69 @@ def validate_artefacts(
             units=units,
             rounds=None if runs is None else Rounds(runs),
             layer_images=layer_images,
-            versions=versions,
+            versions=tool_versions(),
             progress=progress,
         )
-        opened: list[Opened] = []
-        for number, one in enumerate(float_models):
-            opened.append(open_models(settings, one, _journal(output, number)))
-            stack.callback(opened[-1].close)
+        environment = describe_host(settings.versions)
+        opened = _open_all(settings, float_models, output, stack)
         if output is not None:
             stack.enter_context(_replaced(output))
         seen, results = _measure_all(settings, opened)
-        results = [replace(one, device=_on_phones(one, phones)) for one in results]
-        described = data_result(seen, str(data or "bundled"), listing.split)
-        report = Report(_now(), environment, described, _as_given(results, artefacts))
+        report = _report(
+            opened, seen, listing, environment, str(data or "bundled"),
+            _as_given(results, artefacts, phones),
+        )  # fmt: skip
         if output is not None:
             _write(report, output, listing.root)
     return report
+
+
+def _report(
+    opened: Sequence[Opened],
+    seen: Evaluation,
+    listing: Listing,
+    environment: Mapping[str, Any],
+    source: str,
+    results: tuple[ArtefactResult, ...],
+) -> Report:
+    return Report(
+        created=_now(),
+        environment=environment,
+        data=data_result(seen, source, listing.split),
+        artefacts=results,
+        labels_matched="; ".join(dict.fromkeys(one.labels_matched for one in opened)),
+        assumptions=_assumptions([one.float_model for one in opened]),
+        left_out=_left_out(listing),
+    )
+
+
+def _open_all(
+    settings: Settings,
+    float_models: Sequence[FloatModel],
+    output: Path | None,
+    stack: ExitStack,
+) -> list[Opened]:
+    """Everything opened; `stack` closes it."""
+    opened: list[Opened] = []
+    for number, one in enumerate(float_models):
+        opened.append(open_models(settings, one, _journal(output, number)))
+        stack.callback(opened[-1].close)
+    return opened
+
+
+def _assumptions(float_models: Sequence[FloatModel]) -> tuple[str, ...]:
+    """What was assumed about the weights, each line once."""
+    lines = (line for one in float_models for line in one.checkpoint.assumptions)
+    return tuple(dict.fromkeys(lines))
+
+
+def _left_out(listing: Listing) -> tuple[LeftOut, ...]:
+    """Files of the folder that are no photos here, by reason, with the first names."""
+    found = listing.left_out_by_reason()
+    return tuple(
+        LeftOut(reason, len(names), tuple(shown_name(name) for name in names[:3]))
+        for reason, names in found.items()
+    )
 
 
 def _measure_all(
@@ -127,7 +172,9 @@ def _measure_all(
     return seen, results
 
 
-def _check_numbers(**numbers: int | None) -> None:
+def _check_numbers(artefacts: Sequence[Path], layer_images: int, **numbers: int | None) -> None:
+    if not artefacts or layer_images < 0:
+        raise EdgeDeitError("name at least one artefact; --layer-images must not be negative")
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise EdgeDeitError(f"--{name} is {value}, it must be at least 1")
@@ -186,11 +233,12 @@ def _on_phones(one: ArtefactResult, phones: Sequence[DeviceReport]) -> tuple[Pho
 
 
 def _as_given(
-    results: Sequence[ArtefactResult], artefacts: Sequence[Path]
+    results: Sequence[ArtefactResult], artefacts: Sequence[Path], phones: Sequence[DeviceReport]
 ) -> tuple[ArtefactResult, ...]:
-    """The results in the order of the request."""
+    """The results in the order of the request, with what phones measured."""
     order = [str(path) for path in artefacts]
-    return tuple(sorted(results, key=lambda one: order.index(one.path)))
+    complete = (replace(one, device=_on_phones(one, phones)) for one in results)
+    return tuple(sorted(complete, key=lambda one: order.index(one.path)))
 
 
 def _now() -> str:

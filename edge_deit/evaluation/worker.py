@@ -1,11 +1,11 @@
 """The process that holds one model for `evaluation.latency`.
 
     python -m edge_deit.evaluation.worker artefact PATH THREADS PIXELS.npy [UNITS]
-    python -m edge_deit.evaluation.worker float WEIGHTS THREADS PIXELS.npy
+    python -m edge_deit.evaluation.worker float WEIGHTS THREADS PIXELS.npy [OPTIONS]
 
-Standard output carries one JSON value a line: first what loading took, then, for each line `UNTIMED
-TIMED` on standard input, the milliseconds of the timed inferences. Whatever a runtime prints goes to
-standard error.
+OPTIONS is the JSON of `LoadOptions`. Standard output carries one JSON value a line: first what loading
+took, then, for each line `UNTIMED TIMED` on standard input, the milliseconds of the timed inferences.
+Whatever a runtime prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from edge_deit.artefacts.runners import open_runner
-from edge_deit.checkpoint.load import load_model
+from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.outputs import as_runner
 from exporters import Runner
@@ -81,22 +81,26 @@ def _load(
     return model, {"load_ms": load_ms, "peak_rss_bytes": taken}
 
 
-def _float_model(weights: str, threads: int, image_size: int) -> Runner:
+def _float_model(weights: str, threads: int, image_size: int, options: str) -> Runner:
     torch.set_num_threads(threads)
-    return as_runner(load_model(weights, image_size=image_size).model)
+    chosen = LoadOptions.from_json(json.loads(options))
+    return as_runner(chosen.load(weights, image_size=image_size).model)
 
 
 def main() -> None:
     """Keep standard output for the answers, load and serve."""
     say = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    kind, path, threads, file, *units = sys.argv[1:]
+    kind, path, threads, file, *more = sys.argv[1:]
     pixels = np.load(file)
     try:
         if kind == "float":
-            model, taken = _load(lambda: _float_model(path, int(threads), pixels.shape[-1]), pixels)
+            options = more[0] if more else "{}"
+            model, taken = _load(
+                lambda: _float_model(path, int(threads), pixels.shape[-1], options), pixels
+            )
         else:
-            unit = units[0] if units else None
+            unit = more[0] if more else None
             model, taken = _load(
                 lambda: open_runner(Path(path), int(threads), unit, isolated=False), pixels
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.photos import Photo
+from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_image, normalise
 from edge_deit.training.recipe import Recipe
 

@@ -17,7 +17,8 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, write_text
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.labels import match_labels, training_classes
-from edge_deit.data.photos import Photo, list_photos, pick_evenly
+from edge_deit.data.listing import Photo, pick_evenly
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import PreprocessSpec, default_spec
 from edge_deit.model.config import variant
 from edge_deit.model.deit import DeiT

@@ -16,7 +16,7 @@ from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import replacing
-from edge_deit.data.photos import Photo
+from edge_deit.data.listing import Photo
 from edge_deit.training.recipe import Recipe
 
 __all__ = ["RunKey", "photo_list_hash", "restore_state", "save_state"]

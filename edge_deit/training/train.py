@@ -14,11 +14,11 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.photos import Photo
+from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.model.deit import DeiT
 from edge_deit.training.augment import BrokenPhoto, TrainingPhotos, batches, collate
@@ -82,12 +82,7 @@ def train(
                 group["lr"] = learning_rate(done, steps, recipe)
             with patch_dropout(model, recipe, done):
                 loss = training_loss(model, pixels, labels, teacher, recipe)
-            if not math.isfinite(loss.item()):
-                raise EdgeDeitError(f"loss is {loss.item()} at step {done}; lower --learning-rate")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            _descend(model, optimizer, loss, done)
             done += 1
             on_step(done, steps, loss.item())
             if done % save_every == 0:
@@ -96,6 +91,16 @@ def train(
         if done:
             save_state(state_path, model, optimizer, recipe, key, done)
     model.eval()
+
+
+def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, done: int) -> None:
+    """One step down the gradient, which is cut to a norm of 1."""
+    if not math.isfinite(loss.item()):
+        raise EdgeDeitError(f"loss is {loss.item()} at step {done}; lower --learning-rate")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
 
 
 def _check_labels(photos: list[Photo], num_classes: int) -> None:

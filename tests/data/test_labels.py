@@ -8,8 +8,9 @@ import pytest
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.imagenet import imagenet_classes, is_imagenet
-from edge_deit.data.labels import match_labels, read_label_choice, training_classes
-from edge_deit.data.photos import EMPTY, NESTED, LeftOut, ListedPhoto, Listing, class_order
+from edge_deit.data.label_choice import read_label_choice
+from edge_deit.data.labels import match_labels, training_classes
+from edge_deit.data.listing import EMPTY, NESTED, LeftOut, ListedPhoto, Listing, class_order
 
 IMAGENET = tuple(one.name for one in imagenet_classes())
 NUMBERS = tuple(str(index) for index in range(1000))

@@ -12,13 +12,8 @@ from PIL import Image
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.calibration import calibration_set
 from edge_deit.data.image_files import UNREADABLE_SUFFIXES
-from edge_deit.data.photos import (
-    EMPTY,
-    NESTED,
-    class_order,
-    list_photos,
-    pick_evenly,
-)
+from edge_deit.data.listing import EMPTY, NESTED, class_order, pick_evenly
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(resize_size=36, crop_size=32)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.imagenet import imagenet_classes
-from edge_deit.data.labels import match_labels, read_label_choice
+from edge_deit.data.label_choice import read_label_choice
+from edge_deit.data.labels import match_labels
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import IMAGE_SUFFIXES
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.photos import Listing, list_photos
+from edge_deit.data.listing import Listing
+from edge_deit.data.photos import list_photos
 
 FILES = ("a.png", "b b.png", "sub/c.png")
 

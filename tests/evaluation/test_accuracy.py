@@ -14,7 +14,8 @@ import pytest
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path
 from edge_deit.data.labels import match_labels
-from edge_deit.data.photos import Photo, list_photos
+from edge_deit.data.listing import Photo
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.evaluation.accuracy import EvaluationRequest, evaluate
 from evaluation_examples import everything

@@ -14,7 +14,8 @@ from conftest import TINY, CommandLine, random_model
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.labels import match_labels
-from edge_deit.data.photos import Photo, list_photos
+from edge_deit.data.listing import Photo
+from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.deit import DeiT
 from edge_deit.training.recipe import Recipe
