@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from edge_deit.common.console import Bars, new_app, out, run, status_console
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.text import visible
 
 if TYPE_CHECKING:
     from edge_deit.emulation.check import ArmResult
@@ -90,9 +90,9 @@ def arm64(
             progress=bars,
         )
     _print(results)
-    out().print(f"{output / 'arm64.json'}", markup=False)
+    out().print(f"{output / 'arm64.json'}")
     if wrong := [f"{one.artefact.path.name}: {text}" for one in results for text in one.problems]:
-        print(*(f"failed: {line}" for line in wrong), sep="\n", file=sys.stderr)
+        print(*(f"failed: {visible(line)}" for line in wrong), sep="\n", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -106,7 +106,7 @@ def _set_up() -> None:
         out().print("this is an Arm machine: the runtimes run natively, nothing is set up")
         return
     console = status_console()
-    set_up(lambda line: console.print(line, markup=False, highlight=False))
+    set_up(lambda line: console.print(line))
     for target in RUNTIMES:
         warm_up(target)
     out().print("the Arm runtimes and the instruction counter are set up")
@@ -115,7 +115,7 @@ def _set_up() -> None:
 def _print(results: Sequence[ArmResult]) -> None:
     """A table an artefact, then what the words mean."""
     for one in results:
-        title = Text(one.artefact.path.name)
+        title = one.artefact.path.name
         table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
         table.add_column("core", no_wrap=True)
         for name in ("instructions", "/ fp32", "spread", "max diff", "SNR dB", "same answer"):
@@ -127,7 +127,7 @@ def _print(results: Sequence[ArmResult]) -> None:
                 kinds.append(f"{cpu}: {_kinds(entry)}")
         out().print(table)
         for line in (*kinds, *one.remarks, f"{one.arm64['runtime']}: {one.arm64['note']}"):
-            out().print(line, markup=False, highlight=False)
+            out().print(line)
     out().print("max diff, same answer: from x86's; SNR: to x86's / to the float model's logits")
 
 

@@ -47,7 +47,7 @@ def bundle(
     for delivery in done.deliveries:
         _print(delivery, done.specs[delivery.platform.name])
     for note in done.notes:
-        out().print(note, markup=False)
+        out().print(note)
 
 
 def _print(delivery: Delivery, spec: Mapping[str, Any]) -> None:
@@ -72,7 +72,6 @@ def _print(delivery: Delivery, spec: Mapping[str, Any]) -> None:
     out().print(
         f"adds {size_of(delivery.place) / 1e6:.1f} MB to the app, in {delivery.place}; "
         f"golden logits are those of {spec['artefact']}",
-        markup=False,
     )
 
 

@@ -45,7 +45,7 @@ def doctor() -> None:
             notes.append(f"* {name}: {reason}")
     out().print(table)
     for line in notes + remedies:
-        out().print(line, markup=False)
+        out().print(line)
     if len(remedies) == len(TARGETS):
         raise SystemExit(1)
 
@@ -57,7 +57,7 @@ def _versions(target: Target) -> str:
             found.append(f"{distribution} {importlib.metadata.version(distribution)}")
         except importlib.metadata.PackageNotFoundError:
             found.append(f"{distribution} -")
-    return "\n".join(found)
+    return ", ".join(found)
 
 
 app.command()(doctor)

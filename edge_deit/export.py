@@ -129,7 +129,7 @@ def export(
             progress=bars,
         )
     for note in result.notes:
-        out().print(note, markup=False)
+        out().print(note)
     _print(result, output)
 
 

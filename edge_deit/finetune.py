@@ -117,8 +117,6 @@ def finetune(
 def _print(done: Finetuned) -> None:
     out().print(
         f"wrote {done.path} ({done.path.stat().st_size / 1e6:.1f} MB, {len(done.labels)} classes)",
-        markup=False,
-        highlight=False,
     )
     if done.top1 is not None:
         out().print(f"top-1 {100 * done.top1:.2f} % on {done.images} photos")

@@ -77,14 +77,14 @@ def _print(report: Report, verdict: Verdict) -> None:
     for check in verdict.checks:
         value = "-" if check.value is None else _cell(check.value)
         table.add_row(
-            *(Text(check.artefact), Text(check.limit), value, _cell(check.bound)),
+            *(check.artefact, check.limit, value, _cell(check.bound)),
             Text(check.status, styles[check.status]),
         )
     if verdict.checks:
         out().print(table)
     for line in (*not_passed(verdict), *verdict.notes):
-        out().print(line, markup=False, highlight=False)
-    out().print(headline(report, verdict), markup=False, highlight=False)
+        out().print(line)
+    out().print(headline(report, verdict))
 
 
 def _cell(value: float) -> str:

@@ -40,7 +40,7 @@ def golden(
         table.add_row(name, str(count))
     out().print(table)
     if stand_in is not None:
-        out().print(stand_in, markup=False)
+        out().print(stand_in)
 
 
 app.command()(golden)

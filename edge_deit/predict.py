@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from edge_deit.artefacts.predict import Prediction, predict_photos
 from edge_deit.common.console import new_app, out, run
@@ -37,15 +36,15 @@ def predict(
     for one in found:
         _print(one)
     for reason in {one.stand_in for one in found if one.stand_in}:
-        out().print(reason, markup=False)
+        out().print(reason)
 
 
 def _print(prediction: Prediction) -> None:
-    table = Table(title=Text(str(prediction.image)), title_justify="left")
+    table = Table(title=str(prediction.image), title_justify="left")
     table.add_column("label")
     table.add_column("probability", justify="right")
     for one in prediction.top:
-        table.add_row(Text(one.label), f"{100 * one.probability:.1f} %")
+        table.add_row(one.label, f"{100 * one.probability:.1f} %")
     out().print(table)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.host import ARM_NOTE, peak_memory_bytes
@@ -112,17 +111,17 @@ def _summary(report: Report, output: Path, seconds: float) -> None:
     for name in console_heads():
         table.add_column(name, justify="right")
     for one in report.artefacts:
-        table.add_row(*map(Text, (one.name, *console_row(one))))
+        table.add_row(one.name, *console_row(one))
     out().print(table)
-    out().print("latency: p50 / float's; size: share of float32", markup=False)
+    out().print("latency: p50 / float's; size: share of float32")
     for reason in sorted({text for one in report.artefacts for text in one.notes.values()}):
-        out().print(f"- {reason}", markup=False)
+        out().print(f"- {reason}")
     if data.broken:
         names = ", ".join(one.file for one in data.broken[:3])
         more = f" and {len(data.broken) - 3} more" if len(data.broken) > 3 else ""
-        out().print(f"{len(data.broken)} broken photos left out: {names}{more}", markup=False)
+        out().print(f"{len(data.broken)} broken photos left out: {names}{more}")
     if report.environment["vnni"] is not None and any(o.latency_ratio for o in report.artefacts):
-        out().print(ARM_NOTE, markup=False)
+        out().print(ARM_NOTE)
     out().print(
         f"{output / 'report.html'}, .json and .md; {seconds:.0f} s, peak {peak_memory_bytes() / 1e9:.1f} GB"
     )

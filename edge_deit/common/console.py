@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn, Self
+from typing import IO, Any, NoReturn, Self
 
 import typer
 from rich.console import Console
@@ -21,34 +23,59 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 from typer import exceptions as typer_exceptions
 
-from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError, first_line
+from edge_deit.common.interrupt import INTERRUPTED
+from edge_deit.common.text import visible
 
-__all__ = ["Bars", "new_app", "out", "progress", "run", "status_console"]
+__all__ = ["Bars", "PlainConsole", "new_app", "out", "progress", "run", "status_console"]
+
+
+class PlainConsole(Console):
+    """A console on which every text appears as itself: no markup, no smileys, nothing hidden."""
+
+    def __init__(self, stream: IO[str], *, soft_wrap: bool = False, quiet: bool = False) -> None:
+        super().__init__(
+            file=stream,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            soft_wrap=soft_wrap,
+            quiet=quiet,
+        )
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """The one place where text becomes something to print, in tables and titles too."""
+        return super().render_str(visible(text), **settings)
+
+    def on_broken_pipe(self) -> None:
+        """The reader has gone: `run` knows what to do."""
+        raise BrokenPipeError
 
 
 @functools.cache
-def out() -> Console:
+def out() -> PlainConsole:
     """Console for results, on stdout."""
-    return Console(soft_wrap=not sys.stdout.isatty())
+    return PlainConsole(sys.stdout, soft_wrap=not sys.stdout.isatty())
 
 
 @functools.cache
-def status_console() -> Console:
+def status_console() -> PlainConsole:
     """Console for progress, on a duplicate of stderr, so that it goes on while stderr is held back."""
     try:
-        stream = os.fdopen(os.dup(2), "w", buffering=1)
+        stream = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     except OSError:  # stderr is closed: there is nobody to show progress to
-        return Console(stderr=True, quiet=True)
-    return Console(file=stream)
+        return PlainConsole(io.StringIO(), quiet=True)
+    return PlainConsole(stream)
 
 
 def progress() -> RichProgress:
     """A bare progress bar on stderr, for scripts; it shows nothing where stderr is no terminal."""
     console = status_console()
     return RichProgress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -86,7 +113,7 @@ class Bars:
 
     def note(self, line: str) -> None:
         """A line of its own above the bars."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
 
 def new_app(help_text: str | None) -> typer.Typer:
@@ -100,30 +127,51 @@ def new_app(help_text: str | None) -> typer.Typer:
 
 
 def run(app: typer.Typer, name: str | None = None) -> NoReturn:
-    """Run a command line and exit: 0 well, 2 bad input (one line on stderr), 130 interrupted.
+    """Run a command line and exit: 0 well, 2 anything that failed (one line on stderr), 130 interrupted.
 
-    A termination signal is an interrupt too, so that it leaves nothing half-written either.
+    A termination signal is an interrupt too, so that it leaves nothing half-written either. With `--debug`
+    a failure that nobody foresaw ends with its traceback.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter gets its escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False, prog_name=name)
+        sys.stdout.flush()
     except EdgeDeitError as error:
         _fail(str(error))
     except typer_exceptions.TyperException as error:
         _fail(f"{error.format_message()} (--help shows what there is)")
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
-    except OSError as error:
-        if error.errno not in _EXPLAINED:
+        code = INTERRUPTED
+    except Exception as error:
+        if debug:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        _fail(f"{_EXPLAINED[error.errno]}{where}")
-    if code == _INTERRUPTED:  # typer turns Ctrl-C into this code
+        _fail(_explained(error))
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
         print("interrupted; nothing half-written was left behind", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+def _explained(error: Exception) -> str:
+    """One line for a failure that is no message of ours."""
+    if isinstance(error, BrokenPipeError):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # Python flushes it when it ends
+        return "whoever read the output has gone"
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{_EXPLAINED.get(error.errno, os.strerror(error.errno))}{where}"
+    if isinstance(error, MemoryError):
+        return "out of memory; give fewer or smaller photos, or a smaller model"
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply"
+    words = f"{type(error).__name__}: {first_line(error)}"
+    return f"unexpected {words}; this is a bug: please report it, with what --debug adds"
+
+
 _EXPLAINED = {
     errno.ENOSPC: "the disk is full; free some space or choose another --output",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another --output",
@@ -135,9 +183,13 @@ _EXPLAINED = {
     errno.EISDIR: "a folder stands where a file is needed",
     errno.ENOENT: "no such file or folder",
     errno.EEXIST: "a file is in the way",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "links lead in a circle",
 }
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr may be closed or full: the code says it too
+        print(f"error: {visible(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from types import TracebackType
 from typing import Final
 
@@ -14,6 +15,10 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 def say_interrupts() -> None:
     """Where nothing else catches an interrupt, let it end the process without a traceback."""
+    if "error" in os.environ.get("PYTHONWARNINGS", ""):  # other people's warnings end no command
+        del os.environ["PYTHONWARNINGS"]
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from edge_deit import assets
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
+from edge_deit.common.text import visible
 from edge_deit.data.preprocess import load_image
 from edge_deit.report.device_rows import emulated_rows, phone_labels, phone_rows
 from edge_deit.report.figure import DASH
@@ -65,6 +66,7 @@ def write_html(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -91,6 +93,11 @@ def _require(*names: str) -> None:
         raise EdgeDeitError(
             f"report.html needs {' and '.join(missing)}; install with: pip install 'edge-deit[report]'"
         )
+
+
+def _shown(value: object) -> object:
+    """What the page shows of a value; markup of our own, such as a plot, stays as it is."""
+    return visible(value) if type(value) is str else value
 
 
 def _minus(text: str) -> str:

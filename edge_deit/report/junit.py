@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 
+from edge_deit.common.text import visible
 from edge_deit.report.report import Report
 from edge_deit.report.verdict import Check, Verdict
 
@@ -21,7 +21,7 @@ def junit(report: Report, verdict: Verdict) -> str:
         for result in report.artefacts:
             if artefact in (result.name, result.path):
                 for name in ("sha256", "weights_sha256", "runner"):
-                    value = _valid(str(getattr(result, name)))
+                    value = visible(str(getattr(result, name)))
                     ET.SubElement(properties, "property", name=name, value=value)
         if len(properties):
             suite.insert(0, properties)
@@ -37,7 +37,7 @@ def junit(report: Report, verdict: Verdict) -> str:
 
 
 def _suite(root: ET.Element, name: str, report: Report, cases: list[ET.Element]) -> ET.Element:
-    suite = ET.SubElement(root, "testsuite", name=_valid(name), timestamp=report.created)
+    suite = ET.SubElement(root, "testsuite", name=visible(name), timestamp=report.created)
     suite.set("tests", str(len(cases)))
     suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
     suite.set("errors", str(sum(case.find("error") is not None for case in cases)))
@@ -50,12 +50,7 @@ def _check_case(check: Check) -> ET.Element:
 
 
 def _case(suite: str, name: str, status: str, message: str) -> ET.Element:
-    case = ET.Element("testcase", classname=_valid(suite), name=_valid(name))
+    case = ET.Element("testcase", classname=visible(suite), name=visible(name))
     if tag := {"failed": "failure", "error": "error"}.get(status):
-        ET.SubElement(case, tag, message=_valid(message)).text = _valid(message)
+        ET.SubElement(case, tag, message=visible(message)).text = visible(message)
     return case
-
-
-def _valid(text: str) -> str:
-    """Text with the characters that XML 1.0 forbids replaced."""
-    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

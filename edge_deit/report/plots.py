@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING, Any, Final
 
+from edge_deit.common.text import visible
 from edge_deit.report.figures import display_names, reason, show
 from edge_deit.report.report import ArtefactResult, Report
 from edge_deit.report.svg import MUTED, WIDTH_IN, Key, Plot, draw_plot, keys
@@ -269,7 +270,7 @@ def _tall(rows: int) -> float:
 
 def _short(text: str, most: int) -> str:
     """The text on one line, its middle left out where it is long."""
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     if len(text) <= most:
         return text
     half = (most - 1) // 2

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.text import visible
 from edge_deit.report.figures import Cell, Footnotes, arm_note, by_text, cells, display_names
 from edge_deit.report.report import ArtefactResult, Report
 from edge_deit.report.verdict import Verdict
@@ -105,7 +106,7 @@ def _details(name: str, result: ArtefactResult) -> list[str]:
 
 def _plain(text: str) -> str:
     """Text that Markdown and HTML leave as it is: one line, each special character as an entity."""
-    one_line = html.escape(" ".join(text.split()), quote=False)
+    one_line = html.escape(visible(" ".join(text.split())), quote=False)
     return re.sub(r"[\\`*_\[\]{}()#|~@!+]", lambda found: f"&#{ord(found[0])};", one_line)
 
 
