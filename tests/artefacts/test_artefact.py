@@ -47,9 +47,9 @@ ODD: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: link_to(path, "/dev/zero"),
         "is a device, not a regular file",
     ),
-    "link in a circle": (lambda path: link_to(path, path.name), "cannot be read"),
+    "link in a circle": (lambda path: link_to(path, path.name), "cannot be opened"),
     "nothing": (lambda path: path, "does not exist"),
-    "name that is too long": (lambda path: path.with_name("x" * 300), "cannot be read"),
+    "name that is too long": (lambda path: path.with_name("x" * 300), "cannot be opened"),
     "below a file": (lambda path: Path(__file__, "x"), "does not exist"),
 }
 

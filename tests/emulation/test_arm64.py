@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from edge_deit.arm64 import arm64
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.emulation import debian, setup
 from edge_deit.emulation import emulator as run
-from edge_deit.emulation import setup
 from edge_deit.emulation.counts import (
     KINDS,
     Counts,
@@ -319,7 +319,7 @@ def test_a_failed_part_leaves_nothing_and_is_made_later(
 
 def test_a_program_that_fails_is_quoted() -> None:
     with pytest.raises(EdgeDeitError, match=r"try: sh failed: no space; run --setup again"):
-        setup._call("try", ["sh", "-c", "echo much; echo no space >&2; exit 3"])
+        debian.call("try", ["sh", "-c", "echo much; echo no space >&2; exit 3"])
 
 
 # Jobs
@@ -547,8 +547,8 @@ def test_on_emulated_cores(
     assert "int8 matrix product" not in kinds["cortex-a76"]
     assert "int8 matrix product" in kinds["i8mm"]
     results = {Path(one.path).name: one for one in read_report(report).artefacts}
-    assert results[int8.name].arm64 == integer["arm64"]
-    assert results[fp32.name].arm64 == real["arm64"]
+    assert asdict(results[int8.name].arm64) == integer["arm64"]
+    assert asdict(results[fp32.name].arm64) == real["arm64"]
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def test_broken_photos_are_listed_and_strict_refuses_them(
     folder = tmp_path / "photos"
     shutil.copytree(photos / "cat", folder)
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
-    arguments = (exported["int8"], "--data", folder, "--no-latency")
+    arguments = (exported["fp32"], "--data", folder, "--no-latency")
     done, report = run_validate(command_line, tmp_path / "a", *arguments)
     assert done.returncode == 0, done.stderr
     assert report is not None
@@ -230,8 +230,8 @@ def test_phone_figures_are_matched_by_hash(
     assert report is not None
     by_precision = {one.precision: one for one in report.artefacts}
     (phone,) = by_precision["int8"].device
-    assert phone["latency_ms_p50"] == 7.5
-    assert phone["device"]["model"] == "Phone 9"
+    assert phone.latency_ms_p50 == 7.5
+    assert phone.device.model == "Phone 9"
     assert by_precision["fp32"].device == ()
 
 

@@ -31,7 +31,7 @@ def test_equal_to_the_float_model(config: DeiTConfig, seed: int) -> None:
 def test_equal_on_real_photos(real: Path) -> None:
     checkpoint = load_model(str(real / "deit_tiny_patch16_224" / "model.safetensors"))
     form = deploy(checkpoint.model)
-    for photo in list_photos(real / "imagenet400", "validation")[:10]:
+    for photo in list_photos(real / "imagenet400", "validation").photos[:10]:
         pixels = torch.from_numpy(load_pixels(photo.path, checkpoint.preprocess))
         with torch.inference_mode():
             difference = (form(pixels) - checkpoint.model(pixels)).abs().max()
