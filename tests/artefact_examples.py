@@ -62,3 +62,11 @@ def mutate(artefact: Path, original: Path, generator: np.random.Generator) -> st
     file.write_bytes(content)
     sign(artefact)
     return f"{count} bytes at {place} of {file.name}"
+
+
+def make_abort(artefact: Path) -> None:
+    """Damage a `.pte` so that its runtime ends the process: it cannot say the name of the backend."""
+    content = artefact.read_bytes()
+    assert content.count(b"XnnpackBackend") == 1
+    artefact.write_bytes(content.replace(b"XnnpackBackend", b"\xffnnpackBackend"))
+    sign(artefact)

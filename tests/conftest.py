@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import subprocess
@@ -101,18 +100,24 @@ def _write_weights(path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Callable[[str], Path]:
+def exported(shared: Path, tiny_weights: Path) -> Callable[[str], Path]:
     """Exports the tiny model to a target in fp32, once: target's name -> file with its manifest."""
-    folder = tmp_path_factory.mktemp("exported")
 
-    @functools.cache
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        export_model(
+            str(tiny_weights),
+            targets=[folder.name.removeprefix("exported_")],
+            precisions=["fp32"],
+            output=folder,
+            parity_images=2,
+        )
+
     def artefact(name: str) -> Path:
         if missing := target(name).missing():
             pytest.skip(f"{', '.join(missing)} not installed")
-        done = export_model(
-            str(tiny_weights), targets=[name], precisions=["fp32"], output=folder, parity_images=2
-        )
-        return done.artefacts[0].path
+        (path,) = once(shared / f"exported_{name}", write).glob(f"*{target(name).suffix}")
+        return path
 
     return artefact
 

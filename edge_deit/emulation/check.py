@@ -15,7 +15,6 @@ from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
-from edge_deit.common.quiet import quiet
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.emulation.counts import Counts, median
 from edge_deit.emulation.emulator import CoreJob, Ran, emulator_version, run_jobs
@@ -181,5 +180,5 @@ def _same_model(one: Artefact, other: Artefact) -> bool:
 
 
 def _on_this_machine(artefact: Artefact, pixels: np.ndarray) -> np.ndarray:
-    with quiet():
-        return run_each(open_runner(artefact.path, 1), pixels)
+    with open_runner(artefact, 1) as runner:
+        return run_each(runner, pixels)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_deit.artefacts.runners import RunnerCrashError
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, shown_name
 from edge_deit.data.listing import Photo
@@ -26,7 +27,15 @@ from edge_deit.evaluation.tally import Tally, answer, compare
 from edge_deit.report.report import BrokenImage
 from exporters import Runner
 
-__all__ = ["Evaluation", "EvaluationRequest", "evaluate", "judge"]
+__all__ = ["Evaluation", "EvaluationRequest", "ModelCrashError", "evaluate", "judge"]
+
+
+class ModelCrashError(RunnerCrashError):
+    """The process of one model died; `model` is its name in the request."""
+
+    def __init__(self, model: str, line: str) -> None:
+        super().__init__(line)
+        self.model = model
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,7 @@ def evaluate(
     Raises:
         EdgeDeitError: no photo can be read, one cannot and `strict` is set, or a model returned something
             that cannot be compared.
+        ModelCrashError: the process of a model died.
     """
     tallies = {name: Tally(request.labels) for name in request.models}
     result = Evaluation(tallies, request.calibration)
@@ -168,6 +178,8 @@ def _judged(
     for name, model in request.models.items():
         try:
             seen.append(compare(reference, np.asarray(model(pixels))[0]))
+        except RunnerCrashError as error:
+            raise ModelCrashError(name, f"{error} (on {file})") from error
         except EdgeDeitError as error:
             raise EdgeDeitError(f"{name} on {file}: {error}") from error
     label = request.photos[index].label

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +15,25 @@ import torch
 
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.float_model import FloatModel
-from edge_deit.artefacts.runners import open_runner, stand_in
+from edge_deit.artefacts.inside import open_layer_reader
+from edge_deit.artefacts.runners import RunnerCrashError, open_runner, stand_in
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
-from edge_deit.common.quiet import quiet
 from edge_deit.data.label_choice import LabelChoice
 from edge_deit.data.labels import match_labels, model_labels
 from edge_deit.data.listing import Listing
 from edge_deit.data.preprocess import load_pixels
-from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
+from edge_deit.evaluation.accuracy import (
+    Evaluation,
+    EvaluationRequest,
+    ModelCrashError,
+    evaluate,
+)
 from edge_deit.evaluation.latency import Rounds, Served, interleave
 from edge_deit.evaluation.layers import compare_layers
 from edge_deit.evaluation.results import Measured, Timing, artefact_result, calibration_hashes
 from edge_deit.report.report import ArtefactResult, Layers
+from exporters import Runner
 from exporters import target as find_target
 
 __all__ = ["Opened", "Settings", "judge_photos", "measure", "open_models"]
@@ -57,30 +63,46 @@ class Settings:
 class Opened:
     """A float model and its artefacts, ready for the photos.
 
+    `float_model` has those artefacts that live; `lost` says in a line each what became of the others.
     `labels_matched` says how the photos' classes were found; `close` ends the artefacts' processes.
     """
 
     float_model: FloatModel
     request: EvaluationRequest
     labels_matched: str
+    lost: tuple[str, ...]
     close: Callable[[], None]
+
+    def without(self, settings: Settings, error: ModelCrashError) -> Opened:
+        """The same opened anew, but for the artefact whose process died."""
+        rest = tuple(o for o in self.float_model.artefacts if str(o.path) != error.model)
+        opened = open_models(
+            settings, replace(self.float_model, artefacts=rest), self.request.journal
+        )
+        return replace(opened, lost=(*self.lost, str(error), *opened.lost))
 
 
 def open_models(settings: Settings, float_model: FloatModel, journal: Path | None) -> Opened:
-    """Load the artefacts and find the photos' classes.
+    """Load the artefacts and find the photos' classes; those whose process dies of it are left out.
 
     Raises:
         EdgeDeitError: a file that cannot be run here, or photos whose classes are not the model's.
     """
-    checkpoint, artefacts = float_model.checkpoint, float_model.artefacts
-    hashes = {str(one.path): calibration_hashes(one.manifest) for one in artefacts}
+    checkpoint = float_model.checkpoint
     matched = match_labels(settings.listing, checkpoint.labels, settings.labels)
+    models: dict[str, Runner] = {}
+    artefacts, lost = [], []
     with ExitStack() as stack:
-        models = {
-            str(one.path): stack.enter_context(open_runner(one, settings.threads, settings.units))
-            for one in artefacts
-        }
+        for one in float_model.artefacts:
+            try:
+                runner = open_runner(one, settings.threads, settings.units)
+            except RunnerCrashError as error:
+                lost.append(str(error))
+                continue
+            models[str(one.path)] = stack.enter_context(runner)
+            artefacts.append(one)
         close = stack.pop_all().close
+    hashes = {str(one.path): calibration_hashes(one.manifest) for one in artefacts}
     request = EvaluationRequest(
         photos=matched.photos,
         root=settings.listing.root,
@@ -100,22 +122,31 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
         strict=settings.strict,
         calibration={name: known for name, known in hashes.items() if known is not None},
     )
-    return Opened(float_model, request, matched.how, close)
+    living = replace(float_model, artefacts=tuple(artefacts))
+    return Opened(living, request, matched.how, tuple(lost), close)
 
 
-def judge_photos(settings: Settings, opened: Opened) -> Evaluation:
-    """What all photos showed; the artefacts are closed.
+def judge_photos(settings: Settings, opened: Opened) -> tuple[Opened, Evaluation | None]:
+    """What all photos showed, and what is left of the artefacts, which are closed.
+
+    Where the process of one dies, all photos are judged again without it; None: none is left.
 
     Raises:
         EdgeDeitError: outputs that cannot be compared, or, if `strict`, a photo that cannot be read.
     """
-    progress, request = settings.progress, opened.request
-    what = f"{opened.float_model.checkpoint.name}: photos"
-    try:
-        with progress.task(what, len(request.photos)) as advance:
-            return evaluate(request, lambda: advance(1), progress.note)
-    finally:
-        opened.close()
+    progress = settings.progress
+    while opened.float_model.artefacts:
+        request = opened.request
+        what = f"{opened.float_model.checkpoint.name}: photos"
+        try:
+            with progress.task(what, len(request.photos)) as advance:
+                return opened, evaluate(request, lambda: advance(1), progress.note)
+        except ModelCrashError as error:
+            crash = error
+        finally:
+            opened.close()
+        opened = opened.without(settings, crash)
+    return opened, None
 
 
 def measure(settings: Settings, float_model: FloatModel, seen: Evaluation) -> list[ArtefactResult]:
@@ -171,14 +202,18 @@ def _look(settings: Settings, float_model: FloatModel, one: Artefact) -> tuple[L
         return None, f"{target.name}: the runtime shows nothing of what is inside a file"
     checkpoint = float_model.checkpoint
     what = f"{one.path.name}: layers"
-    with settings.progress.task(what, settings.layer_images) as advance, quiet():
+    with ExitStack() as stack:
+        advance = stack.enter_context(settings.progress.task(what, settings.layer_images))
         chosen = settings.listing.pick(settings.layer_images)
         try:
-            reader = target.layer_reader(one.path, checkpoint.config)
+            reader = stack.enter_context(open_layer_reader(one, checkpoint.config))
         except EdgeDeitError as error:
             return None, str(error)
         photos = map(torch.from_numpy, _readable(chosen, float_model))
-        layers = compare_layers(checkpoint.model, reader, photos, on_photo=lambda: advance(1))
+        try:
+            layers = compare_layers(checkpoint.model, reader, photos, on_photo=lambda: advance(1))
+        except RunnerCrashError as error:
+            return None, str(error)
     return layers, ""
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from edge_deit.artefacts.artefact import Artefact, read_artefacts
 from edge_deit.artefacts.float_model import FloatModel, find_float_models
 from edge_deit.artefacts.photos import open_photos
+from edge_deit.artefacts.runners import RunnerCrashError
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, shown_name, write_text
 from edge_deit.common.host import describe_host
@@ -71,6 +72,8 @@ def validate_artefacts(
     Raises:
         EdgeDeitError: input that is missing, damaged, or does not belong together, files that cannot be run
             here, another run on the same `output`; one line with the remedy.
+        RunnerCrashError: the process that ran an artefact died; the others were judged, and the report of
+            them is written.
     """
     _check_numbers(
         artefacts, layer_images, images=images, threads=threads, workers=workers, runs=runs
@@ -103,13 +106,15 @@ def validate_artefacts(
         opened = _open_all(settings, float_models, output, stack)
         if output is not None:
             stack.enter_context(_replaced(output))
-        seen, results = _measure_all(settings, opened)
+        opened, seen, results = _measure_all(settings, opened)
         report = _report(
             opened, seen, listing, environment, str(data or "bundled"),
             _as_given(results, artefacts, phones),
         )  # fmt: skip
         if output is not None:
             _write(report, output, listing.root)
+    if lost := _lost(opened):
+        raise RunnerCrashError(f"{'; '.join(lost)}; the report has the other artefacts")
     return report
 
 
@@ -163,13 +168,29 @@ def _left_out(listing: Listing) -> tuple[LeftOut, ...]:
 
 def _measure_all(
     settings: Settings, opened: Sequence[Opened]
-) -> tuple[Evaluation, list[ArtefactResult]]:
-    """What the photos showed last, and all results."""
+) -> tuple[list[Opened], Evaluation, list[ArtefactResult]]:
+    """What is left of the artefacts, what the photos showed last, and all results.
+
+    Raises:
+        EdgeDeitError: as `judge_photos` and `measure`; or the process of every artefact died.
+    """
     results: list[ArtefactResult] = []
+    left: list[Opened] = []
+    last: Evaluation | None = None
     for one in opened:
-        seen = judge_photos(settings, one)
-        results += measure(settings, one.float_model, seen)
-    return seen, results
+        rest, seen = judge_photos(settings, one)
+        left.append(rest)
+        if seen is not None:
+            last = seen
+            results += measure(settings, rest.float_model, seen)
+    if last is None:
+        raise RunnerCrashError("; ".join(_lost(left)))
+    return left, last, results
+
+
+def _lost(opened: Sequence[Opened]) -> list[str]:
+    """What became of the artefacts whose process died, a line each."""
+    return [line for one in opened for line in one.lost]
 
 
 def _check_numbers(artefacts: Sequence[Path], layer_images: int, **numbers: int | None) -> None:
