@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
 from edge_deit import EdgeDeitError
 from edge_deit.artefacts.artefact import read_artefact
-from edge_deit.artefacts.runners import open_runner, rank
+from edge_deit.artefacts.predict import rank
+from edge_deit.artefacts.runners import logits_of, open_runner
 from edge_deit.data.preprocess import load_pixels
 
 MOST_BYTES: Final = 20_000_000
@@ -39,7 +41,9 @@ def serve(artefact: Path, port: int) -> ThreadingHTTPServer:
                 file.flush()
                 try:
                     pixels = load_pixels(Path(file.name), manifest.preprocess_spec)
-                    answer, status = rank(runner, pixels, manifest, top=3), 200
+                    logits = logits_of(runner, pixels, artefact.name, manifest.labels)
+                    ranked = rank(logits, manifest.labels, top=3)
+                    answer, status = [asdict(one) for one in ranked], 200
                 except EdgeDeitError as error:
                     answer, status = [{"error": str(error)}], 400
             body = json.dumps(answer).encode()
