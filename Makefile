@@ -33,7 +33,7 @@ check: lint types test
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned packages into $(VENV): a few minutes, once"
-	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock 2>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock 2>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . 2>>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
 	@touch $@
 
