@@ -9,6 +9,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORKERS ?= 2
 
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+LOCKED := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement
+
 .PHONY: demo test fuzz lint types check clean
 
 demo: $(STAMP)
@@ -30,10 +33,13 @@ types: $(STAMP)
 
 check: lint types test
 
-$(STAMP): requirements.lock pyproject.toml
+# PyTorch's CPU build for Linux is on PyTorch's own index alone; where pip finds it already, that index is not asked.
+$(STAMP): requirements-torch.lock requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned packages into $(VENV): a few minutes, once"
-	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock 2>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
+	@$(LOCKED) requirements-torch.lock 2>$(VENV)/pip.log || \
+		$(LOCKED) requirements-torch.lock --extra-index-url $(TORCH_INDEX) 2>>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
+	@$(LOCKED) requirements.lock 2>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . 2>>$(VENV)/pip.log || (cat $(VENV)/pip.log; exit 1)
 	@touch $@
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes requirements.lock: every package of an environment, pinned, with the hashes of all its files on PyPI, so
-# that no other index can put a file of its own in their place. Needs uv (pip install uv).
+# Writes requirements.lock and requirements-torch.lock: every package of an environment, pinned, with the hashes of
+# all its files on PyPI, so that no other index can put a file of its own in their place. Needs uv (pip install uv).
 #
 #   bash tools/lock.sh .venv/bin/python
 set -euo pipefail
@@ -13,5 +13,11 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m pip freeze --all --exclude-editable | sed 's/+cpu$//' | grep -v '^pip==' >"$work/frozen.txt"
 uv pip compile --quiet --no-deps --generate-hashes --universal --no-annotate --no-header \
   --python-version 3.11 "$work/frozen.txt" -o "$work/requirements.lock"
-sed -i "s|^torch==\(.*\) \\\\\$|&\n    --hash=$torch_cpu \\\\|" "$work/requirements.lock"
-mv "$work/requirements.lock" "$root/requirements.lock"
+{
+  echo "# PyTorch alone: pip takes this file first, because the CPU build for Linux is on no index but PyTorch's own."
+  echo "torch==$(sed -n 's/^torch==\([^ +]*\).*/\1/p' "$work/frozen.txt")+cpu ; sys_platform == 'linux' and platform_machine == 'x86_64' \\"
+  echo "    --hash=$torch_cpu"
+  awk '/^[a-z]/ {torch = /^torch==/} torch' "$work/requirements.lock" |
+    sed "s/^\(torch==[^ ]*\)/\1 ; sys_platform != 'linux' or platform_machine != 'x86_64'/"
+} >"$root/requirements-torch.lock"
+awk '/^[a-zA-Z0-9]/ {torch = /^torch==/} !torch' "$work/requirements.lock" >"$root/requirements.lock"
