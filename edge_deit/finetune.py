@@ -35,6 +35,19 @@ def finetune(
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Train at this size; positions are interpolated.")
     ] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Start from the averages of a training checkpoint.")
+    ] = False,
+    heads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Attention heads, where no file tells; default: width / 64."),
+    ] = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            help="Where no file tells: timm, deit, huggingface, or a preprocessor_config.json."
+        ),
+    ] = None,
     crop_ratio: Annotated[
         float | None, typer.Option(help="Evaluation crop / short side; default: the checkpoint's.")
     ] = None,
@@ -83,6 +96,7 @@ def finetune(
     OUTPUT/model.safetensors, holds weights (float16), shape, labels and preprocessing, and is what
     `export --weights` takes.
     """
+    from edge_deit.checkpoint.options import LoadOptions
     from edge_deit.training.recipe import Recipe
     from edge_deit.training.run import finetune_model
 
@@ -100,6 +114,7 @@ def finetune(
             val_images=val_images,
             weights=weights,
             model=model,
+            options=LoadOptions(ema=ema, heads=heads, preprocessing=preprocessing),
             image_size=image_size,
             crop_ratio=crop_ratio,
             recipe=recipe,

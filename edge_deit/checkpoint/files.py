@@ -27,7 +27,7 @@ from edge_deit.checkpoint.tensor_names import (
     from_hugging_face,
     is_hugging_face,
 )
-from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import hash_path
 from edge_deit.common.strict_json import parse_json
 from edge_deit.data.preprocess import PreprocessSpec
@@ -132,11 +132,13 @@ def _read_own(
         fields, labels = parse_json(said[CONFIG_KEY]), parse_json(said[LABELS_KEY])
         if not isinstance(fields, dict) or not isinstance(labels, list):
             raise ValueError("a table and a list are expected")
+        if unknown := sorted(fields.keys() - DeiTConfig.__dataclass_fields__.keys()):
+            raise ValueError(f"its shape has the unknown {unknown[0]!r:.40}")
         config = DeiTConfig(**fields)
         spec = PreprocessSpec.from_json(parse_json(said[PREPROCESS_KEY]))
         names = check_names(path, "its labels", labels)
     except (KeyError, TypeError, ValueError, EdgeDeitError) as error:
-        raise EdgeDeitError(f"{path} describes itself wrongly: {error}") from error
+        raise EdgeDeitError(f"{path} describes itself wrongly: {first_line(error)}") from error
     check_stated_heads(path, config.num_heads, wanted.num_heads)
     return RawCheckpoint(path, digest, state, config, lambda: (spec, ()), names)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ _DESCRIBING: Final = (
 )
 _SAFE: Final = ("*.safetensors", "*.safetensors.index.json")
 _PICKLED: Final = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-_SIGN_IN: Final = "log in with `hf auth login`, or set HF_SIGN_IN to a token that may read it"
+_SIGN_IN: Final = "log in with `hf auth login`, or set HF_TOKEN to a token that may read it"
 _DENIED: Final = (401, 403)
 _NO_HUB: Final = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
 """What its client raises on answers that are not the hub's: pages, empty objects, lists."""
@@ -85,9 +84,9 @@ def _silent() -> Iterator[None]:
 @contextmanager
 def _explained(name: str, revision: str | None) -> Iterator[None]:
     """Whatever its client raises, as one line that says what answered and what to do."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    endpoint = constants.ENDPOINT
     try:
         yield
     except errors.HFValidationError as error:

@@ -19,6 +19,7 @@ _SIZES: Final = {
     "intermediate_size": 3072,
     "num_channels": 3,
 }  # with the defaults of DeiTConfig and ViTConfig in transformers
+_MOST: Final = 1 << 20
 _REFUSED: Final = {
     "quantization_config": "its weights are quantized; give those that they were made from",
     "auto_map": "its model is code of its own, which is never run",
@@ -100,9 +101,9 @@ def _square(data: Mapping[str, Any], name: str, default: int, path: Path) -> int
 
 def _whole(data: Mapping[str, Any], name: str, default: int, path: Path) -> int:
     value = data.get(name, default)
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not 1 <= value <= _MOST:
         raise EdgeDeitError(
-            f"{path} is not readable: {name} is {value!r:.40}; a whole number, 1 up, is expected"
+            f"{path} is not readable: {name} is {value!r:.40}; a whole number from 1 to {_MOST} is expected"
         )
     return value
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import IO, Any, Final
 
@@ -37,6 +36,15 @@ _CODE: Final = frozenset(
 _CODE_BUILTINS: Final = frozenset(
     ("eval", "exec", "compile", "open", "input", "breakpoint", "__import__")
 )
+
+
+class _Table(dict[Any, Any]):
+    """Stands for OrderedDict, whose attributes a pickle may set, its methods among them."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        """Forget the attributes."""
 
 
 class Inert(dict[Any, Any]):
@@ -112,7 +120,7 @@ class _Reader(pickle.Unpickler):
             pickle.UnpicklingError: a name that only a pickle with code in it asks for.
         """
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
+            return _Table
         if module in ("torch._utils", "torch._tensor") and name in REBUILD:
             return REBUILD[name]
         if module == "torch" or module.startswith("torch."):

@@ -41,12 +41,8 @@ def locate(weights: str, cache_dir: Path | None) -> Path:
         )
     path = Path(weights)
     _refuse_archive(path)
-    if not path.is_dir():
-        if (
-            not path.exists()
-            and not path.is_symlink()
-            and re.fullmatch(r"[\w.-]+/[\w.-]+", weights)
-        ):
+    if not _is_folder(path):
+        if not _is_there(path) and re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
             raise EdgeDeitError(
                 f"weights {path} do not exist; give {_FORMS}; for the hub's write hub:{weights}"
             )
@@ -60,7 +56,7 @@ def check_weights_file(path: Path) -> None:
     Raises:
         EdgeDeitError: nothing there, no regular file, of another kind by its name or its first bytes.
     """
-    if not path.exists() and not path.is_symlink():
+    if not _is_there(path):
         raise EdgeDeitError(f"weights {path} do not exist; give {_FORMS}")
     _refuse_archive(path)
     if not path.name.lower().endswith(_SUFFIXES):
@@ -89,7 +85,25 @@ def check_content(path: Path, what: str) -> None:
 
 def _refuse_archive(path: Path) -> None:
     name = path.name.lower()
-    if name.endswith(_ARCHIVES) and not name.endswith(_SUFFIXES) and not path.is_dir():
+    if name.endswith(_ARCHIVES) and not name.endswith(_SUFFIXES) and not _is_folder(path):
         raise EdgeDeitError(
             f"weights {path} are an archive, which is not read; unpack it and name the file or folder in it"
         )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something has that name, be it out of reach or a link to nothing."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):  # a name too long, or no right to look: opening it says so
+        return True
+    return True
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -17,6 +17,7 @@ from edge_deit.checkpoint.rebuild import Storage
 
 __all__ = ["read_torch_file"]
 
+_ZIP: Final = b"PK\x03\x04"
 _MAGIC: Final = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
 _VERSION: Final = 1001  # torch.serialization.PROTOCOL_VERSION
 
@@ -28,9 +29,10 @@ def read_torch_file(path: Path) -> object:
         ValueError, LookupError, TypeError, AttributeError, OSError, pickle.UnpicklingError,
         zipfile.BadZipFile, struct.error: not such a file, or a damaged one.
     """
-    if zipfile.is_zipfile(path):
-        return _read_zip(path)
     with path.open("rb") as file:
+        if file.read(len(_ZIP)) == _ZIP:
+            return _read_zip(path)
+        file.seek(0)
         return _read_legacy(path, file)
 
 
@@ -59,10 +61,6 @@ class _ZipRecords:
 def _read_zip(path: Path) -> object:
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
-        packed = [record for record in records if record.compress_type != zipfile.ZIP_STORED]
-        if packed or sum(record.file_size for record in records) > path.stat().st_size:
-            name = (packed or records)[0].filename
-            raise ValueError(f"record {name!r:.60} is compressed, as no record of PyTorch's is")
         names = {record.filename for record in records}
         found = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
         prefix = found[0].removesuffix("data.pkl") if len(found) == 1 else None
@@ -70,6 +68,10 @@ def _read_zip(path: Path) -> object:
             raise ValueError(
                 "it is a program (TorchScript, torch.export) or another archive, not model.state_dict()"
             )
+        packed = [record for record in records if record.compress_type != zipfile.ZIP_STORED]
+        if packed or sum(record.file_size for record in records) > path.stat().st_size:
+            name = (packed or records)[0].filename
+            raise ValueError(f"record {name!r:.60} is compressed, as no record of PyTorch's is")
         if f"{prefix}byteorder" in names and archive.read(f"{prefix}byteorder") != b"little":
             raise ValueError("it was saved on a big-endian machine")
         if archive.getinfo(found[0]).file_size > MOST_PICKLE_BYTES:

@@ -124,7 +124,9 @@ def _roots_of_level(keys: tuple[str, ...], level: Mapping[object, object]) -> li
         own = {
             name.removeprefix(prefix): one
             for name, one in tensors.items()
-            if name.startswith(prefix) and not name.startswith(inner) and not _TRAINING.search(name)
+            if name.startswith(prefix)
+            and not name.startswith(inner)
+            and not _TRAINING.search(name.removeprefix(prefix))
         }
         if own:
             roots.append(_Root(keys, prefix, own))

@@ -11,7 +11,7 @@ from typing import Final
 
 import torch
 
-from edge_deit.checkpoint.load import load_model
+from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, write_text
@@ -48,7 +48,10 @@ class Finetuned:
 
 @dataclass(frozen=True)
 class _Start:
-    """What training begins with; `sha256` is that of the weights, "none" for random ones."""
+    """What training begins with.
+
+    `sha256` is that of the weights, and "averaged" behind it where those were taken; "none": random ones.
+    """
 
     model: DeiT
     spec: PreprocessSpec
@@ -63,6 +66,7 @@ def finetune_model(
     val_images: int = 0,
     weights: str = "bundled",
     model: str | None = None,
+    options: LoadOptions | None = None,
     image_size: int | None = None,
     crop_ratio: float | None = None,
     recipe: Recipe | None = None,
@@ -77,9 +81,10 @@ def finetune_model(
     """Train a DeiT on the labelled photos in `data` and write `output`/model.safetensors.
 
     The classes are those of `data`; the folders of `val` are matched to them by name. `val_images` 0 means
-    all. `weights` is what `load_model` takes, or "none" for random ones of the variant `model`.
-    `crop_ratio` is the evaluation's crop / short side, in (0, 1]. `teacher` is a file, `teacher_weights` a
-    DeiT checkpoint; TorchScript needs `trust_teacher`. `output`/state.pt lets `resume` go on.
+    all. `weights` is what `load_model` takes, or "none" for random ones of the variant `model`; `options`
+    say what the weights' files do not. `crop_ratio` is the evaluation's crop / short side, in (0, 1].
+    `teacher` is a file, `teacher_weights` a DeiT checkpoint; TorchScript needs `trust_teacher`.
+    `output`/state.pt lets `resume` go on.
 
     Raises:
         EdgeDeitError: photos, weights or a teacher that cannot be used, said before the first step; a state
@@ -92,7 +97,9 @@ def finetune_model(
         torch.set_num_threads(threads)
     names, photos = _training_photos(data, progress)
     validation = _validation_photos(val, names, val_images, progress)
-    start = _start(weights, model, image_size, crop_ratio, len(names), progress)
+    start = _start(
+        weights, model, options or LoadOptions(), image_size, crop_ratio, len(names), progress
+    )
     guide = _teacher(recipe, start, teacher, teacher_weights, trust_teacher, progress)
     key = RunKey(
         labels=names,
@@ -167,18 +174,24 @@ def _validation_photos(
 def _start(
     weights: str,
     model: str | None,
+    options: LoadOptions,
     image_size: int | None,
     crop_ratio: float | None,
     classes: int,
     progress: Progress,
 ) -> _Start:
     if weights != "none":
-        found = load_model(
+        found = options.load(
             weights, model, image_size=image_size, num_classes=classes, allow_new_head=True
         )
         for line in found.assumptions:
             progress.note(line)
-        return _Start(found.model, _cropped(found.preprocess, crop_ratio), found.sha256)
+        taken = f"{found.sha256}{' averaged' if options.ema else ''}"
+        return _Start(found.model, _cropped(found.preprocess, crop_ratio), taken)
+    if options != LoadOptions():
+        raise EdgeDeitError(
+            f"--weights none reads no checkpoint; leave out {', '.join(options.to_json())}"
+        )
     if model is None:
         raise EdgeDeitError("--weights none needs --model, e.g. --model deit_tiny_distilled")
     config = replace(variant(model), num_classes=classes)
