@@ -15,13 +15,13 @@ Family = Literal["deit", "vit", "dino", "deit3", "dinov2"]
 """Whose weights they are. DeiT, ViT and DINO have one graph; DeiT-III and DINOv2 add LayerScale to it."""
 
 RECIPES: Final[dict[Family, str]] = {
-    "deit": "deit",
-    "vit": "augreg",
-    "dino": "dino",
-    "deit3": "deit3",
-    "dinov2": "dinov2",
+    "deit": "deit_tiny_patch16_224",
+    "vit": "vit_tiny_patch16_224",
+    "dino": "vit_small_patch16_224.dino",
+    "deit3": "deit3_small_patch16_224",
+    "dinov2": "vit_small_patch14_dinov2",
 }
-"""Name of the preprocessing that a family's published checkpoints were trained for."""
+"""timm's name of a checkpoint of each family, whose preprocessing holds for the family."""
 
 
 @dataclass(frozen=True)
