@@ -108,24 +108,12 @@ def finetune(
     )  # fmt: skip
     with Bars() as bars:
         done = finetune_model(
-            data,
-            output,
-            val=val,
-            val_images=val_images,
-            weights=weights,
-            model=model,
+            data, output, val=val, val_images=val_images, weights=weights, model=model,
             options=LoadOptions(ema=ema, heads=heads, preprocessing=preprocessing),
-            image_size=image_size,
-            crop_ratio=crop_ratio,
-            recipe=recipe,
-            teacher=teacher,
-            teacher_weights=teacher_weights,
-            trust_teacher=trust_teacher,
-            resume=resume,
-            workers=workers,
-            threads=threads,
-            progress=bars,
-        )
+            image_size=image_size, crop_ratio=crop_ratio, recipe=recipe,
+            teacher=teacher, teacher_weights=teacher_weights, trust_teacher=trust_teacher,
+            resume=resume, workers=workers, threads=threads, progress=bars,
+        )  # fmt: skip
     _print(done)
 
 

@@ -11,12 +11,14 @@ __all__ = ["configs"]
 
 @st.composite
 def configs(draw: st.DrawFn) -> DeiTConfig:
-    """Small configurations: any head, token, bias and epsilon that a checkpoint may have."""
+    """Small configurations: any patch, head, token, bias, scale and epsilon that a checkpoint may have."""
     heads = draw(st.integers(1, 4))
     classes = draw(st.sampled_from([0, 1, 2, 10, 37]))
     distilled = draw(st.booleans())
+    patch = draw(st.sampled_from([4, 7, 8, 14, 16]))
     return DeiTConfig(
-        image_size=16 * draw(st.integers(1, 5)),
+        image_size=patch * draw(st.integers(1, 5)),
+        patch_size=patch,
         embed_dim=heads * draw(st.sampled_from([8, 16, 32])),
         depth=draw(st.integers(1, 4)),
         num_heads=heads,
@@ -26,4 +28,6 @@ def configs(draw: st.DrawFn) -> DeiTConfig:
         distillation_head=bool(distilled and classes and draw(st.booleans())),
         qkv_bias=draw(st.booleans()),
         layer_norm_eps=draw(st.sampled_from([1e-12, 1e-6, 1e-5])),
+        layer_scale=draw(st.booleans()),
+        register_tokens=draw(st.sampled_from([0, 0, 1, 4])),
     )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
 from edge_deit.artefacts.artefact import Artefact
+from edge_deit.artefacts.manifest import Manifest
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.labels import numbered
+from edge_deit.model.config import DeiTConfig
 from edge_deit.model.outputs import as_runner
 
 __all__ = ["FloatModel", "find_float_models"]
@@ -44,7 +47,7 @@ def find_float_models(artefacts: Sequence[Artefact], weights: str | None) -> lis
     groups: dict[str, list[Artefact]] = {}
     for artefact in artefacts:
         manifest = artefact.manifest
-        key = [manifest.weights, manifest.preprocessing, manifest.config, manifest.labels]
+        key = [manifest.weights, manifest.preprocessing, _config(manifest), manifest.labels]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(artefact)
     return [_float_model(group, weights) for group in groups.values()]
 
@@ -67,6 +70,11 @@ def _float_model(group: Sequence[Artefact], weights: str | None) -> FloatModel:
     return FloatModel(checkpoint, source, tuple(group), options)
 
 
+def _config(manifest: Manifest) -> dict[str, Any]:
+    """The shape that a manifest tells; what older ones do not say has its default."""
+    return {one.name: one.default for one in fields(DeiTConfig)} | manifest.config
+
+
 def _check(artefact: Artefact, checkpoint: Checkpoint, source: str) -> None:
     """Refuse a manifest that does not describe these weights."""
     manifest, name = artefact.manifest, artefact.path.name
@@ -75,10 +83,12 @@ def _check(artefact: Artefact, checkpoint: Checkpoint, source: str) -> None:
             f"{source} is not the float model of {name}: sha256 {checkpoint.sha256[:12]}, the artefact "
             f"was made from {manifest.weights['sha256'][:12]}; give the right --weights, or export again"
         )
+    said_config = _config(manifest)
+    family = {"family": said_config["family"]}  # a name that --model may have given
     pairs = {
         "preprocessing": (manifest.preprocessing, checkpoint.preprocess.to_json()),
         "labels": (manifest.labels, list(checkpoint.labels)),
-        "config": (manifest.config, asdict(checkpoint.config)),
+        "config": (said_config, asdict(checkpoint.config) | family),
     }
     for what, (said, true) in pairs.items():
         if json.loads(json.dumps(said)) != json.loads(json.dumps(true)):

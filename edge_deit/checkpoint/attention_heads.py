@@ -13,6 +13,7 @@ from edge_deit.model.config import DeiTConfig
 __all__ = ["check_stated_heads", "heads_of_tensors", "heads_of_timm"]
 
 _HEAD_VALUES: Final = 64  # in every published DeiT (arXiv 2012.12877, table 1)
+_HUGE: Final = 1280, 16  # width and heads of a ViT-H (arXiv 2010.11929, table 1)
 _TIMM: Final = {
     "tiny": (192, 3),
     "little": (320, 5),
@@ -57,10 +58,11 @@ def heads_of_tensors(
             f"{path} has width {width}, no multiple of 64, so its number of attention heads is not known; "
             "say it: --heads N"
         )
-    heads = width // _HEAD_VALUES
+    heads = _HUGE[1] if width == _HUGE[0] else width // _HEAD_VALUES
     return heads, (
-        f"assumed: {heads} attention heads for width {width}, {_HEAD_VALUES} values each as in every "
-        f"published DeiT; {path.name} does not say it; --heads N changes it",
+        f"assumed: {heads} attention heads for width {width}, {width // heads} values each as in every "
+        f"published {'ViT-H' if width == _HUGE[0] else 'DeiT'}; {path.name} does not say it; --heads N "
+        "changes it",
     )
 
 

@@ -16,7 +16,10 @@ __all__ = ["HEADS", "check_classifier", "check_tensors", "check_variant", "model
 HEADS: Final = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 """Tensors of the classifiers, which come and go with classes and task."""
 
-_WIDTHS: Final = ("patch_size", "embed_dim", "depth", "num_heads", "mlp_dim", "qkv_bias")
+_WIDTHS: Final = (
+    "patch_size", "embed_dim", "depth", "num_heads", "mlp_dim", "qkv_bias", "layer_scale",
+    "register_tokens",
+)  # fmt: skip
 
 
 def check_tensors(raw: RawCheckpoint) -> None:
@@ -99,7 +102,8 @@ def _likely_cause(raw: RawCheckpoint, wrong: set[str], extra: set[str]) -> str:
 def check_variant(
     raw: RawCheckpoint, expected: DeiTConfig, name: str, image_size: int | None
 ) -> None:
-    """The checkpoint must be that variant, but for classes, epsilon, and image size where one is given.
+    """The checkpoint must be that variant, but for classes, epsilon and family, and image size if one is
+    given.
 
     Raises:
         EdgeDeitError: it is another one.
@@ -126,10 +130,11 @@ def check_variant(
 
 
 def model_name(config: DeiTConfig) -> str:
-    """The variant with these widths, else a name that describes them."""
-    same = ("image_size", "distilled", *_WIDTHS)
+    """The family's variant with these widths, else a name that describes them."""
+    same = ("family", "image_size", "distilled", *_WIDTHS)
     for name, row in VARIANTS.items():
         if all(getattr(row, field) == getattr(config, field) for field in same):
             return name
-    kind = "_distilled" if config.distilled else ""
-    return f"deit_d{config.embed_dim}_l{config.depth}_h{config.num_heads}_{config.image_size}{kind}"
+    kind = "_distilled" if config.distilled else "_registers" if config.register_tokens else ""
+    widths = f"d{config.embed_dim}_l{config.depth}_h{config.num_heads}"
+    return f"{config.family}_{widths}_{config.image_size}{kind}"

@@ -17,6 +17,7 @@ from edge_deit.checkpoint.attention_heads import (
     heads_of_timm,
 )
 from edge_deit.checkpoint.class_names import check_names, labels_from_config, labels_from_timm
+from edge_deit.checkpoint.families import check_timm_fields, family_of_architecture
 from edge_deit.checkpoint.folders import Folder, is_described, read_folder
 from edge_deit.checkpoint.huggingface import config_from_json, head_problem
 from edge_deit.checkpoint.processors import spec_for_file, spec_from_folder
@@ -25,6 +26,7 @@ from edge_deit.checkpoint.sources import locate
 from edge_deit.checkpoint.tensor_names import (
     config_from_tensors,
     from_hugging_face,
+    from_timm,
     is_hugging_face,
 )
 from edge_deit.common.errors import EdgeDeitError, first_line
@@ -105,9 +107,15 @@ def _read_file(path: Path, wanted: Wanted) -> RawCheckpoint:
         raise EdgeDeitError(
             f"{path} has Hugging Face's names; give its folder, so that config.json is read too"
         )
+    state = from_timm(path, state)
     config, more = _config(path, state, wanted)
     find_spec = partial(
-        spec_for_file, path, config.image_size, distilled=config.distilled, model=wanted.model
+        spec_for_file,
+        path,
+        config.image_size,
+        distilled=config.distilled,
+        model=wanted.model,
+        family=config.family if wanted.expected is None else wanted.expected.family,
     )
     return RawCheckpoint(path, digest, state, config, find_spec, (), (*notes, *more))
 
@@ -172,14 +180,17 @@ def _read_timm(path: Path, folder: Folder, wanted: Wanted) -> RawCheckpoint:
     if not isinstance(inner, dict):
         raise EdgeDeitError(f"{place}: pretrained_cfg is {inner!r:.40}, not an object")
     said = {**inner, **folder.config}
-    width = folder.state["cls_token"].shape[-1] if "cls_token" in folder.state else 0
+    check_timm_fields(place, said)
+    family = family_of_architecture(place, str(said["architecture"]))
+    state = from_timm(folder.weights, folder.state)
+    width = state["cls_token"].shape[-1] if "cls_token" in state else 0
     stated = heads_of_timm(place, said, width) if width else None
-    config, notes = _config(folder.weights, folder.state, wanted, stated)
+    config, notes = _config(folder.weights, state, wanted, stated)
     return RawCheckpoint(
         folder.weights,
         folder.sha256,
-        folder.state,
-        config,
+        state,
+        replace(config, family=family),
         partial(spec_from_folder, path, folder.config, config.image_size),
         labels_from_timm(place, said, config.num_classes) if config.num_classes else (),
         (*folder.notes, *notes),

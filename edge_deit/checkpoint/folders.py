@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from edge_deit.checkpoint.families import check_model_type
 from edge_deit.checkpoint.reading import Contents, open_weights, read_model
 from edge_deit.checkpoint.sources import check_content
 from edge_deit.common.errors import EdgeDeitError
@@ -69,6 +70,8 @@ def read_folder(folder: Path, *, ema: bool = False) -> Folder:
     config = read_json(path)
     if not isinstance(config, dict):
         raise EdgeDeitError(f"{path} holds no JSON object")
+    if "architecture" not in config:  # timm's, which tells its family by name
+        check_model_type(path, config)  # before its tensors, whose names say less
     there = [folder / name for name in _WEIGHTS if (folder / name).exists()]
     if not there:
         raise EdgeDeitError(

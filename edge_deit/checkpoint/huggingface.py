@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from edge_deit.checkpoint.families import complete_fields
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import DeiTConfig
 
@@ -44,9 +45,8 @@ def config_from_json(
         EdgeDeitError: another kind of model, a form of it that is not supported, or a value of the wrong
             type.
     """
-    kind = data.get("model_type")
-    if kind not in ("deit", "vit"):
-        raise EdgeDeitError(f"{path}: model_type is {kind!r:.40}; deit and vit are supported")
+    family, data = complete_fields(path, data, shapes)
+    kind = data["model_type"]
     if data.get("hidden_act", "gelu") != "gelu":
         raise EdgeDeitError(
             f"{path}: hidden_act is {data['hidden_act']!r:.40}; only gelu is supported"
@@ -72,6 +72,9 @@ def config_from_json(
         "distillation_head": teacher and kind == "deit",
         "qkv_bias": _switch(data, "qkv_bias", path),
         "layer_norm_eps": _positive(data, "layer_norm_eps", 1e-12, path),
+        "layer_scale": family == "dinov2",
+        "register_tokens": data["num_register_tokens"],
+        "family": family,
     }
     try:
         return DeiTConfig(**fields)

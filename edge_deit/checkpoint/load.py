@@ -84,6 +84,7 @@ def load_model(
     raw = _other_task(raw, task)
     if expected and model:
         check_variant(raw, expected, model, image_size)
+        raw = replace(raw, config=replace(raw.config, family=expected.family))
     raw = _other_classes(raw, num_classes, allow_new_head)
     if not allow_new_head or raw.config.num_classes == 1:
         check_classifier(raw)
@@ -114,12 +115,13 @@ def _preprocessing(
 
     def found() -> tuple[PreprocessSpec, tuple[str, ...]]:
         spec, lines = raw.find_spec()
-        if spec.crop_size != size:
+        if spec.crop_size not in (size, image_size):
             raise EdgeDeitError(
                 f"{raw.path}: preprocessing makes {spec.crop_size} pixels a side, the model takes {size}; "
-                "correct the file that says so, or give --preprocessing"
+                "correct the file that says so, give --preprocessing, or interpolate the positions: "
+                f"--image-size {spec.crop_size}"
             )
-        if image_size == size:
+        if image_size == spec.crop_size:
             return spec, lines
         scaled = max(1, round(spec.resize_size * image_size / size))
         return replace(spec, crop_size=image_size, resize_size=scaled), lines
@@ -180,7 +182,10 @@ def _resized(raw: RawCheckpoint, image_size: int) -> RawCheckpoint:
         return raw
     config = replace(raw.config, image_size=image_size)
     positions = interpolate_positions(
-        raw.state["pos_embed"], config.num_prefix_tokens, config.grid_size
+        raw.state["pos_embed"],
+        config.num_prefix_tokens,
+        config.grid_size,
+        antialias=config.register_tokens > 0,
     )
     return replace(raw, state={**raw.state, "pos_embed": positions}, config=config)
 

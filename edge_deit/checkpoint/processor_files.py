@@ -7,11 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from edge_deit.checkpoint.families import is_of_family
 from edge_deit.checkpoint.image_processors import spec_of_processor
 from edge_deit.checkpoint.recipes import Recipe, find_recipe, rule_spec, spec_of_timm, timm_config
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.strict_json import read_json
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.model.config import RECIPES, Family
 
 __all__ = [
     "Found",
@@ -147,15 +149,27 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def spec_for_file(
-    path: Path, image_size: int, *, distilled: bool = False, model: str | None = None
+    path: Path,
+    image_size: int,
+    *,
+    distilled: bool = False,
+    model: str | None = None,
+    family: Family = "deit",
 ) -> Found:
     """The preprocessing of weights that come without any description: assumed, and said so.
 
     A published name, of the file or of its folder, tells its recipe. DeiT is proven by a distillation
     token, by `model`, the variant that was asked for, or by a name that begins with deit; without
     any of these timm's rule for DeiT is taken all the same, and the line says that nothing proves it.
+    Another `family`, which the tensors or the variant prove, has its own recipe.
     """
     names = [path.name.removesuffix(path.suffix), path.parent.resolve().name]
+    if family != "deit":
+        own = (name for name in names if find_recipe(name) and is_of_family(name, family))
+        name = next(own, RECIPES[family])
+        found = find_recipe(name)
+        assert found is not None
+        return _known(name, found, image_size)
     recipe = next((found for name in names if (found := find_recipe(name))), None)
     proof = _proof(names, distilled=distilled, model=model)
     if recipe is not None and not proof:

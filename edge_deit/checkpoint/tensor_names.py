@@ -1,8 +1,10 @@
 """Other publishers' tensor names -> the names used here, and the shape that tensors tell.
 
-timm and the original release need no map. Hugging Face has two layouts: that of the files on the hub
-(`encoder.layer.N.attention.attention.query`), and that of the modules of transformers 5
+timm and the original releases need little of a map. Hugging Face has two layouts: that of the files on the
+hub (`encoder.layer.N.attention.attention.query`), and that of the modules of transformers 5
 (`layers.N.attention.q_proj`); both keep query, key and value apart.
+
+Publishers leave tokens without a position out of the position table; here they have a row of zeros.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from edge_deit.checkpoint.families import family_of_tensors, refuse_tensors
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import DeiTConfig
 
-__all__ = ["config_from_tensors", "from_hugging_face", "is_hugging_face"]
+__all__ = ["config_from_tensors", "from_hugging_face", "from_timm", "is_hugging_face"]
 
 _DROPPED: Final = re.compile(r"^(pooler\.|decoder\.|embeddings\.mask_token$)")
 # outside the encoder: the pooler and the masked-image decoder, which no task here uses
@@ -26,6 +29,7 @@ _DROPPED: Final = re.compile(r"^(pooler\.|decoder\.|embeddings\.mask_token$)")
 _TOP: Final = {
     "embeddings.cls_token": "cls_token",
     "embeddings.distillation_token": "dist_token",
+    "embeddings.register_tokens": "reg_token",
     "embeddings.position_embeddings": "pos_embed",
     "embeddings.patch_embeddings.projection": "patch_embed.proj",
     "layernorm": "norm",
@@ -48,7 +52,15 @@ _BLOCK: Final = {
     "attention.o_proj": "attn.proj",
     "mlp.fc1": "mlp.fc1",
     "mlp.fc2": "mlp.fc2",
+    "norm1": "norm1",
+    "norm2": "norm2",
 }
+_BARE: Final = {"layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma"}
+_TIMM: Final = (  # of the original DeiT-III and DINOv2
+    (re.compile(r"^(blocks\.\d+)\.gamma_([12])$"), r"\1.ls\2.gamma"),
+    (re.compile(r"^register_tokens$"), "reg_token"),
+)
+_PREFIX: Final = ("cls_token", "dist_token", "reg_token")
 _LAYER: Final = re.compile(r"^(?:encoder\.layer|layers)\.(\d+)\.(.+)$")
 
 
@@ -68,14 +80,14 @@ def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
-        short = re.sub(r"^(deit|vit)\.", "", key)
+        short = re.sub(r"^(deit|vit|dinov2|dinov2_with_registers)\.", "", key)
         if _DROPPED.match(short):
             continue
         name = _rename(short) or key
         if name in renamed:
             raise EdgeDeitError(f"the checkpoint has {name} twice, the second time as {key}")
         renamed[name] = value
-    return _fuse(renamed)
+    return _all_positions(_fuse(renamed), without=("reg_token",))
 
 
 def _rename(key: str) -> str | None:
@@ -86,6 +98,8 @@ def _rename(key: str) -> str | None:
         return f"{_TOP[stem]}.{kind}"
     if (layer := _LAYER.match(stem)) and layer[2] in _BLOCK:
         return f"blocks.{layer[1]}.{_BLOCK[layer[2]]}.{kind}"
+    if (layer := _LAYER.match(key)) and layer[2] in _BARE:
+        return f"blocks.{layer[1]}.{_BARE[layer[2]]}"
     return None
 
 
@@ -108,15 +122,71 @@ def _fuse(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return fused
 
 
-# timm and the original release
+# Positions
+
+
+def _all_positions(state: dict[str, Tensor], without: tuple[str, ...]) -> dict[str, Tensor]:
+    """Give the prefix tokens `without` a position rows of zeros, behind those that have one."""
+    counts, table = _prefix_counts(state), state.get("pos_embed")
+    rows = sum(count for name, count in counts.items() if name in without)
+    if not rows or table is None or table.ndim != 3:
+        return state
+    have = sum(counts.values()) - rows
+    zeros = table.new_zeros(1, rows, table.shape[2])
+    return {**state, "pos_embed": torch.cat([table[:, :have], zeros, table[:, have:]], dim=1)}
+
+
+def _prefix_counts(state: dict[str, Tensor]) -> dict[str, int]:
+    """Tokens in front of the patches, by tensor; what has another rank is refused later."""
+    found = {name: state[name] for name in _PREFIX if name in state}
+    return {name: value.shape[1] for name, value in found.items() if value.ndim == 3}
+
+
+# timm and the original releases
+
+
+def from_timm(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename what DeiT-III and DINOv2 call otherwise, and complete the positions.
+
+    The token that only pretraining reads (`mask_token`) is left out. Which prefix tokens have a position
+    follows from the table's rows, as patches fill a square: all of them, none (timm, DeiT-III), or all but
+    the registers (DINOv2).
+
+    Raises:
+        EdgeDeitError: a table that fits more than one of these.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = key
+        for pattern, ours in _TIMM:
+            name = pattern.sub(ours, name)
+        if key != "mask_token":
+            renamed[name] = value
+    table, counts = renamed.get("pos_embed"), _prefix_counts(renamed)
+    if table is None or table.ndim != 3:
+        return renamed
+    fits: dict[int, tuple[str, ...]] = {}
+    for without in ((), ("reg_token",), _PREFIX):
+        rows = sum(count for name, count in counts.items() if name not in without)
+        patches = table.shape[1] - rows
+        if patches > 0 and math.isqrt(patches) ** 2 == patches:
+            fits.setdefault(rows, without)
+    if len(fits) > 1:
+        either = " or ".join(map(str, sorted(fits)))
+        raise EdgeDeitError(
+            f"{path}: {either} of the {table.shape[1]} rows of pos_embed may belong to class and register "
+            "tokens; give a folder with config.json"
+        )
+    return _all_positions(renamed, next(iter(fits.values()), ()))
 
 
 def config_from_tensors(path: Path, state: dict[str, Tensor]) -> DeiTConfig:
-    """The shape that timm's and the original's tensors tell; `num_heads`, which they do not, is 1.
+    """The shape that tensors under our own names tell; `num_heads`, which they do not, is 1.
 
     Raises:
         EdgeDeitError: not a DeiT.
     """
+    refuse_tensors(path, state)
     needed = {"patch_embed.proj.weight": 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2}
     for key, rank in needed.items():
         if key not in state:
@@ -126,7 +196,8 @@ def config_from_tensors(path: Path, state: dict[str, Tensor]) -> DeiTConfig:
             raise EdgeDeitError(f"{path} is no DeiT: {key} has shape {tuple(state[key].shape)}")
     dim, channels, patch, _ = state["patch_embed.proj.weight"].shape
     distilled = "dist_token" in state
-    patches = state["pos_embed"].shape[1] - (2 if distilled else 1)
+    registers = state["reg_token"].shape[1] if "reg_token" in state else 0
+    patches = state["pos_embed"].shape[1] - (2 if distilled else 1) - registers
     blocks = {match[1] for key in state if (match := re.match(r"blocks\.(\d+)\.", key))}
     head = state.get("head.weight")
     return DeiTConfig(
@@ -136,9 +207,24 @@ def config_from_tensors(path: Path, state: dict[str, Tensor]) -> DeiTConfig:
         embed_dim=dim,
         depth=len(blocks),
         num_heads=1,
-        mlp_dim=state["blocks.0.mlp.fc1.weight"].shape[0],
+        mlp_dim=_mlp_dim(path, state),
         num_classes=0 if head is None or head.ndim != 2 else head.shape[0],
         distilled=distilled,
         distillation_head=distilled and head is not None and "head_dist.weight" in state,
         qkv_bias="blocks.0.attn.qkv.bias" in state,
+        layer_scale="blocks.0.ls1.gamma" in state,
+        register_tokens=registers,
+        family=family_of_tensors(state),
     )
+
+
+def _mlp_dim(path: Path, state: dict[str, Tensor]) -> int:
+    """Hidden width; twice as many rows in fc1 as columns in fc2 are timm's packed SwiGLU."""
+    inner, outer = (state.get(f"blocks.0.mlp.{name}.weight") for name in ("fc1", "fc2"))
+    assert inner is not None
+    if outer is not None and outer.ndim == 2 and inner.shape[0] == 2 * outer.shape[1]:
+        raise EdgeDeitError(
+            f"{path} is no DeiT or a relative that is taken: blocks.0.mlp.fc1.weight has "
+            f"{inner.shape[0]} rows for {outer.shape[1]} columns of fc2, which is SwiGLU"
+        )
+    return inner.shape[0]

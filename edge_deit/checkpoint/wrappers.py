@@ -21,7 +21,7 @@ __all__ = ["find_model"]
 
 _PATCHES: Final = re.compile(
     r"^(?P<root>(?:.*?\.)??)"
-    r"(?:patch_embed\.proj|(?:(?:deit|vit|dinov2)\.)?embeddings\.patch_embeddings\.projection)\.weight$"
+    r"(?:patch_embed\.proj|(?:(?:deit|vit|dinov2|dinov2_with_registers)\.)?embeddings\.patch_embeddings\.projection)\.weight$"
 )
 _AVERAGED: Final = re.compile(r"(^|[._])(ema|swa|averaged?|shadow|polyak)([._]|$)", re.IGNORECASE)
 _TEACHER: Final = re.compile(r"(^|[._])(teacher|momentum|target)([._]|$)", re.IGNORECASE)

@@ -55,10 +55,14 @@ class PlainConsole(Console):
         raise BrokenPipeError
 
 
-@functools.cache
 def out() -> PlainConsole:
-    """Console for results, on stdout."""
-    return PlainConsole(sys.stdout, soft_wrap=not sys.stdout.isatty())
+    """Console for results, on what is stdout now."""
+    return _console_on(sys.stdout)
+
+
+@functools.lru_cache(maxsize=1)
+def _console_on(stream: IO[str]) -> PlainConsole:
+    return PlainConsole(stream, soft_wrap=not stream.isatty())
 
 
 @functools.cache

@@ -1,26 +1,41 @@
-"""What a DeiT is made of, and the published variants as rows of one table."""
+"""What a DeiT or a relative is made of, and the published variants as rows of one table."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from edge_deit.common.errors import EdgeDeitError
 
-__all__ = ["VARIANTS", "DeiTConfig", "Task", "variant"]
+__all__ = ["RECIPES", "VARIANTS", "DeiTConfig", "Family", "Task", "variant"]
 
 Task = Literal["classification", "features"]
+Family = Literal["deit", "vit", "dino", "deit3", "dinov2"]
+"""Whose weights they are. DeiT, ViT and DINO have one graph; DeiT-III and DINOv2 add LayerScale to it."""
+
+RECIPES: Final[dict[Family, str]] = {
+    "deit": "deit_tiny_patch16_224",
+    "vit": "vit_tiny_patch16_224",
+    "dino": "vit_small_patch16_224.dino",
+    "deit3": "deit3_small_patch16_224",
+    "dinov2": "vit_small_patch14_dinov2",
+}
+"""timm's name of a checkpoint of each family, whose preprocessing holds for the family."""
 
 
 @dataclass(frozen=True)
 class DeiTConfig:
-    """Shape of one DeiT (Touvron et al., arXiv 2012.12877, table 1).
+    """Shape of one DeiT (Touvron et al., arXiv 2012.12877, table 1) or of a relative.
 
     `distilled` says that the sequence carries a distillation token beside the class token.
     `distillation_head` says that this token has a classifier of its own; inference then averages
     both. Hugging Face's `DeiTForImageClassification` is the case of a token without a head.
     `num_classes` is 0 for a model without any classifier (the features task).
+
+    `layer_scale` says that each branch is multiplied by one weight a channel (arXiv 2103.17239);
+    `register_tokens` counts tokens between the class (and distillation) token and the patches that nothing
+    reads (arXiv 2309.16588). `family` changes nothing that is computed: names follow from it.
 
     >>> DeiTConfig().num_patches
     196
@@ -40,6 +55,9 @@ class DeiTConfig:
     distillation_head: bool = False
     qkv_bias: bool = True
     layer_norm_eps: float = 1e-6
+    layer_scale: bool = False
+    register_tokens: int = 0
+    family: Family = "deit"
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -48,8 +66,11 @@ class DeiTConfig:
                 raise EdgeDeitError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.in_channels != 3:
             raise EdgeDeitError(f"in_channels is {self.in_channels}; only RGB (3) is supported")
-        if self.num_classes < 0:
-            raise EdgeDeitError(f"num_classes is {self.num_classes}; it must be 0 or more")
+        for name in ("num_classes", "register_tokens"):
+            if getattr(self, name) < 0:
+                raise EdgeDeitError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.family not in get_args(Family):
+            raise EdgeDeitError(f"family is {self.family!r}; one of: {', '.join(get_args(Family))}")
         if self.image_size % self.patch_size:
             raise EdgeDeitError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
@@ -75,8 +96,8 @@ class DeiTConfig:
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: the class token, and the distillation token if there is one."""
-        return 2 if self.distilled else 1
+        """Tokens before the patches, T: class token, distillation token if there is one, registers."""
+        return (2 if self.distilled else 1) + self.register_tokens
 
     @property
     def num_tokens(self) -> int:
@@ -116,31 +137,74 @@ def _check_types(config: DeiTConfig) -> None:
             raise EdgeDeitError(f"{field.name} is {value!r:.40}; at most {most} is possible")
 
 
-_WIDTHS = {"tiny": 192, "small": 384, "base": 768}  # D; heads have 64 values, the MLP 4 D
+_SIZES: Final = {  # D, blocks, heads; the MLP has 4 D
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "medium": (512, 12, 8),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+}
 
 
-def _row(size: str, image_size: int, distilled: bool) -> DeiTConfig:
+def _row(size: str, family: Family = "deit", image_size: int = 224, patch: int = 16) -> DeiTConfig:
+    width, depth, heads = _SIZES[size]
     return DeiTConfig(
         image_size=image_size,
-        distilled=distilled,
-        distillation_head=distilled,
-        embed_dim=_WIDTHS[size],
-        num_heads=_WIDTHS[size] // 64,
-        mlp_dim=4 * _WIDTHS[size],
+        patch_size=patch,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        mlp_dim=4 * width,
+        num_classes=0 if family in ("dino", "dinov2") else 1000,
+        layer_scale=family in ("deit3", "dinov2"),
+        family=family,
     )
 
 
+def _distilled(row: DeiTConfig) -> DeiTConfig:
+    return replace(row, distilled=True, distillation_head=True)
+
+
 VARIANTS: dict[str, DeiTConfig] = {
-    "deit_tiny": _row("tiny", 224, False),
-    "deit_tiny_distilled": _row("tiny", 224, True),
-    "deit_small": _row("small", 224, False),
-    "deit_small_distilled": _row("small", 224, True),
-    "deit_base": _row("base", 224, False),
-    "deit_base_distilled": _row("base", 224, True),
-    "deit_base_384": _row("base", 384, False),
-    "deit_base_384_distilled": _row("base", 384, True),
+    "deit_tiny": _row("tiny"),
+    "deit_tiny_distilled": _distilled(_row("tiny")),
+    "deit_small": _row("small"),
+    "deit_small_distilled": _distilled(_row("small")),
+    "deit_base": _row("base"),
+    "deit_base_distilled": _distilled(_row("base")),
+    "deit_base_384": _row("base", image_size=384),
+    "deit_base_384_distilled": _distilled(_row("base", image_size=384)),
+    "vit_tiny": _row("tiny", "vit"),
+    "vit_tiny_384": _row("tiny", "vit", 384),
+    "vit_small": _row("small", "vit"),
+    "vit_small_384": _row("small", "vit", 384),
+    "vit_small_patch32": _row("small", "vit", patch=32),
+    "vit_base": _row("base", "vit"),
+    "vit_base_384": _row("base", "vit", 384),
+    "vit_base_patch8": _row("base", "vit", patch=8),
+    "vit_base_patch32": _row("base", "vit", patch=32),
+    "vit_large": _row("large", "vit"),
+    "dino_small": _row("small", "dino"),
+    "dino_small_patch8": _row("small", "dino", patch=8),
+    "dino_base": _row("base", "dino"),
+    "dino_base_patch8": _row("base", "dino", patch=8),
+    "deit3_small": _row("small", "deit3"),
+    "deit3_small_384": _row("small", "deit3", 384),
+    "deit3_medium": _row("medium", "deit3"),
+    "deit3_base": _row("base", "deit3"),
+    "deit3_base_384": _row("base", "deit3", 384),
+    "deit3_large": _row("large", "deit3"),
+    "deit3_large_384": _row("large", "deit3", 384),
+    "deit3_huge": _row("huge", "deit3", patch=14),
+    "dinov2_small": _row("small", "dinov2", 518, 14),
+    "dinov2_small_registers": replace(_row("small", "dinov2", 518, 14), register_tokens=4),
+    "dinov2_base": _row("base", "dinov2", 518, 14),
+    "dinov2_base_registers": replace(_row("base", "dinov2", 518, 14), register_tokens=4),
+    "dinov2_large": _row("large", "dinov2", 518, 14),
+    "dinov2_large_registers": replace(_row("large", "dinov2", 518, 14), register_tokens=4),
 }
-"""Published variants with 1000 classes, by name."""
+"""Published variants by name, with 1000 classes; DINO's and DINOv2's have no classifier."""
 
 
 def variant(name: str) -> DeiTConfig:

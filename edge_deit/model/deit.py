@@ -1,10 +1,11 @@
 """The float DeiT, read top to bottom; module names are those of the original checkpoints.
 
-Shapes: B images, C = 3 channels, H = W image side, P patches, T prefix tokens (class, distillation),
-N = T + P tokens, D embedding width, h heads, d = D / h, K classes.
+Shapes: B images, C = 3 channels, H = W image side, P patches, T prefix tokens (class, distillation,
+registers), N = T + P tokens, p patch size, D embedding width, h heads, d = D / h, K classes.
 
 Sources: Touvron et al., "Training data-efficient image transformers & distillation through
-attention", arXiv 2012.12877; Dosovitskiy et al., arXiv 2010.11929.
+attention", arXiv 2012.12877; Dosovitskiy et al., arXiv 2010.11929. LayerScale: Touvron et al., arXiv
+2103.17239, as in DeiT-III, arXiv 2204.07118. Registers: Darcet et al., arXiv 2309.16588.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(config.in_channels, config.embed_dim, size, stride=size)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        grid: Tensor = self.proj(pixels)  # (B, D, H/16, W/16)
+        grid: Tensor = self.proj(pixels)  # (B, D, H / p, W / p)
         return grid.flatten(2).transpose(1, 2)  # (B, P, D)
 
 
@@ -64,8 +65,19 @@ class Mlp(nn.Module):
         return out  # (B, N, D)
 
 
+class LayerScale(nn.Module):
+    """Multiplies each channel of a branch by a weight of its own."""
+
+    def __init__(self, config: DeiTConfig) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((config.embed_dim,), 1e-4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma  # (B, N, D)
+
+
 class Block(nn.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block, with LayerScale where the configuration has it."""
 
     def __init__(self, config: DeiTConfig) -> None:
         super().__init__()
@@ -73,20 +85,25 @@ class Block(nn.Module):
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
         self.mlp = Mlp(config)
+        self.ls1 = LayerScale(config) if config.layer_scale else nn.Identity()
+        self.ls2 = LayerScale(config) if config.layer_scale else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))  # (B, N, D)
-        x = x + self.mlp(self.norm2(x))  # (B, N, D)
+        x = x + self.ls1(self.attn(self.norm1(x)))  # (B, N, D)
+        x = x + self.ls2(self.mlp(self.norm2(x)))  # (B, N, D)
         return x
 
 
 class DeiT(nn.Module):
-    """DeiT with or without a distillation token.
+    """DeiT with or without a distillation token, or a relative of the same graph.
 
     `forward` takes normalised pixels (B, 3, H, W) and returns logits (B, K); in a distilled model
     they are the mean of both heads, which is how DeiT is meant to be used at inference
     (arXiv 2012.12877, section 4). A model without classes returns its final normalised tokens
     (B, N, D), which is `last_hidden_state` of Hugging Face's DeiTModel.
+
+    `pos_embed` has a row for each of the N tokens; those of tokens without a position
+    (registers, DeiT-III's class token) are zero.
     """
 
     def __init__(self, config: DeiTConfig) -> None:
@@ -97,6 +114,8 @@ class DeiT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         if config.distilled:
             self.dist_token = nn.Parameter(torch.zeros(1, 1, dim))
+        if config.register_tokens:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.register_tokens, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.num_tokens, dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
@@ -109,14 +128,23 @@ class DeiT(nn.Module):
             nn.init.trunc_normal_(token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def _prefix_tokens(self) -> list[nn.Parameter]:
-        return [self.cls_token, self.dist_token] if self.config.distilled else [self.cls_token]
+    def _prefix_tokens(self) -> list[Tensor]:
+        tokens: list[Tensor] = [self.cls_token]
+        if self.config.distilled:
+            tokens.append(self.dist_token)
+        if self.config.register_tokens:
+            tokens.append(self.reg_token)
+        return tokens
+
+    def prefix(self) -> Tensor:
+        """The tokens in front of the patches, (1, T, D)."""
+        return torch.cat(self._prefix_tokens(), dim=1)
 
     def features(self, pixels: Tensor) -> Tensor:
         """Final normalised tokens: (B, 3, H, W) -> (B, N, D)."""
         patches = self.patch_embed(pixels)  # (B, P, D)
-        prefix = [token.expand(len(patches), -1, -1) for token in self._prefix_tokens()]
-        x = torch.cat([*prefix, patches], dim=1) + self.pos_embed  # (B, N, D)
+        prefix = self.prefix().expand(len(patches), -1, -1)  # (B, T, D)
+        x = torch.cat([prefix, patches], dim=1) + self.pos_embed  # (B, N, D)
         for block in self.blocks:
             x = block(x)
         normed: Tensor = self.norm(x)
@@ -149,17 +177,23 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def interpolate_positions(positions: Tensor, prefix_tokens: int, grid_size: int) -> Tensor:
+def interpolate_positions(
+    positions: Tensor, prefix_tokens: int, grid_size: int, *, antialias: bool = False
+) -> Tensor:
     """Resample position embeddings to another image size.
 
     (1, T + P, D) -> (1, T + grid_size^2, D). The rows of the prefix tokens stay; the others are
     resampled as an image, bicubic with a = -0.75 and half-pixel centres, which is what the original's
-    fine-tuning at 384 and Hugging Face's `interpolate_pos_encoding` do.
+    fine-tuning at 384 and Hugging Face's `interpolate_pos_encoding` do. With `antialias` the image is
+    smoothed where it shrinks, as DINOv2 with registers does.
     """
     prefix, patches = positions[:, :prefix_tokens], positions[:, prefix_tokens:]
     side = round(patches.shape[1] ** 0.5)
     if side == grid_size:
         return positions
     image = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, side, side)
-    resized = F.interpolate(image, size=(grid_size, grid_size), mode="bicubic", align_corners=False)
+    size = (grid_size, grid_size)
+    resized = F.interpolate(
+        image, size=size, mode="bicubic", align_corners=False, antialias=antialias
+    )
     return torch.cat([prefix, resized.flatten(2).transpose(1, 2)], dim=1)  # (1, T + P', D)

@@ -8,7 +8,7 @@ An exact rewrite for batch size 1 and a fixed image size:
   residual stream (patch embedding, tokens and positions, `proj`, `fc2`), so the stream always has mean
   zero and LayerNorm reduces to x * rsqrt(mean(x^2) + eps);
 * that mean is a Linear(D, 1) with weight 1/D and bias eps, an operator every backend has;
-* LayerNorm's scale and shift are folded into the Linear that reads it;
+* LayerNorm's scale and shift are folded into the Linear that reads it, LayerScale into the one that writes;
 * prefix tokens are added through the position table: patches are padded with zero rows in front and
   one table that already holds token + position is added, so there is no concatenation;
 * both heads of a distilled model are one Linear over its two tokens;
@@ -24,7 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edge_deit.model.deit import Attention, Block, DeiT
+from edge_deit.model.deit import Attention, Block, DeiT, LayerScale
 from edge_deit.model.form import DeployAttention, DeployBlock, DeployDeiT
 
 __all__ = ["deploy"]
@@ -72,18 +72,24 @@ def _write_after_norm(layer: nn.Linear, weight: Tensor, bias: Tensor, norm: nn.L
 def _fold_embedding(form: DeployDeiT, source: DeiT) -> None:
     proj = source.patch_embed.proj
     _write(form.patch_embed, _centre(proj.weight), _centre(_bias(proj)))
-    tokens: list[Tensor] = [source.cls_token]
-    if form.config.distilled:
-        tokens.append(source.dist_token)
     table = source.pos_embed.clone()
-    table[:, : len(tokens)] += torch.cat(tokens, dim=1)
+    table[:, : form.config.num_prefix_tokens] += source.prefix()
     form.token_table.copy_(table - table.mean(dim=-1, keepdim=True))
 
 
 def _fold_block(target: DeployBlock, block: Block) -> None:
     _fold_attention(target.attn, block.attn, block.norm1)
+    _write_branch(target.attn.proj, block.attn.proj, block.ls1)
     _write_after_norm(target.mlp.fc1, block.mlp.fc1.weight, _bias(block.mlp.fc1), block.norm2)
-    _write(target.mlp.fc2, _centre(block.mlp.fc2.weight), _centre(_bias(block.mlp.fc2)))
+    _write_branch(target.mlp.fc2, block.mlp.fc2, block.ls2)
+
+
+def _write_branch(target: nn.Linear, layer: nn.Linear, scale: nn.Module) -> None:
+    """g * (W x + b) = (diag(g) W) x + g * b, centred; g is 1 without LayerScale."""
+    weight, bias = layer.weight, _bias(layer)
+    if isinstance(scale, LayerScale):
+        weight, bias = scale.gamma[:, None] * weight, scale.gamma * bias
+    _write(target, _centre(weight), _centre(bias))
 
 
 def _fold_attention(target: DeployAttention, attn: Attention, norm: nn.LayerNorm) -> None:
@@ -92,7 +98,6 @@ def _fold_attention(target: DeployAttention, attn: Attention, norm: nn.LayerNorm
     layers = (target.q, target.k, target.v)
     for layer, weight, bias, scale in zip(layers, weights, biases, scales, strict=True):
         _write_after_norm(layer, scale * weight, scale * bias, norm)
-    _write(target.proj, _centre(attn.proj.weight), _centre(_bias(attn.proj)))
 
 
 def _fold_head(form: DeployDeiT, source: DeiT) -> None:

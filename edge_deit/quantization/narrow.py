@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 GREY_LEVELS: Final[Range] = (0.0, 1.0)
-_SQUARE: Final = 4  # pixels
+_SQUARE: Final = 4  # pixels, at least
 _SCALABLE: Final = ("attn.proj", "mlp.fc2")
 
 
@@ -61,8 +61,13 @@ def use_grey_levels(form: DeployDeiT, spec: PreprocessSpec) -> None:
     form.grey_levels = GreyLevels(std.float(), mean.float())
 
 
-def split_coarse(form: DeployDeiT, square: int = _SQUARE) -> None:
-    """Take the means over `square` x `square` pixels out of the patch embedding, in place."""
+def split_coarse(form: DeployDeiT) -> None:
+    """Take the means over squares of 4 x 4 pixels out of the patch embedding, in place.
+
+    Where 4 does not divide the patch, squares are the next larger ones that do: 7 x 7 for 14 pixels.
+    """
+    size = form.config.patch_size
+    square = next((side for side in range(_SQUARE, size) if size % side == 0), size)
     layer = form.patch_embed
     weight = layer.weight.double()  # (D, C, p, p)
     coarse = nn.functional.avg_pool2d(weight, square)  # (D, C, p / square, p / square)

@@ -31,7 +31,7 @@ def test_a_folder(tmp_path: Path) -> None:
     state = plain_state()
     loaded = load_model(str(vit_folder(tmp_path / "a", state)))
     assert same(loaded, state)
-    assert loaded.config == SHAPE
+    assert loaded.config == replace(SHAPE, family="vit")
     assert loaded.labels == tuple(NAMES.values())
     assert loaded.assumptions == ()
 

@@ -154,7 +154,7 @@ def test_sharded_and_pickled_folders(tmp_path: Path) -> None:
     [
         ({"hidden_act": "relu"}, "hidden_act is 'relu'; only gelu"),
         ({"hidden_act": "gelu_new"}, "only gelu"),
-        ({"model_type": "swin"}, "model_type is 'swin'; deit and vit"),
+        ({"model_type": "swin"}, r"model_type is 'swin' \(window attention\); deit, vit"),
         ({"image_size": [64, 32]}, r"image_size is \[64, 32\]; only squares"),
         ({"num_hidden_layers": 3}, r"lacks blocks.2.norm1.weight \(64,\)"),
         ({"hidden_size": 128}, "its width is 64"),

@@ -28,6 +28,20 @@ def test_equal_to_the_float_model(config: DeiTConfig, seed: int) -> None:
         torch.testing.assert_close(deploy(model)(pixels), model(pixels), rtol=1e-4, atol=1e-4)
 
 
+@given(config=configs(), seed=st.integers(0, 1000))
+def test_tokens_without_a_position(config: DeiTConfig, seed: int) -> None:
+    """Their row of the token table is the token alone, but for its mean."""
+    model, count = random_model(config, seed), config.num_prefix_tokens
+    with torch.no_grad():
+        model.pos_embed[:, :count] = 0
+    tokens = model.prefix()
+    expected = tokens - tokens.mean(dim=-1, keepdim=True)
+    torch.testing.assert_close(deploy(model).token_table[:, :count], expected)
+    pixels = torch.randn(1, 3, config.image_size, config.image_size)
+    with torch.inference_mode():
+        torch.testing.assert_close(deploy(model)(pixels), model(pixels), rtol=1e-4, atol=1e-4)
+
+
 def test_equal_on_real_photos(real: Path) -> None:
     checkpoint = load_model(str(real / "deit_tiny_patch16_224" / "model.safetensors"))
     form = deploy(checkpoint.model)
