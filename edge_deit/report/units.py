@@ -15,6 +15,7 @@ __all__ = [
     "INSTRUCTIONS",
     "MILLISECONDS",
     "NAME",
+    "NATS",
     "PERCENT",
     "PHOTOS",
     "POINTS",
@@ -85,6 +86,7 @@ DECIBELS: Final = Unit("dB", "dB", _decibels, {"le": EQUAL_DB}, high=EQUAL_DB)
 COSINE: Final = Unit(
     "", "cosine", "{:.5f}".format, {"ge": -_ROUNDING, "le": _ROUNDING}, high=1, hint=", not percent"
 )
+NATS: Final = Unit("nats", "nats", "{:.3g} nats".format, {"ge": 0})
 MILLISECONDS: Final = Unit("ms", "ms", _scaled("ms"), {"ge": 0})
 RATIO: Final = Unit("", "ratio", number, {"gt": 0}, high=10, hint=", not percent")
 SIZE_RATIO: Final = Unit("", "ratio", number, {"gt": 0}, high=2, hint=", not percent")
