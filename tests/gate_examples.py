@@ -40,6 +40,7 @@ GOOD = artefact(
     snr_db_worst=12.0,
     cosine=0.998,
     cosine_worst=0.98,
+    kl_divergence=0.02,
     worst_image="cat/1.png",
     latency_ms_p50=10.0,
     latency_ms_p90=11.0,

@@ -105,6 +105,7 @@ def artefact(**changes: Any) -> ArtefactResult:
         snr_db_worst=11.2,
         cosine=0.9981,
         cosine_worst=0.97,
+        kl_divergence=0.0123,
         worst_image="cat/3.png",
         latency_ms_p50=15.2,
         latency_ms_p90=17.0,

@@ -102,6 +102,7 @@ def artefact_result(measured: Measured, float_model: FloatModel) -> ArtefactResu
         snr_db_worst=tally.snr_worst,
         cosine=tally.cosine_sum / tally.images,
         cosine_worst=tally.cosine_worst,
+        kl_divergence=tally.kl_sum / tally.images,
         worst_image=tally.worst_image,
         threads=measured.threads,
         size_bytes=manifest.size_bytes,

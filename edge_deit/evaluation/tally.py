@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.metrics.outputs import decibels, softmax, top_k
+from edge_deit.metrics.outputs import decibels, kl_divergence, softmax, top_k
 from edge_deit.report.report import ClassResult, Flip
 
 __all__ = ["Answer", "Seen", "Tally", "answer", "compare"]
@@ -46,7 +46,8 @@ class Seen:
     """An artefact's answer to a photo, and how far it was from the float model's.
 
     `signal` is the sum of the float logits squared, `noise` that of the squared differences; `points` pairs
-    the logits of both models for the float model's first five classes.
+    the logits of both models for the float model's first five classes; `kl` is the Kullback-Leibler
+    divergence of its softmax from the float model's, in nats.
     """
 
     __pydantic_config__ = _STRICT
@@ -55,6 +56,7 @@ class Seen:
     signal: float
     noise: float
     cosine: float
+    kl: float
     points: tuple[tuple[float, float], ...]
 
 
@@ -79,7 +81,7 @@ def compare(reference: np.ndarray, logits: np.ndarray) -> Seen:
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     cosine = float(a @ b) / lengths if lengths > 0 else float(not noise)
     points = tuple((float(a[index]), float(b[index])) for index in top_k(reference, _TOP))
-    return Seen(answer(logits), signal, noise, min(cosine, 1.0), points)
+    return Seen(answer(logits), signal, noise, min(cosine, 1.0), kl_divergence(a, b), points)
 
 
 class Tally:
@@ -90,7 +92,7 @@ class Tally:
         self.images = self.labelled = self.agreed = 0
         self.right = self.right_float = self.right5 = self.right5_float = 0
         self.lost = self.won = 0
-        self.cosine_sum, self.cosine_worst = 0.0, 2.0
+        self.cosine_sum, self.cosine_worst, self.kl_sum = 0.0, 2.0, 0.0
         self.snr_worst, self.worst_image = math.inf, ""
         self.flips_total = 0
         self.flips: list[Flip] = []
@@ -108,6 +110,7 @@ class Tally:
         self._signal += seen.signal
         self._noise += seen.noise
         self.cosine_sum += seen.cosine
+        self.kl_sum += seen.kl
         self.cosine_worst = min(self.cosine_worst, seen.cosine)
         if (snr_db := decibels(seen.signal, seen.noise)) < self.snr_worst:
             self.snr_worst, self.worst_image = snr_db, file

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
 
-__all__ = ["EQUAL_DB", "Closeness", "closeness", "decibels", "softmax", "top_k"]
+__all__ = ["EQUAL_DB", "Closeness", "closeness", "decibels", "kl_divergence", "softmax", "top_k"]
 
 EQUAL_DB: Final = 200.0
 """The signal-to-noise ratio that stands for equal outputs; float32 cannot come near it otherwise."""
@@ -83,6 +83,23 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """
     shifted = np.exp(logits.astype(np.float64) - logits.max())
     return np.asarray(shifted / shifted.sum())
+
+
+def kl_divergence(reference: np.ndarray, logits: np.ndarray) -> float:
+    """Kullback-Leibler divergence of the softmax of (K,) `logits` from that of `reference`, in nats.
+
+    Computed in float64 (Kullback and Leibler, "On information and sufficiency", 1951); 0 for equal outputs.
+
+    >>> round(kl_divergence(np.array([0.0, 0.0]), np.array([0.0, np.log(3.0)])), 4)
+    0.1438
+    """
+    ours, theirs = _log_softmax(reference), _log_softmax(logits)
+    return max(0.0, float((np.exp(ours) * (ours - theirs)).sum()))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
 
 
 def top_k(logits: np.ndarray, k: int) -> list[int]:

@@ -11,6 +11,7 @@ from edge_deit.report.units import (
     COSINE,
     DECIBELS,
     NAME,
+    NATS,
     PERCENT,
     PHOTOS,
     POINTS,
@@ -261,5 +262,17 @@ class AccuracyFigures:
                     "max_calibration_overlap", "photos that the artefact was calibrated on", low=0
                 ),
             ),
+        ),
+    ] = None
+    kl_divergence: Annotated[
+        float | None,
+        Figure(
+            "KL divergence",
+            NATS,
+            "Kullback-Leibler divergence of the artefact's softmax from the float model's, mean over the "
+            "photos.",
+            better="lower",
+            limits=(Limit("max_kl_divergence", "mean KL divergence of the softmax"),),
+            change=Change("KL divergence of the softmax"),
         ),
     ] = None

@@ -179,12 +179,12 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
-@given(values=st.lists(finite, min_size=6, max_size=6), label=st.none() | st.integers(0, 9))
+@given(values=st.lists(finite, min_size=7, max_size=7), label=st.none() | st.integers(0, 9))
 def test_a_line_gives_back_every_bit(
     values: list[float], label: int | None, tmp_path: Path
 ) -> None:
-    first, second, signal, noise, cosine, point = values
-    seen = Seen(Answer((1, 0), first), signal, noise, cosine, ((point, second), (0.1, -0.0)))
+    first, second, signal, noise, cosine, kl, point = values
+    seen = Seen(Answer((1, 0), first), signal, noise, cosine, kl, ((point, second), (0.1, -0.0)))
     line = Judged(0, 'a \u00e9 "b".png', label, "0" * 64, Answer((3, 9), second), (seen, seen))
     journal = Journal(tmp_path / "one.jsonl", {"a": 1})
     journal.restore(lambda one: False)

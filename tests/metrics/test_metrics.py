@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.metrics.outputs import closeness, softmax, top_k
+from edge_deit.metrics.outputs import closeness, kl_divergence, softmax, top_k
 
 
 def test_equal_outputs() -> None:
@@ -58,3 +59,13 @@ def test_softmax_survives_large_logits() -> None:
 def test_top_k_order_and_ties() -> None:
     assert top_k(np.array([0.5, 2.0, 2.0, -1.0]), 3) == [1, 2, 0]
     assert top_k(np.array([0.5, 2.0]), 5) == [1, 0]
+
+
+@pytest.mark.parametrize("scale", [0.1, 10.0, 1e30])
+def test_kl_divergence_is_pytorchs(scale: float) -> None:
+    rng = np.random.default_rng(3)
+    reference, other = (scale * rng.normal(size=50) for _ in range(2))
+    logs = [torch.log_softmax(torch.from_numpy(one), 0) for one in (other, reference)]
+    expected = float(torch.nn.functional.kl_div(*logs, log_target=True, reduction="sum"))
+    assert kl_divergence(reference, other) == pytest.approx(expected, rel=1e-9)
+    assert kl_divergence(reference, reference) == 0
