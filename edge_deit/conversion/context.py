@@ -54,6 +54,12 @@ class ExportContext:
             and fits_half(found.unrounded, self.calibration)
         )
 
+    @property
+    def calibration_doubts(self) -> list[str]:
+        """Why ranges from these photos may not hold for others, a line each; none where they should."""
+        found = None if self.conditioned is None else self.conditioned.pinning
+        return [] if found is None else [*found.notes(), *self.calibration.doubts()]
+
     @functools.cached_property
     def calibration_outputs(self) -> Tensor:
         """The float model's outputs on all calibration photos (M, ...), computed when first asked for."""

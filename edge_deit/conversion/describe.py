@@ -108,7 +108,7 @@ def manifest_of(
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
         scheme=_scheme(context, request),
-        calibration=_calibration(request),
+        calibration=_calibration(context, request),
         parity=parity,
         tools=tool_versions(),
         assumptions=list(checkpoint.assumptions),
@@ -126,16 +126,21 @@ def _port(name: str, shape: Sequence[int]) -> Port:
     return {"name": name, "shape": list(shape), "dtype": "float32"}
 
 
-def _calibration(request: ExportRequest) -> Calibration | None:
+def _calibration(context: ExportContext, request: ExportRequest) -> Calibration | None:
     found = request.calibration
     if found is None:
         return None
-    return {
+    entry: Calibration = {
         "images": len(found),
         "sha256": found.sha256,
         "source": found.source,
         "photo_sha256": sorted(set(found.photo_sha256)),
     }
+    if context.conditioned is not None and context.conditioned.pinning is not None:
+        entry["pinned"] = context.conditioned.pinning.pinned
+    if doubts := context.calibration_doubts:
+        entry["notes"] = doubts
+    return entry
 
 
 def _scheme(context: ExportContext, request: ExportRequest) -> SchemeEntry:

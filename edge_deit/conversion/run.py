@@ -47,8 +47,8 @@ __all__ = ["ExportResult", "export_model"]
 class ExportResult:
     """What an export wrote, in the order of the request.
 
-    `parity_images` is the number of photos that each file was compared on; `notes` say what `max_drop`
-    kept finer and where the table of layers lies.
+    `parity_images` is the number of photos that each file was compared on; `notes` say why the calibration
+    photos are too few or too alike, what `max_drop` kept finer, and where the table of layers lies.
     """
 
     checkpoint: Checkpoint
@@ -131,6 +131,7 @@ def export_model(
         options=options or LoadOptions(),
     )
     plan, notes = choose_fallback(limit, context, plan)
+    notes = [*context.calibration_doubts, *notes]
     done = _export_all(context, plan, limit)
     return ExportResult(
         checkpoint, tuple(done), len(context.photos), tuple(notes), time.monotonic() - started

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_deit.common.files import hash_path
+from edge_deit.common.files import hash_path, shown_name
 from edge_deit.data.label_choice import LabelChoice
 from edge_deit.data.labels import match_labels
 from edge_deit.data.listing import Listing
@@ -49,6 +49,15 @@ class CalibrationSet:
     def remarks(self) -> list[str]:
         """What a user should read about where the photos were found."""
         return [] if self.listing is None else self.listing.remarks()
+
+    def doubts(self) -> list[str]:
+        """Why their folder's own words make them poor calibration photos, a line each."""
+        if self.listing is None or len(self.listing.classes) != 1:
+            return []
+        return [
+            f"all calibration photos lie in one class folder, {shown_name(self.listing.classes[0])}: give "
+            "photos of all classes that the app will see"
+        ]
 
     def with_labels(self, labels: Sequence[str], choice: LabelChoice | None) -> CalibrationSet:
         """The same photos with their classes among the model's `labels`, as `match_labels` finds them.

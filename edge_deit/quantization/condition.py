@@ -38,6 +38,7 @@ from edge_deit.quantization.narrow import (
     use_grey_levels,
 )
 from edge_deit.quantization.observe import Histogram, LayerView, importance_pass, rows
+from edge_deit.quantization.pinning import Pinning, measure_pinning
 from edge_deit.quantization.ranges import ChosenRange, choose_range
 from edge_deit.quantization.rotate import rotate
 from edge_deit.quantization.rounding import round_weights
@@ -57,7 +58,7 @@ class Conditioned:
     `form` has weights on the int8 grid, `unrounded` is the same before steps 5 and 6. `exponents` are
     those of the scaled layers, `token_scaled` the layers with tokens of one magnitude, `methods` say how
     each range was found, `noise` is each layer's predicted share of noise power in the output (from its
-    input, from its output).
+    input, from its output). `pinning` says how well the photos pin the ranges, None without photos.
     """
 
     form: DeployDeiT
@@ -67,6 +68,7 @@ class Conditioned:
     token_scaled: tuple[str, ...] = ()
     methods: dict[str, tuple[str, str]] = field(default_factory=dict)
     noise: dict[str, tuple[float, float]] = field(default_factory=dict)
+    pinning: Pinning | None = None
 
     def with_layers(
         self, layers: Collection[str], dynamic: Collection[str] = (), *, token_ranges: bool = False
@@ -166,6 +168,7 @@ def condition(
         tuple(kept),
         {name: (found.inputs[name].method, found.outputs[name].method) for name in ranges},
         {name: found.noise(name) for name in ranges},
+        measure_pinning(found.views.values(), photos.photo_sha256),
     )
 
 

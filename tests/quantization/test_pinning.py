@@ -1,0 +1,119 @@
+"""Calibration photos that pin no ranges are said to, in the manifest too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import CommandLine
+from edge_deit import assets
+from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.data.calibration import calibration_set
+from edge_deit.model.deploy import deploy
+from edge_deit.quantization.observe import LayerView, importance_pass
+from edge_deit.quantization.pinning import Pinning, measure_pinning
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Checkpoint:
+    return load_model("bundled")
+
+
+@pytest.fixture(scope="module")
+def photos(bundled: Checkpoint) -> torch.Tensor:
+    with assets.calibration_folder() as folder:
+        return calibration_set(folder, bundled.preprocess, 40).pixels
+
+
+def pinning(checkpoint: Checkpoint, pixels: torch.Tensor) -> Pinning:
+    views: dict[str, LayerView] = {}
+    importance_pass(deploy(checkpoint.model), pixels.split(1), views)
+    hashes = [hashlib.sha256(one.numpy().tobytes()).hexdigest() for one in pixels]
+    return measure_pinning(views.values(), hashes)
+
+
+def test_enough_photos_pin_the_ranges(bundled: Checkpoint, photos: torch.Tensor) -> None:
+    found = pinning(bundled, photos)
+    assert found.pinned
+    assert found.photos == 40
+    assert found.notes() == []
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_few_photos_do_not(bundled: Checkpoint, photos: torch.Tensor, count: int) -> None:
+    found = pinning(bundled, photos[:count])
+    assert not found.pinned
+    (note,) = found.notes()
+    assert f"({count} photos; without half of them the ranges move by " in note
+    assert "more that differ" in note
+
+
+def test_one_photo(bundled: Checkpoint, photos: torch.Tensor) -> None:
+    found = pinning(bundled, photos[:1])
+    assert found.movement is None
+    (note,) = found.notes()
+    assert "(one photo): give about 24 more" in note
+
+
+def test_copies_count_once(bundled: Checkpoint, photos: torch.Tensor) -> None:
+    found = pinning(bundled, torch.cat([photos[:4]] * 20))
+    assert found.photos == 4
+    assert not found.pinned
+    once = pinning(bundled, photos[:4])
+    assert found.movement == pytest.approx(once.movement)
+
+
+def test_photos_that_look_all_alike(bundled: Checkpoint, photos: torch.Tensor) -> None:
+    grain = torch.randn(30, *photos.shape[1:], generator=torch.Generator().manual_seed(1))
+    for base in (torch.zeros_like(photos[:1]), photos[:1]):
+        (note,) = pinning(bundled, base + 1e-3 * grain).notes()
+        assert "30 photos that look all alike to the model" in note
+
+
+def test_movement_is_that_of_random_halves(bundled: Checkpoint, photos: torch.Tensor) -> None:
+    """The formula, against halves that are really left out."""
+    views: dict[str, LayerView] = {}
+    importance_pass(deploy(bundled.model), photos[:16].split(1), views)
+    rng = np.random.default_rng(0)
+    moved = []
+    for view in views.values():
+        for tensor in (view.input, view.output):
+            each = np.asarray(tensor.extremes)
+            width = each[:, 1].max() - each[:, 0].min()
+            halves = np.stack([each[rng.permutation(16)[:8]].mean(0) for _ in range(400)])
+            moved.append(np.sqrt(((halves - each.mean(0)) ** 2).mean(0)).mean() / width)
+    found = measure_pinning(views.values(), ())
+    assert found.movement == pytest.approx(float(np.median(moved)), rel=0.05)
+
+
+@pytest.mark.slow
+def test_manifest_and_output_say_it(tmp_path: Path, command_line: CommandLine) -> None:
+    folder = tmp_path / "photos" / "cat"
+    folder.mkdir(parents=True)
+    for index in range(6):
+        Image.new("RGB", (40, 40), (index, 0, 0)).save(folder / f"{index}.png")
+    done = command_line(
+        "export",
+        "--target",
+        "onnx",
+        "--calibration",
+        tmp_path / "photos",
+        "--output",
+        tmp_path / "out",
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "out").glob("*.json")
+    kept = json.loads(path.read_text())["calibration"]
+    assert kept["pinned"] is False
+    said = " ".join((done.stdout + done.stderr).split())
+    assert len(kept["notes"]) == 2
+    for note in kept["notes"]:
+        assert note in said
+    assert "do not pin the ranges" in kept["notes"][0]
+    assert "one class folder, cat" in kept["notes"][1]
