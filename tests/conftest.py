@@ -39,7 +39,7 @@ def _interruptible() -> None:
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile(
     "fuzz",
-    max_examples=2000,
+    max_examples=2500,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -203,3 +203,38 @@ EXAMPLES: Mapping[str, Callable[[], Report]] = {
         data=DataResult(NASTY, None, 1, 1, 1, "d" * 64, (BrokenImage(NASTY, NASTY),)),
     ),
 }
+
+
+DEVICE_REPORT: dict[str, Any] = {
+    "schema": 1,
+    "kind": "edge-deit-device-report",
+    "created": "2026-01-31T12:00:00Z",
+    "app": {"name": "edge-deit-android", "version": "0.1.0"},
+    "device": {
+        "manufacturer": "Müller",
+        "model": "One",
+        "os": "Android",
+        "os_version": "16",
+        "soc": None,
+        "cores": 8,
+    },
+    "artefacts": [
+        {
+            "path": "deit_tiny.int8.tflite",
+            "sha256": "0123456789abcdef" * 4,
+            "target": "tflite",
+            "precision": "int8",
+            "model": "deit_tiny",
+            "runner": "LiteRT 2.3.0, CPU, 4 threads",
+            "threads": 4,
+            "runs": 50,
+            "latency_ms_p50": 12.5,
+            "latency_ms_p90": 13,
+            "load_ms": 80.25,
+            "preprocess_ms_p50": 6.5,
+            "peak_rss_bytes": None,
+            "notes": {"peak_rss_bytes": "the system does not tell"},
+        }
+    ],
+}
+"""What a phone app shares."""

@@ -28,7 +28,7 @@ from typer import exceptions as typer_exceptions
 
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.interrupt import INTERRUPTED
-from edge_deit.common.text import visible
+from edge_deit.common.text import shortened, visible
 
 __all__ = ["Bars", "PlainConsole", "new_app", "out", "progress", "run", "status_console"]
 
@@ -195,5 +195,5 @@ _EXPLAINED = {
 
 def _fail(message: str) -> NoReturn:
     with contextlib.suppress(OSError):  # stderr may be closed or full: the code says it too
-        print(f"error: {visible(' '.join(message.split()))}", file=sys.stderr)
+        print(f"error: {visible(shortened(' '.join(message.split())))}", file=sys.stderr)
     sys.exit(2)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
-__all__ = ["visible"]
+__all__ = ["shortened", "visible"]
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of control, format, surrogate, private and unassigned characters, and line ends."""
+
+_LONG_WORD: Final = re.compile(r"(\S{200})(\S{200,})(\S{100})")
 
 _COMMANDS: Final = ("::", "##[")
 """What begins an instruction in the log of a build server."""
@@ -30,6 +33,17 @@ def visible(text: str) -> str:
     if shown.startswith(_COMMANDS, start):
         shown = f"{shown[:start]}\\x{ord(shown[start]):02x}{shown[start + 1 :]}"
     return shown
+
+
+def shortened(text: str) -> str:
+    """The text without the inner parts of words that nobody reads to the end: those of over 500 characters.
+
+    >>> len(shortened("a" * 1000))
+    329
+    """
+    return _LONG_WORD.sub(
+        lambda word: f"{word[1]}... ({len(word[2])} characters more) ...{word[3]}", text
+    )
 
 
 def _escaped(character: str) -> str:

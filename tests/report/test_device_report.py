@@ -13,39 +13,7 @@ import pytest
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.report.device_report import App, Device, DeviceReport, read_device_report
-
-REPORT: dict[str, Any] = {
-    "schema": 1,
-    "kind": "edge-deit-device-report",
-    "created": "2026-01-31T12:00:00Z",
-    "app": {"name": "edge-deit-android", "version": "0.1.0"},
-    "device": {
-        "manufacturer": "Müller",
-        "model": "One",
-        "os": "Android",
-        "os_version": "16",
-        "soc": None,
-        "cores": 8,
-    },
-    "artefacts": [
-        {
-            "path": "deit_tiny.int8.tflite",
-            "sha256": "0123456789abcdef" * 4,
-            "target": "tflite",
-            "precision": "int8",
-            "model": "deit_tiny",
-            "runner": "LiteRT 2.3.0, CPU, 4 threads",
-            "threads": 4,
-            "runs": 50,
-            "latency_ms_p50": 12.5,
-            "latency_ms_p90": 13,
-            "load_ms": 80.25,
-            "preprocess_ms_p50": 6.5,
-            "peak_rss_bytes": None,
-            "notes": {"peak_rss_bytes": "the system does not tell"},
-        }
-    ],
-}
+from report_examples import DEVICE_REPORT as REPORT
 
 Change = Callable[[dict[str, Any]], object]
 
