@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
@@ -151,7 +152,7 @@ def _print(result: ExportResult, output: Path) -> None:
     for name in ("target", "precision"):
         table.add_column(name, no_wrap=True)
     for name in ("MB", "of\nfloat", "cosine", "SNR\ndB", "agree", "max\ndiff", "s"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(name), justify="right", no_wrap=True)  # our own line ends
     for one in done:
         table.add_row(
             one.manifest.target + ("*" if one.stand_in else ""),

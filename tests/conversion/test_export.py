@@ -85,6 +85,7 @@ def test_manifest_says_what_the_file_is(name: str, precision: str, artefacts: Pa
 @pytest.mark.slow
 def test_output_is_a_table_without_noise(artefacts: Path) -> None:
     text = (artefacts / "stdout.txt").read_text(encoding="utf-8")
+    assert "\\n" not in text  # headings of two lines
     rows = [line.split() for line in text.splitlines() if len(line.split()) > 8]
     assert [(row[0].rstrip("*"), row[1]) for row in rows if row[1] in PRECISIONS] == sorted(
         PAIRS, key=lambda pair: PRECISIONS.index(pair[1])
