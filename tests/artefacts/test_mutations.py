@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from artefact_examples import copy_of, mutate, pixels_for, sign
+from payloads import payloads
 
 from conftest import ROOT, CommandLine
 from edge_deit.artefacts.artefact import read_artefact
@@ -82,6 +83,25 @@ def test_some_damaged_files(name: str, exported: Exported, tmp_path: Path) -> No
 def test_many_damaged_files(name: str, exported: Exported, tmp_path: Path) -> None:
     found = check_mutations(exported(name), name, tmp_path, 500, seed=1)
     assert found.total() == 500
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_no_member_of_an_artefact_is_run_as_a_pickle(
+    name: str, exported: Exported, tmp_path: Path
+) -> None:
+    original, mark = exported(name), tmp_path / "ran"
+    copy = copy_of(original, tmp_path / "copy")
+    members = [copy] if copy.is_file() else sorted(p for p in copy.rglob("*") if p.is_file())
+    with contextlib.closing(Workers(name)) as workers:
+        for member in members:
+            sound = member.read_bytes()
+            for content in payloads(mark).values():
+                member.write_bytes(content)
+                sign(copy)
+                with pytest.raises(EdgeDeitError), workers.one() as worker:
+                    open_runner(read_artefact(copy), 1, worker=worker)
+                assert not mark.exists(), member
+            member.write_bytes(sound)
 
 
 @pytest.mark.slow

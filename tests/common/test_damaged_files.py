@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from damage import damaged_bytes, damaged_json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from payloads import payloads
 from safetensors.torch import save
 from torch import nn
 
@@ -238,3 +243,27 @@ def test_damaged(reader: Reader, sound: bytes, seed: int) -> None:
 @pytest.fixture
 def sound(reader: Reader) -> bytes:
     return reader.path.read_bytes()
+
+
+def test_no_reader_runs_a_pickle(reader: Reader, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    for content in payloads(mark).values():
+        reader.path.write_bytes(content)
+        with contextlib.suppress(EdgeDeitError):
+            reader.read()
+    assert not mark.exists()
+
+
+def test_the_payloads_are_real(tmp_path: Path) -> None:
+    for name, content in payloads(tmp_path / "ran").items():
+        if name == "npz":
+            with (
+                np.load(io.BytesIO(content), allow_pickle=True) as file,
+                contextlib.suppress(TypeError),
+            ):
+                file["a"]
+        elif name == "pickle":
+            pickle.loads(content)  # noqa: S301 # it is ours
+        else:
+            torch.load(io.BytesIO(content), weights_only=False)
+        (tmp_path / "ran").unlink()
