@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ from edge_deit.quantization.sensitivity import Damage, Drop, drop_of, measure_dr
 from exporters import Runner
 from exporters.target import run_each
 
-__all__ = ["DropLimit", "choose_fallback", "keeps_limit"]
+__all__ = ["DropLimit", "Fallback", "OverLimitError", "choose_fallback", "keeps_limit"]
 
 _RANKING_PHOTOS: Final = 64
 _PRECISION: Final = "int8"
@@ -70,10 +71,31 @@ class DropLimit:
             )
 
 
-def choose_fallback(
-    limit: DropLimit, context: ExportContext, items: list[Item]
-) -> tuple[list[Item], list[str]]:
-    """The same items, static int8 schemes with the layers that have to stay finer, and what was chosen.
+class OverLimitError(EdgeDeitError):
+    """An exported file loses more than the limit, although its layers did not when tried in torch."""
+
+    def __init__(self, drop: Drop, max_drop: float) -> None:
+        super().__init__(
+            f"the exported file loses {drop}, more than --max-drop {max_drop}, with all layers kept finer; "
+            "allow more, use --precision int8-dynamic, or give more calibration photos"
+        )
+        self.drop = drop
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """The items with the layers that have to stay finer, and a line on each choice.
+
+    `finer` has, for each target's scheme, the next one: with more layers kept finer.
+    """
+
+    items: list[Item]
+    notes: list[str]
+    finer: Mapping[tuple[str, Scheme], Scheme]
+
+
+def choose_fallback(limit: DropLimit, context: ExportContext, items: list[Item]) -> Fallback:
+    """The same items, static int8 schemes with the layers that have to stay finer.
 
     Layers are ranked once for targets whose layers write integers and once for the others.
 
@@ -81,11 +103,12 @@ def choose_fallback(
         EdgeDeitError: no choice keeps the limit; the best that was found is named.
     """
     if not limit.wanted:
-        return items, []
+        return Fallback(items, [], {})
     assert context.conditioned is not None
     torch.set_num_threads(limit.threads)
     rankings: dict[bool, list[Damage]] = {}
     chosen: dict[tuple[bool, bool, Scheme], Scheme] = {}
+    finer: dict[tuple[str, Scheme], Scheme] = {}
     result: list[Item] = []
     notes: list[str] = []
     for target, scheme, backend in items:
@@ -100,12 +123,14 @@ def choose_fallback(
             if key not in chosen:
                 chosen[key], note = _choose(context, rankings[outputs], key, limit.max_drop)
                 notes.append(note)
+            steps = list(_candidates(context, rankings[outputs], scheme, key[1]))
+            finer |= {(target.name, one): following for one, following in pairwise(steps)}
             scheme = chosen[key]
         result.append((target, scheme, backend))
     if limit.report is not None:
         write_sensitivity({_kind(outputs): d for outputs, d in rankings.items()}, limit.report)
         notes.append(f"sensitivity: {limit.report / 'sensitivity.csv'}, sensitivity.png")
-    return result, notes
+    return Fallback(result, notes, finer)
 
 
 def keeps_limit(limit: DropLimit, context: ExportContext, scheme: Scheme) -> Accept:
@@ -118,10 +143,7 @@ def keeps_limit(limit: DropLimit, context: ExportContext, scheme: Scheme) -> Acc
         actual = torch.from_numpy(found).argmax(1)
         drop = drop_of(actual, context.calibration_outputs.argmax(1), context.calibration.labels)
         if drop.points > limit.max_drop:
-            raise EdgeDeitError(
-                f"the exported file loses {drop}, more than --max-drop {limit.max_drop}, although its "
-                "layers did not when they were tried in torch; choose a smaller limit"
-            )
+            raise OverLimitError(drop, limit.max_drop)
 
     return accept
 

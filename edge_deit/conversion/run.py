@@ -21,7 +21,13 @@ from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.context import ExportContext
-from edge_deit.conversion.fallback import DropLimit, choose_fallback, keeps_limit
+from edge_deit.conversion.fallback import (
+    DropLimit,
+    Fallback,
+    OverLimitError,
+    choose_fallback,
+    keeps_limit,
+)
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
 from edge_deit.data.calibration import CalibrationSet, calibration_set
@@ -130,9 +136,9 @@ def export_model(
         progress=progress,
         options=options or LoadOptions(),
     )
-    plan, notes = choose_fallback(limit, context, plan)
-    notes = [*context.calibration_doubts, *notes]
-    done = _export_all(context, plan, limit)
+    fallback = choose_fallback(limit, context, plan)
+    notes = [*context.calibration_doubts, *fallback.notes]
+    done = _export_all(context, fallback, limit)
     return ExportResult(
         checkpoint, tuple(done), len(context.photos), tuple(notes), time.monotonic() - started
     )
@@ -226,13 +232,30 @@ def _condition(
         return condition(form, photos, checkpoint.preprocess, on_photo=lambda: advance(1))
 
 
-def _export_all(context: ExportContext, plan: Sequence[Item], limit: DropLimit) -> list[Exported]:
+def _export_all(context: ExportContext, fallback: Fallback, limit: DropLimit) -> list[Exported]:
     done: list[Exported] = []
-    with context.progress.task("artefacts", len(plan)) as advance:
-        for target, scheme, backend in plan:
-            accept = keeps_limit(limit, context, scheme)
-            done.append(export_one(context, target, scheme, backend, accept))
+    with context.progress.task("artefacts", len(fallback.items)) as advance:
+        for item in fallback.items:
+            done.append(_export_within(context, item, fallback, limit))
             size_mb = done[-1].manifest.size_bytes / 1e6
             context.progress.note(f"{done[-1].path} {size_mb:.1f} MB")
             advance(1)
     return done
+
+
+def _export_within(
+    context: ExportContext, item: Item, fallback: Fallback, limit: DropLimit
+) -> Exported:
+    """One file; where it loses more than the limit, made again with more layers kept finer."""
+    target, scheme, backend = item
+    while True:
+        try:
+            return export_one(context, target, scheme, backend, keeps_limit(limit, context, scheme))
+        except OverLimitError as error:
+            following = fallback.finer.get((target.name, scheme))
+            if following is None:
+                raise
+            context.progress.note(
+                f"{target.name}: the file loses {error.drop}; it is made again with more layers kept finer"
+            )
+            scheme = following

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +15,17 @@ import torch
 from condition_examples import SPEC, grey_photos, outliers
 from conftest import TINY, CommandLine
 from edge_deit.checkpoint.load import load_model
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.conversion import run
 from edge_deit.conversion.context import ExportContext
-from edge_deit.conversion.fallback import DropLimit, choose_fallback
+from edge_deit.conversion.fallback import DropLimit, OverLimitError, choose_fallback
+from edge_deit.conversion.produce import Exported
 from edge_deit.conversion.sensitivity_table import write_sensitivity
 from edge_deit.data.calibration import CalibrationSet
 from edge_deit.quantization.condition import Conditioned, condition
 from edge_deit.quantization.scheme import LayerRanges, Scheme
-from edge_deit.quantization.sensitivity import drop_of, rank_layers
-from exporters import target
+from edge_deit.quantization.sensitivity import Drop, drop_of, rank_layers
+from exporters import Target, target
 
 BAD = "blocks.1.mlp.fc1"
 
@@ -115,9 +120,11 @@ def test_fallback_starts_from_what_the_target_has_dynamic(
         (one, one.fit(Scheme("int8"), job.form), one.backends[0])
         for one in (target("tflite"), target("executorch"))
     ]
-    chosen, notes = choose_fallback(DropLimit(0.0, None, 1), job, items)
-    lite, other = (scheme for _, scheme, _ in chosen)
-    assert len(notes) == 2
+    chosen = choose_fallback(DropLimit(0.0, None, 1), job, items)
+    lite, other = (scheme for _, scheme, _ in chosen.items)
+    assert len(chosen.notes) == 2
+    following = chosen.finer["executorch", other]
+    assert {*other.dynamic, *other.keep_float} < {*following.dynamic, *following.keep_float}
     assert set(items[0][1].dynamic) <= {*lite.dynamic, *lite.keep_float}
     assert not items[1][1].dynamic
     assert BAD in (*other.dynamic, *other.keep_float)
@@ -132,3 +139,35 @@ def test_limits_that_mean_nothing_are_refused(command_line: CommandLine, tmp_pat
     )
     assert result.returncode == 2
     assert "static int8" in result.stderr
+
+
+def test_a_file_over_the_limit_is_made_again_with_more_layers_kept_finer(
+    monkeypatch: pytest.MonkeyPatch, tiny_weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    """The first two files lose more than their layers did in torch."""
+    seen: list[int] = []
+    real = run.export_one
+
+    def export_one(context: ExportContext, target: Target, scheme: Scheme, *rest: Any) -> Exported:
+        seen.append(len(scheme.dynamic) + len(scheme.keep_float))
+        if len(seen) < 3:
+            raise OverLimitError(Drop(4.0, 6, labelled=True), 0.5)
+        return real(context, target, scheme, *rest)
+
+    monkeypatch.setattr(run, "export_one", export_one)
+    loose, out = tmp_path / "loose", tmp_path / "out"
+    shutil.copytree(photos / "cat", loose)
+    done = run.export_model(
+        str(tiny_weights), targets=["onnx"], calibration=loose, max_drop=100, output=out
+    )
+    assert len(done.artefacts) == 1
+    assert seen == sorted(set(seen))
+    monkeypatch.setattr(run, "export_one", lambda *_: fail())
+    with pytest.raises(EdgeDeitError, match="with all layers kept finer"):
+        run.export_model(
+            str(tiny_weights), targets=["onnx"], calibration=loose, max_drop=100, output=out
+        )
+
+
+def fail() -> Exported:
+    raise OverLimitError(Drop(4.0, 6, labelled=True), 0.5)
