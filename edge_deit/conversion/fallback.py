@@ -26,7 +26,14 @@ from edge_deit.quantization.sensitivity import Damage, Drop, drop_of, measure_dr
 from exporters import Runner
 from exporters.target import run_each
 
-__all__ = ["DropLimit", "Fallback", "OverLimitError", "choose_fallback", "keeps_limit"]
+__all__ = [
+    "DropLimit",
+    "Fallback",
+    "OverLimitError",
+    "choose_fallback",
+    "keeps_limit",
+    "kept_finer",
+]
 
 _RANKING_PHOTOS: Final = 64
 _PRECISION: Final = "int8"
@@ -177,16 +184,17 @@ def _choose(
             if best is None or drop.points < best[0].points:
                 best = drop, candidate
             if drop.points <= max_drop:
-                return candidate, f"{_kind(outputs)}: {_describe(context, candidate)}, {drop}"
+                return candidate, f"{_kind(outputs)}: {kept_finer(context, candidate)}, {drop}"
     assert best is not None
     raise EdgeDeitError(
         f"no choice of layers keeps --max-drop {max_drop}; the best loses {best[0]} with "
-        f"{_describe(context, best[1])}; allow more, use --precision int8-dynamic, or give more "
+        f"{kept_finer(context, best[1])}; allow more, use --precision int8-dynamic, or give more "
         "calibration photos"
     )
 
 
-def _describe(context: ExportContext, scheme: Scheme) -> str:
+def kept_finer(context: ExportContext, scheme: Scheme) -> str:
+    """How many layers of a scheme are dynamic and float, in words."""
     layers = scheme.quantized_layers(context.form)
     kept = len(Scheme(_PRECISION).quantized_layers(context.form)) - len(layers)
     return f"{len(scheme.dynamic_layers(context.form))} layers dynamic and {kept} float"

@@ -27,6 +27,7 @@ from edge_deit.conversion.fallback import (
     OverLimitError,
     choose_fallback,
     keeps_limit,
+    kept_finer,
 )
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
@@ -138,7 +139,7 @@ def export_model(
     )
     fallback = choose_fallback(limit, context, plan)
     notes = [*context.calibration_doubts, *fallback.notes]
-    done = _export_all(context, fallback, limit)
+    done = _export_all(context, fallback, limit, notes)
     return ExportResult(
         checkpoint, tuple(done), len(context.photos), tuple(notes), time.monotonic() - started
     )
@@ -232,11 +233,13 @@ def _condition(
         return condition(form, photos, checkpoint.preprocess, on_photo=lambda: advance(1))
 
 
-def _export_all(context: ExportContext, fallback: Fallback, limit: DropLimit) -> list[Exported]:
+def _export_all(
+    context: ExportContext, fallback: Fallback, limit: DropLimit, notes: list[str]
+) -> list[Exported]:
     done: list[Exported] = []
     with context.progress.task("artefacts", len(fallback.items)) as advance:
         for item in fallback.items:
-            done.append(_export_within(context, item, fallback, limit))
+            done.append(_export_within(context, item, fallback, limit, notes))
             size_mb = done[-1].manifest.size_bytes / 1e6
             context.progress.note(f"{done[-1].path} {size_mb:.1f} MB")
             advance(1)
@@ -244,9 +247,12 @@ def _export_all(context: ExportContext, fallback: Fallback, limit: DropLimit) ->
 
 
 def _export_within(
-    context: ExportContext, item: Item, fallback: Fallback, limit: DropLimit
+    context: ExportContext, item: Item, fallback: Fallback, limit: DropLimit, notes: list[str]
 ) -> Exported:
-    """One file; where it loses more than the limit, made again with more layers kept finer."""
+    """One file; where it loses more than the limit, made again with more layers kept finer.
+
+    `notes` gets a line on what each file that is made again has.
+    """
     target, scheme, backend = item
     while True:
         try:
@@ -255,7 +261,8 @@ def _export_within(
             following = fallback.finer.get((target.name, scheme))
             if following is None:
                 raise
-            context.progress.note(
-                f"{target.name}: the file loses {error.drop}; it is made again with more layers kept finer"
-            )
             scheme = following
+            notes.append(
+                f"{target.name}: made again with {kept_finer(context, scheme)}; the file lost {error.drop}"
+            )
+            context.progress.note(notes[-1])

@@ -161,6 +161,10 @@ def test_a_file_over_the_limit_is_made_again_with_more_layers_kept_finer(
         str(tiny_weights), targets=["onnx"], calibration=loose, max_drop=100, output=out
     )
     assert len(done.artefacts) == 1
+    made = done.artefacts[0].manifest.scheme
+    again = [note for note in done.notes if note.startswith("onnx: made again with ")]
+    assert len(again) == 2
+    assert f"with {len(made['dynamic'])} layers dynamic and " in again[-1]
     assert seen == sorted(set(seen))
     monkeypatch.setattr(run, "export_one", lambda *_: fail())
     with pytest.raises(EdgeDeitError, match="with all layers kept finer"):
