@@ -1,15 +1,18 @@
-"""Copies of exported files that a test may damage, and pixels for the tiny model."""
+"""Copies of exported files that a test may damage, pixels for the tiny model, and a manifest."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edge_deit.artefacts.manifest import manifest_path
+from edge_deit.artefacts.manifest import SCHEMA, Manifest, manifest_path
 from edge_deit.common.files import hash_path, size_of
+from edge_deit.data.preprocess import PreprocessSpec
 
 
 def pixels_for(seed: int) -> np.ndarray:
@@ -70,3 +73,29 @@ def make_abort(artefact: Path) -> None:
     assert content.count(b"XnnpackBackend") == 1
     artefact.write_bytes(content.replace(b"XnnpackBackend", b"\xffnnpackBackend"))
     sign(artefact)
+
+
+def manifest_of(path: Path, **changes: Any) -> Manifest:
+    """A sound manifest of a file that no exporter wrote."""
+    made = Manifest(
+        schema=SCHEMA,
+        artefact=path.name,
+        sha256=hash_path(path),
+        size_bytes=size_of(path),
+        target="onnx",
+        backend="cpu",
+        precision="int8",
+        model="deit_tiny",
+        task="classification",
+        config={"image_size": 224},
+        weights={"source": "bundled", "sha256": "0" * 64},
+        input={"name": "pixels", "shape": [1, 3, 224, 224], "dtype": "float32"},
+        output={"name": "logits", "shape": [1, 10], "dtype": "float32"},
+        preprocessing=PreprocessSpec().to_json(),
+        labels=[],
+        scheme={"precision": "int8"},
+        calibration=None,
+        parity={},
+        tools={},
+    )
+    return replace(made, **changes)

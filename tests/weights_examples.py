@@ -120,3 +120,15 @@ def timm_folder(folder: Path, state: State | None = None, **changes: Any) -> Pat
     config = {name: value for name, value in config.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def randomise(model: Any) -> Any:
+    """A model of transformers with every parameter random: norms, biases, tokens and LayerScale too."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            random = torch.randn(value.shape, generator=generator)
+            wide = value.ndim == 2 or "projection.weight" in name
+            one = float("norm" in name or "lambda" in name)
+            value.copy_(0.04 * random if wide else 0.3 * random + one)
+    return model

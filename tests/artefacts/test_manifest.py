@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from artefact_examples import manifest_of
 
 from edge_deit.artefacts.manifest import (
     SCHEMA,
-    Manifest,
     manifest_path,
     read_manifest,
     write_manifest,
 )
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import hash_path, size_of
+from edge_deit.common.files import hash_path
 from edge_deit.data.preprocess import PreprocessSpec
 
 
@@ -24,28 +24,7 @@ from edge_deit.data.preprocess import PreprocessSpec
 def artefact(tmp_path: Path) -> Path:
     path = tmp_path / "model.int8.onnx"
     path.write_bytes(b"weights")
-    manifest = Manifest(
-        schema=SCHEMA,
-        artefact=path.name,
-        sha256=hash_path(path),
-        size_bytes=size_of(path),
-        target="onnx",
-        backend="cpu",
-        precision="int8",
-        model="deit_tiny",
-        task="classification",
-        config={"image_size": 224},
-        weights={"source": "bundled", "sha256": "0" * 64},
-        input={"name": "pixels", "shape": [1, 3, 224, 224], "dtype": "float32"},
-        output={"name": "logits", "shape": [1, 10], "dtype": "float32"},
-        preprocessing=PreprocessSpec().to_json(),
-        labels=["Übergröße"],
-        scheme={"precision": "int8"},
-        calibration=None,
-        parity={},
-        tools={},
-    )
-    write_manifest(manifest, manifest_path(path))
+    write_manifest(manifest_of(path, labels=["Übergröße"]), manifest_path(path))
     return path
 
 

@@ -27,6 +27,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import PreprocessSpec, default_spec
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deit import DeiT, interpolate_positions
+from weights_examples import refused
 
 DISTILLED = replace(TINY, distilled=True, distillation_head=True)
 HEAD_64 = replace(TINY, num_heads=1)  # what bare tensors 64 wide say
@@ -34,14 +35,6 @@ SHALLOW = DeiTConfig(image_size=32, depth=1, num_classes=5)  # DeiT-tiny's width
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 State = dict[str, Tensor]
-
-
-def refused(weights: object, *arguments: Any, **options: Any) -> str:
-    with pytest.raises(EdgeDeitError) as caught:
-        load_model(str(weights), *arguments, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def same_tensors(one: DeiT, other: DeiT) -> bool:

@@ -27,6 +27,7 @@ from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import default_spec
 from edge_deit.model.config import RECIPES, VARIANTS, DeiTConfig, Family
+from weights_examples import randomise, refused
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -41,14 +42,6 @@ PROCESSOR = {
 
 def noise(*shape: int, seed: int = 5) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def refused(weights: Path, *arguments: Any, **options: Any) -> str:
-    with pytest.raises(EdgeDeitError) as caught:
-        load_model(str(weights), *arguments, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # transformers as the referee
@@ -93,15 +86,7 @@ def transformers_model(case: Case) -> Any:
     transformers = pytest.importorskip("transformers", reason="transformers is the referee")
     transformers.utils.logging.disable_progress_bar()
     kind = getattr(transformers, case.kind)
-    model = kind(kind.config_class(**case.settings)).eval()
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            random = torch.randn(value.shape, generator=generator)
-            wide = value.ndim == 2 or "projection.weight" in name
-            one = float("norm" in name or "lambda" in name)
-            value.copy_(0.04 * random if wide else 0.3 * random + one)
-    return model
+    return randomise(kind(kind.config_class(**case.settings)).eval())
 
 
 def write_folder(model: Any, folder: Path, size: int, layout: str = "hub") -> None:

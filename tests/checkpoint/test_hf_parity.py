@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
+from weights_examples import randomise
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 transformers = pytest.importorskip("transformers", reason="transformers is the referee")
@@ -61,14 +62,7 @@ CASES = {
 def referee(case: Case) -> Any:
     """The case's model with every parameter random, norms, biases and tokens too."""
     kind = getattr(transformers, case.name)
-    model = kind(kind.config_class(**case.settings)).eval()
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            noise = torch.randn(value.shape, generator=generator)
-            wide = value.ndim == 2 or "projection.weight" in name
-            value.copy_(0.04 * noise if wide else 0.3 * noise + float("norm" in name))
-    return model
+    return randomise(kind(kind.config_class(**case.settings)).eval())
 
 
 def save(model: Any, folder: Path, **options: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from artefact_examples import manifest_of
 from damage import damaged_bytes, damaged_json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,8 +24,6 @@ from safetensors.torch import save
 from torch import nn
 
 from edge_deit.artefacts.manifest import (
-    SCHEMA,
-    Manifest,
     manifest_path,
     read_manifest,
     write_manifest,
@@ -34,10 +33,8 @@ from edge_deit.checkpoint.huggingface import config_from_json
 from edge_deit.checkpoint.processors import spec_named
 from edge_deit.checkpoint.reading import open_weights, read_model
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import hash_path, size_of
 from edge_deit.common.text import shortened
 from edge_deit.data.label_choice import read_label_choice
-from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.data.tables import read_table
 from edge_deit.evaluation.journal import Journal, Judged
 from edge_deit.evaluation.tally import Answer, Seen
@@ -66,35 +63,22 @@ def manifest(folder: Path) -> Reader:
     path = folder / "model.int8.onnx"
     path.write_bytes(b"weights")
     ends = {"input": [-1.0, 1.0], "output": [-2.0, 2.0], "methods": ["MSE", "MSE"]}
-    write_manifest(
-        Manifest(
-            schema=SCHEMA,
-            artefact=path.name,
-            sha256=hash_path(path),
-            size_bytes=size_of(path),
-            target="onnx",
-            backend="cpu",
-            precision="int8",
-            model="deit_tiny",
-            task="classification",
-            config={"image_size": 224},
-            weights={"source": "bundled", "sha256": "0" * 64, "options": {"heads": 3}},
-            input={"name": "pixels", "shape": [1, 3, 224, 224], "dtype": "float32"},
-            output={"name": "logits", "shape": [1, 2], "dtype": "float32"},
-            preprocessing=PreprocessSpec().to_json(),
-            labels=["cat", "dog"],
-            scheme={"precision": "int8", "layers": ["head"], "ranges": {"head": ends}},  # type: ignore[typeddict-item]
-            calibration={
-                "images": 2,
-                "sha256": "1" * 64,
-                "source": "photos",
-                "photo_sha256": ["2" * 64],
-            },
-            parity={"cosine": 0.99},
-            tools={"torch": "2.13.0"},
-        ),
-        manifest_path(path),
+    made = manifest_of(
+        path,
+        labels=["cat", "dog"],
+        weights={"source": "bundled", "sha256": "0" * 64, "options": {"heads": 3}},
+        output={"name": "logits", "shape": [1, 2], "dtype": "float32"},
+        scheme={"precision": "int8", "layers": ["head"], "ranges": {"head": ends}},
+        calibration={
+            "images": 2,
+            "sha256": "1" * 64,
+            "source": "photos",
+            "photo_sha256": ["2" * 64],
+        },
+        parity={"cosine": 0.99},
+        tools={"torch": "2.13.0"},
     )
+    write_manifest(made, manifest_path(path))
     return Reader(manifest_path(path), lambda: read_manifest(path), json=True)
 
 
