@@ -18,6 +18,7 @@ __all__ = [
     "Runner",
     "Runtime",
     "Target",
+    "check_units",
     "runtime_of",
     "target",
     "tool_versions",
@@ -60,6 +61,17 @@ def runtime_of(name: str) -> Runtime:
     found = importlib.import_module(_module(RUNTIMES, name)).RUNTIME
     assert isinstance(found, Runtime)
     return found
+
+
+def check_units(units: str) -> None:
+    """Refuse a choice of processors that no target's runtime offers.
+
+    Raises:
+        EdgeDeitError: it is named, with those that there are.
+    """
+    known = dict.fromkeys(unit for name in RUNTIMES for unit in runtime_of(name).units)
+    if units not in known:
+        raise EdgeDeitError(f"unknown units {units!r}; choose one of: {', '.join(known)}")
 
 
 def _module(table: dict[str, str], name: str) -> str:

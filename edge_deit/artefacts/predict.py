@@ -11,6 +11,7 @@ import numpy as np
 from edge_deit.artefacts.artefact import check_classes, read_artefact
 from edge_deit.artefacts.process import Worker
 from edge_deit.artefacts.runners import logits_of, open_runner, stand_in
+from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.opening import check_regular
 from edge_deit.data.preprocess import load_pixels
@@ -41,8 +42,9 @@ class Prediction:
     stand_in: str | None
 
 
+@checked_arguments
 def predict_photos(
-    artefact: Path, images: Sequence[Path], *, top: int = 5, threads: int = 2
+    artefact: Path, images: Sequence[Path], *, top: int = 5, threads: Threads = 2
 ) -> list[Prediction]:
     """Classify photos with an exported file, in its own runtime and in a process of its own.
 

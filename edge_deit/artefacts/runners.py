@@ -13,7 +13,7 @@ from edge_deit.artefacts.local import load_local
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
 from edge_deit.common.errors import EdgeDeitError
-from exporters import Runner, runtime_of
+from exporters import Runner, check_units, runtime_of
 
 __all__ = ["ArtefactRunner", "RunnerCrashError", "logits_of", "open_runner", "stand_in"]
 
@@ -87,6 +87,8 @@ def open_runner(
     runtime, path = opened.runtime, opened.path
     if (reason := runtime.unchecked(opened.manifest.backend)) is not None:
         raise EdgeDeitError(f"{path.name} cannot be run here: {reason}")
+    if units is not None:
+        check_units(units)
     chosen = units if runtime.units else None
     if not isolated:
         return ArtefactRunner(

@@ -17,6 +17,7 @@ from edge_deit.checkpoint.checks import (
 )
 from edge_deit.checkpoint.files import RawCheckpoint, Wanted, read_weights
 from edge_deit.checkpoint.processors import PreprocessChoice, apply_choice
+from edge_deit.common.arguments import checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig, Task, variant
@@ -52,6 +53,7 @@ class Checkpoint:
         return 4 * sum(parameter.numel() for parameter in self.model.parameters())
 
 
+@checked_arguments
 def load_model(
     weights: str = "bundled",
     model: str | None = None,

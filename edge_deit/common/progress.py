@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 __all__ = ["SILENT", "Progress", "Silent"]
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Hears what the library is doing. All of it may be ignored."""
 

@@ -18,6 +18,7 @@ import torch
 from edge_deit import assets
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
+from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.context import ExportContext
@@ -65,6 +66,7 @@ class ExportResult:
     seconds: float
 
 
+@checked_arguments
 def export_model(
     weights: str | Checkpoint = "bundled",
     *,
@@ -83,7 +85,7 @@ def export_model(
     max_drop: float | None = None,
     sensitivity_report: Path | None = None,
     parity_images: int = 20,
-    threads: int = 2,
+    threads: Threads = 2,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Write MODEL.PRECISION.SUFFIX and its manifest into `output` for each target and precision.

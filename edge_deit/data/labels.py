@@ -64,14 +64,18 @@ def model_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str
 
 
 def match_labels(
-    listing: Listing, labels: Sequence[str], choice: LabelChoice | None = None
+    listing: Listing,
+    labels: Sequence[str],
+    choice: LabelChoice | None = None,
+    *,
+    remedy: str = _REMEDY,
 ) -> Matched:
     """The photos with the indices of their classes among the model's outputs.
 
     `labels` are the model's own, the classes' numbers where it names none. The first of these ways that
     takes every name counts: the exact name, the name whatever its case and separators, ImageNet's synset,
     name or number where the model is one of ImageNet-1k, the number where the model names no classes. Whole
-    numbers in a table are the numbers of the classes.
+    numbers in a table are the numbers of the classes. `remedy` ends the message where they do not match.
 
     Raises:
         EdgeDeitError: a name that is no class, two names of one class, or numbers that may be read in two
@@ -80,7 +84,7 @@ def match_labels(
     names = model_labels(labels, choice)
     if not listing.classes:
         return Matched(tuple(Photo(one.path, None) for one in listing.photos), "no labels")
-    how, place = _places(listing, names, choice)
+    how, place = _places(listing, names, choice, remedy)
     if choice is not None:
         how = f"{how}, labels from {choice.source}"
     photos = (
@@ -90,7 +94,7 @@ def match_labels(
 
 
 def _places(
-    listing: Listing, names: tuple[str, ...], choice: LabelChoice | None
+    listing: Listing, names: tuple[str, ...], choice: LabelChoice | None, remedy: str
 ) -> tuple[str, dict[str, int]]:
     """The index of each class of the listing, and how it was found."""
     found = _first(listing.classes, _by_name(names))
@@ -101,7 +105,7 @@ def _places(
     if found is None and (is_imagenet(names)):
         found = _first(listing.classes, _by_imagenet())
     if found is None:
-        raise EdgeDeitError(_refusal(listing, names, choice))
+        raise EdgeDeitError(_refusal(listing, names, choice, remedy))
     how, place = found
     first: dict[int, str] = {}
     for name, index in place.items():
@@ -241,14 +245,17 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _refusal(listing: Listing, names: tuple[str, ...], choice: LabelChoice | None) -> str:
+def _refusal(
+    listing: Listing, names: tuple[str, ...], choice: LabelChoice | None, remedy: str
+) -> str:
     """What does not match, the model's names beside it, and what to type."""
     what = "labels" if listing.kind == "table" else "class folders"
-    imagenet = f", or --labels {IMAGENET}" if len(names) == len(imagenet_classes()) else ""
+    if remedy == _REMEDY and len(names) == len(imagenet_classes()):
+        remedy += f", or --labels {IMAGENET}"
     if numbered(names) and choice is None:
         return (
             f"the model names no classes (0 to {len(names) - 1}), so the {what} of {listing.root} "
-            f"({_few(listing.classes)}) cannot be told apart: {_REMEDY}{imagenet}"
+            f"({_few(listing.classes)}) cannot be told apart: {remedy}"
         )
     ways = _by_name(names) + (_by_imagenet() if is_imagenet(names) else [])
     wrong = min(
@@ -256,5 +263,5 @@ def _refusal(listing: Listing, names: tuple[str, ...], choice: LabelChoice | Non
     )
     return (
         f"{len(wrong)} of {len(listing.classes)} {what} of {listing.root} are none of the model's classes: "
-        f"{_few(wrong)}; its classes are {_few(names)}; name them alike, or {_REMEDY}{imagenet}"
+        f"{_few(wrong)}; its classes are {_few(names)}; name them alike, or {remedy}"
     )

@@ -108,7 +108,9 @@ def _read(path: Path) -> tuple[list[_Line], bool, list[str]]:
     lines = []
     for number, row in cells:
         if any("\n" in cell or "\r" in cell for cell in row):
-            raise EdgeDeitError(f"{path}, line {number}: a quote is not closed; {_NEEDS}")
+            raise EdgeDeitError(
+                f"{path}, line {number}: a name holds a line break, or a quote is not closed; {_NEEDS}"
+            )
         if len(row) < len(header) or any(row[len(header) :]):
             raise EdgeDeitError(
                 f"{path}, line {number} has {len(row)} cells, the first line {len(header)}; quote a "

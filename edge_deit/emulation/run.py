@@ -12,6 +12,7 @@ from typing import Any
 from edge_deit.artefacts.artefact import Artefact, read_artefacts
 from edge_deit.artefacts.float_model import find_float_models
 from edge_deit.artefacts.photos import open_photos
+from edge_deit.common.arguments import checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.common.host import describe_host
@@ -36,6 +37,7 @@ from exporters import tool_versions
 __all__ = ["measure_arm64"]
 
 
+@checked_arguments
 def measure_arm64(
     artefacts: Sequence[Path],
     *,

@@ -13,6 +13,7 @@ from edge_deit.artefacts.artefact import Artefact, read_artefacts
 from edge_deit.artefacts.float_model import FloatModel, find_float_models
 from edge_deit.artefacts.photos import open_photos
 from edge_deit.artefacts.runners import RunnerCrashError
+from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, shown_name, write_text
 from edge_deit.common.host import describe_host
@@ -36,6 +37,7 @@ _REPORTS: Final = ("report.json", "report.html", "report.md")  # what a gate rea
 _LEFTOVERS: Final = (".validate-*.jsonl", "..validate-*.part", ".report.*.part")
 
 
+@checked_arguments
 def validate_artefacts(
     artefacts: Sequence[Path],
     *,
@@ -44,8 +46,8 @@ def validate_artefacts(
     labels: str | None = None,
     images: int | None = None,
     weights: str | None = None,
-    threads: int = 2,
-    workers: int = 2,
+    threads: Threads = 2,
+    workers: Threads = 2,
     units: str | None = None,
     runs: int | None = 40,
     layer_images: int = 0,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from edge_deit.common.arguments import checked_arguments
 from edge_deit.common.files import hash_path
 from edge_deit.gating.judge import BASELINE_PREFIX, judge_report
 from edge_deit.gating.thresholds import Thresholds, read_thresholds
@@ -19,6 +20,7 @@ __all__ = ["gate_report"]
 _MOST_ENTRIES: Final = 10_000
 
 
+@checked_arguments
 def gate_report(
     report: Report | Path, thresholds: Thresholds | Path, baseline: Report | Path | None = None
 ) -> Verdict:

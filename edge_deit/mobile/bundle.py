@@ -16,6 +16,7 @@ from edge_deit import __version__
 from edge_deit.artefacts.artefact import Artefact, read_artefact
 from edge_deit.artefacts.manifest import manifest_path, read_manifest
 from edge_deit.artefacts.runners import open_runner
+from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.mobile.deliveries import (
     Delivery,
@@ -44,12 +45,13 @@ class Bundled:
     notes: tuple[str, ...]
 
 
+@checked_arguments
 def bundle_artefacts(
     artefacts: Sequence[Path],
     *,
     android: Path | None = None,
     ios: Path | None = None,
-    threads: int = 2,
+    threads: Threads = 2,
 ) -> Bundled:
     """Put artefacts of one checkpoint, labels and golden cases into the apps' projects.
 

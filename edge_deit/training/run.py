@@ -13,6 +13,7 @@ import torch
 
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.checkpoint.save import save_checkpoint
+from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, write_text
 from edge_deit.common.progress import SILENT, Progress
@@ -58,6 +59,7 @@ class _Start:
     sha256: str
 
 
+@checked_arguments
 def finetune_model(
     data: Path,
     output: Path,
@@ -75,7 +77,7 @@ def finetune_model(
     trust_teacher: bool = False,
     resume: bool = False,
     workers: int = 1,
-    threads: int | None = None,
+    threads: Threads | None = None,
     progress: Progress = SILENT,
 ) -> Finetuned:
     """Train a DeiT on the labelled photos in `data` and write `output`/model.safetensors.
@@ -136,7 +138,8 @@ def _training_photos(data: Path, progress: Progress) -> tuple[tuple[str, ...], l
     """The classes, and the photos with their numbers; what is odd about them is said."""
     listing = list_photos(data, use="train")
     names = training_classes(listing)
-    photos = list(match_labels(listing, names).photos)
+    remedy = "train on photos whose classes have these names"
+    photos = list(match_labels(listing, names, remedy=remedy).photos)
     for line in listing.remarks():
         progress.note(line)
     if len(names) < 2:
@@ -162,7 +165,8 @@ def _validation_photos(
     listing = list_photos(folder, use="validation")
     if not listing.classes:
         raise EdgeDeitError(f"{folder} has no labels; use one subfolder a class, or a labels.csv")
-    photos = list(match_labels(listing, names).photos)
+    remedy = "train on photos whose classes have these names"
+    photos = list(match_labels(listing, names, remedy=remedy).photos)
     for line in listing.remarks():
         progress.note(line)
     present = {photo.label for photo in photos}

@@ -139,5 +139,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         names = [str(one) for one in value]
         return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    text = str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 40 else f"{text[:12]}..."
