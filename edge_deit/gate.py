@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -13,12 +13,10 @@ from rich.text import Text
 from edge_deit.common.console import new_app, out, run
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import write_text
-from edge_deit.gating.run import gate_report
-from edge_deit.report.html import photo_root, write_html
-from edge_deit.report.junit import junit
-from edge_deit.report.report import Report, read_report
-from edge_deit.report.text import headline, markdown, write_step_summary
-from edge_deit.report.verdict import Verdict, not_passed
+
+if TYPE_CHECKING:
+    from edge_deit.report.report import Report
+    from edge_deit.report.verdict import Verdict
 
 __all__ = ["gate"]
 
@@ -44,6 +42,13 @@ def gate(
 
     In GitHub Actions the verdict goes to the job's summary as well.
     """
+    from edge_deit.gating.run import gate_report
+    from edge_deit.report.html import photo_root, write_html
+    from edge_deit.report.junit import junit
+    from edge_deit.report.report import read_report
+    from edge_deit.report.text import markdown, write_step_summary
+    from edge_deit.report.verdict import not_passed
+
     try:
         verdict = gate_report(report, thresholds, baseline)
         found = read_report(report)
@@ -67,6 +72,9 @@ def gate(
 
 def _print(report: Report, verdict: Verdict) -> None:
     """The table of all checks, then a line for each that did not pass."""
+    from edge_deit.report.text import headline
+    from edge_deit.report.verdict import not_passed
+
     table = Table(box=box.SIMPLE, padding=0)
     for column in ("artefact", "limit"):
         table.add_column(column, overflow="fold")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from edge_deit.artefacts.predict import Prediction, predict_photos
 from edge_deit.common.console import new_app, out, run
+
+if TYPE_CHECKING:
+    from edge_deit.artefacts.predict import Prediction
 
 __all__ = ["predict"]
 
@@ -28,6 +30,8 @@ def predict(
     threads: Annotated[int, typer.Option(help="Threads of the runner.")] = 2,
 ) -> None:
     """Print the most probable classes of each photo, computed by the artefact's own runner."""
+    from edge_deit.artefacts.predict import predict_photos
+
     found = predict_photos(artefact, images, top=top, threads=threads)
     if as_json:
         report = [{"image": str(one.image), "top": list(map(asdict, one.top))} for one in found]

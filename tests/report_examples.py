@@ -200,7 +200,7 @@ EXAMPLES: Mapping[str, Callable[[], Report]] = {
             flips=(Flip(NASTY, NASTY, NASTY, 0.9, NASTY, 0.8, "lost"),),
             notes={NASTY: NASTY},
         ),
-        data=DataResult(NASTY, None, 1, 1, 1, "d" * 64, (BrokenImage(NASTY, NASTY),)),
+        data=DataResult(NASTY, None, 300, 300, 1, "d" * 64, (BrokenImage(NASTY, NASTY),)),
     ),
 }
 

@@ -148,7 +148,8 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
     except EdgeDeitError as error:
         _fail(str(error))
     except typer_exceptions.TyperException as error:
-        _fail(f"{error.format_message()} (--help shows what there is)")
+        said = " ".join(error.format_message().split())  # typer's own lines
+        _fail(f"{said} (--help shows what there is)")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
@@ -195,5 +196,5 @@ _EXPLAINED = {
 
 def _fail(message: str) -> NoReturn:
     with contextlib.suppress(OSError):  # stderr may be closed or full: the code says it too
-        print(f"error: {visible(shortened(' '.join(message.split())))}", file=sys.stderr)
+        print(f"error: {visible(shortened(message.strip()))}", file=sys.stderr)
     sys.exit(2)

@@ -29,10 +29,11 @@ _ENOUGH: Final = 25
 class Pinning:
     """How far ranges move without half of the photos, as a share of them.
 
-    `photos` counts different photos, `spread` is the standard deviation between them; `movement` is None
-    for one photo, of which no half can be left out.
+    `files` counts photos, `photos` different ones, `spread` is the standard deviation between them;
+    `movement` is None for one photo, of which no half can be left out.
     """
 
+    files: int
     photos: int
     spread: float
     movement: float | None
@@ -44,14 +45,17 @@ class Pinning:
 
     def notes(self) -> list[str]:
         """What is to be known, a line each; none where the ranges are pinned."""
+        said = "one photo" if self.files == 1 else f"{self.files} photos"
+        if self.photos < self.files:
+            said += f", {self.photos} of them different"
         if self.movement is None:
-            return [self._more("one photo", _ENOUGH - 1)]
+            return [self._more(said, _ENOUGH - 1)]
         if self.spread < _LEAST_SPREAD:
-            return [self._more(f"{self.photos} photos that look all alike to the model", _ENOUGH)]
+            return [self._more(f"{said}, which look all alike to the model", _ENOUGH)]
         if self.movement > _MOST_MOVEMENT or self.photos < _FEWEST:
             wanted = max(math.ceil((self.spread / _MOST_MOVEMENT) ** 2), _ENOUGH)
             moved = f"without half of them the ranges move by {100 * self.movement:.1f} %"
-            return [self._more(f"{self.photos} photos; {moved}", wanted - self.photos)]
+            return [self._more(f"{said}; {moved}", wanted - self.photos)]
         return []
 
     @staticmethod
@@ -77,4 +81,4 @@ def measure_pinning(views: Collection[LayerView], photo_sha256: Sequence[str]) -
             spreads.append(float(each.std(0, ddof=min(1, len(each) - 1)).mean() / width))
     count = len(first) or len(seen[0])
     spread = float(np.median(spreads)) if spreads else 0.0
-    return Pinning(count, spread, spread / math.sqrt(count) if count > 1 else None)
+    return Pinning(len(seen[0]), count, spread, spread / math.sqrt(count) if count > 1 else None)

@@ -115,7 +115,19 @@ class Report:
 
 def _check(report: Report) -> None:
     """What types alone do not say."""
+    seen = set()
     for number, one in enumerate(report.artefacts):
+        if one.images > report.data.images:
+            raise ValueError(
+                f"artefacts[{number}].images is {one.images}, more than data.images, {report.data.images}"
+            )
+        if one.labelled > one.images:
+            raise ValueError(
+                f"artefacts[{number}].labelled is {one.labelled}, more than its images"
+            )
+        if (one.path, one.sha256) in seen:
+            raise ValueError(f"artefacts[{number}] is there twice")
+        seen.add((one.path, one.sha256))
         for figure in FIGURES.values():
             ends = getattr(one, figure.interval) if figure.interval else None
             if ends is not None and ends[0] > ends[1]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from edge_deit.common.text import visible
 from edge_deit.report.figures import runs_as
 from edge_deit.report.report import Report
 
@@ -148,4 +149,4 @@ def _inline(svg: str, name: str, label: str) -> str:
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     for drawn, shown in _COLOURS.items():
         body = body.replace(drawn, shown)
-    return f'<svg class="plot" role="img" aria-label="{html.escape(label)}" {box}>{body}'
+    return f'<svg class="plot" role="img" aria-label="{html.escape(visible(label))}" {box}>{body}'

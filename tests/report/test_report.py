@@ -282,3 +282,27 @@ def test_junit_holds_valid_characters_only() -> None:
     (failure,) = root.iter("failure")
     assert failure.text == "x\\x08 \\ud800 \U0001f600 ]]>"
     assert root[0].get("name") == "a\\x00<\\x1b"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda data: data["artefacts"][0].update(images=10**5),
+            "images is 100000, more than data.images",
+        ),
+        (
+            lambda data: data["artefacts"][0].update(labelled=301),
+            "labelled is 301, more than its images",
+        ),
+        (
+            lambda data: data["artefacts"].append(data["artefacts"][0]),
+            r"artefacts\[1\] is there twice",
+        ),
+    ],
+)
+def test_figures_that_contradict_one_another(
+    change: Callable[[dict[str, Any]], object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(EdgeDeitError, match=said):
+        read_report(damaged(tmp_path, change))

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -169,6 +170,20 @@ def test_every_plot_has_words_for_those_who_cannot_see_it() -> None:
     labels = [re.search(r'aria-label="([^"]+)"', plot.svg or "") for plot in plots(full())]
     assert all(labels)
     assert "deit_tiny.int8.tflite 0.3 (-0.7 to 1.7)" in str(labels[0] and labels[0][1])
+
+
+def test_no_control_character_reaches_the_page(tmp_path: Path) -> None:
+    """Names stand in text, in attributes and in the words for plots."""
+    odd = "\x1b[31mred\x07\u202e"
+    one = artefact(
+        path=f"out/{odd}.tflite",
+        classes=(ClassResult(odd, 9, 8, 2), ClassResult("dog", 9, 8, 8)),
+        flips=(Flip(f"{odd}.png", odd, odd, 0.6, "dog", 0.5, "lost"),),
+        worst_image=odd,
+    )
+    text = page(tmp_path, report(one))
+    assert "\\x1b[31mred\\x07" in text
+    assert {c for c in text if unicodedata.category(c) in ("Cc", "Cf")} <= {"\n", "\t"}
 
 
 def test_nothing_to_draw_says_why() -> None:
