@@ -1,6 +1,12 @@
 """Fixtures shared by the tests: tiny models, generated photos, and the real folder where there is one."""
 
+# ruff: noqa: E402 # how threads wait is settled before torch is imported
+
 from __future__ import annotations
+
+from edge_deit.common.waiting import wait_asleep
+
+wait_asleep()
 
 import os
 import signal

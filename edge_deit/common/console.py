@@ -29,6 +29,7 @@ from typer import exceptions as typer_exceptions
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.interrupt import INTERRUPTED
 from edge_deit.common.text import shortened, visible
+from edge_deit.common.waiting import wait_asleep
 
 __all__ = ["Bars", "PlainConsole", "new_app", "out", "progress", "run", "status_console"]
 
@@ -137,6 +138,7 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
     a failure that nobody foresaw ends with its traceback.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    wait_asleep()
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter gets its escape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,11 +19,10 @@ from edge_deit.conversion.sensitivity_table import write_sensitivity
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.form import DeployDeiT
-from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.fakequant import fake_quantize
 from edge_deit.quantization.scheme import Scheme
 from edge_deit.quantization.sensitivity import Damage, Drop, drop_of, measure_drop, rank_layers
-from exporters import Runner
+from exporters import Runner, Target
 from exporters.target import run_each
 
 __all__ = [
@@ -35,7 +34,7 @@ __all__ = [
     "kept_finer",
 ]
 
-_RANKING_PHOTOS: Final = 64
+_RANKING_PHOTOS: Final = 32
 _PRECISION: Final = "int8"
 
 
@@ -89,55 +88,90 @@ class OverLimitError(EdgeDeitError):
         self.drop = drop
 
 
+class Ladder:
+    """Schemes with more and more of the worst layers kept finer.
+
+    Layers are ranked once for targets whose layers write integers and once for the others, and not before a
+    scheme that keeps some is asked for.
+    """
+
+    def __init__(self, context: ExportContext) -> None:
+        self._context = context
+        self._rankings: dict[bool, list[Damage]] = {}
+
+    def ranking(self, outputs: bool) -> list[Damage]:
+        """The layers, the most harmful first; `outputs`: their outputs are integers too."""
+        context, conditioned = self._context, self._context.conditioned
+        assert conditioned is not None
+        if outputs not in self._rankings:
+            some = pick_evenly(list(context.calibration), _RANKING_PHOTOS)
+            with context.progress.task("sensitivity", len(conditioned.ranges)) as advance:
+                self._rankings[outputs] = rank_layers(
+                    conditioned, some, outputs=outputs, on_layer=lambda: advance(1)
+                )
+        return self._rankings[outputs]
+
+    def steps(self, target: Target, scheme: Scheme) -> Iterator[Scheme]:
+        """The scheme as it is, then with layers at run time's ranges, then with layers in float.
+
+        The counts grow slowly at first, one by one, then by a quarter. Layers that the scheme has dynamic
+        already stay so until they are float.
+        """
+        yield scheme
+        form, dynamic = self._context.form, _has_dynamic(target)
+        layers = scheme.quantized_layers(form)
+        order = [d.layer for d in self.ranking(target.integer_outputs) if d.layer in layers]
+        fixed = [name for name in order if name not in scheme.dynamic]
+        if dynamic:
+            for count in _counts(len(fixed)):
+                yield _kept(form, scheme, fixed[:count], [])
+        for count in _counts(len(order)):
+            yield _kept(form, scheme, order[count:] if dynamic else [], order[:count])
+
+
 @dataclass(frozen=True)
 class Fallback:
-    """The items with the layers that have to stay finer, and a line on each choice.
-
-    `finer` has, for each target's scheme, the next one: with more layers kept finer.
-    """
+    """The items with the layers that have to stay finer, and a line on each choice."""
 
     items: list[Item]
     notes: list[str]
-    finer: Mapping[tuple[str, Scheme], Scheme]
+    ladder: Ladder
+
+    def finer(self, target: Target, scheme: Scheme) -> Scheme | None:
+        """The next scheme of a target, with more layers kept finer; None behind the last."""
+        following = (
+            later for one, later in pairwise(self.ladder.steps(target, scheme)) if one == scheme
+        )
+        return next(following, None)
 
 
 def choose_fallback(limit: DropLimit, context: ExportContext, items: list[Item]) -> Fallback:
     """The same items, static int8 schemes with the layers that have to stay finer.
 
-    Layers are ranked once for targets whose layers write integers and once for the others.
-
     Raises:
         EdgeDeitError: no choice keeps the limit; the best that was found is named.
     """
+    ladder = Ladder(context)
     if not limit.wanted:
-        return Fallback(items, [], {})
-    assert context.conditioned is not None
+        return Fallback(items, [], ladder)
     torch.set_num_threads(limit.threads)
-    rankings: dict[bool, list[Damage]] = {}
     chosen: dict[tuple[bool, bool, Scheme], Scheme] = {}
-    finer: dict[tuple[str, Scheme], Scheme] = {}
     result: list[Item] = []
     notes: list[str] = []
     for target, scheme, backend in items:
-        if scheme.precision != _PRECISION:
+        if scheme.precision != _PRECISION or limit.max_drop is None:
             result.append((target, scheme, backend))
             continue
-        outputs = target.integer_outputs
-        if outputs not in rankings:
-            rankings[outputs] = _rank(context, context.conditioned, outputs)
-        if limit.max_drop is not None:
-            key = outputs, "int8-dynamic" in target.precisions, scheme
-            if key not in chosen:
-                chosen[key], note = _choose(context, rankings[outputs], key, limit.max_drop)
-                notes.append(note)
-            steps = list(_candidates(context, rankings[outputs], scheme, key[1]))
-            finer |= {(target.name, one): following for one, following in pairwise(steps)}
-            scheme = chosen[key]
-        result.append((target, scheme, backend))
+        key = target.integer_outputs, _has_dynamic(target), scheme
+        if key not in chosen:
+            chosen[key], note = _choose(context, ladder, target, scheme, limit.max_drop)
+            notes.append(note)
+        result.append((target, chosen[key], backend))
     if limit.report is not None:
-        write_sensitivity({_kind(outputs): d for outputs, d in rankings.items()}, limit.report)
+        kinds = {t.integer_outputs for t, scheme, _ in items if scheme.precision == _PRECISION}
+        write_sensitivity({_kind(kind): ladder.ranking(kind) for kind in kinds}, limit.report)
         notes.append(f"sensitivity: {limit.report / 'sensitivity.csv'}, sensitivity.png")
-    return Fallback(result, notes, finer)
+    return Fallback(result, notes, ladder)
 
 
 def keeps_limit(limit: DropLimit, context: ExportContext, scheme: Scheme) -> Accept:
@@ -159,32 +193,34 @@ def _kind(outputs: bool) -> str:
     return "integer outputs" if outputs else "float outputs"
 
 
-def _rank(context: ExportContext, conditioned: Conditioned, outputs: bool) -> list[Damage]:
-    some = pick_evenly(list(context.calibration), _RANKING_PHOTOS)
-    with context.progress.task("sensitivity", len(conditioned.ranges)) as advance:
-        return rank_layers(conditioned, some, outputs=outputs, on_layer=lambda: advance(1))
+def _has_dynamic(target: Target) -> bool:
+    return "int8-dynamic" in target.precisions
+
+
+def _counts(layers: int) -> list[int]:
+    counts = [0]
+    while counts[-1] < layers:
+        counts.append(min(layers, counts[-1] + max(1, counts[-1] // 4)))
+    return counts[1:]
 
 
 def _choose(
-    context: ExportContext,
-    ranking: list[Damage],
-    key: tuple[bool, bool, Scheme],
-    max_drop: float,
+    context: ExportContext, ladder: Ladder, target: Target, scheme: Scheme, max_drop: float
 ) -> tuple[Scheme, str]:
     """The first scheme that keeps the limit, and a line on it."""
-    outputs, dynamic, scheme = key
     reference, labels = context.calibration_outputs, context.calibration.labels
     best: tuple[Drop, Scheme] | None = None
-    candidates = list(_candidates(context, ranking, scheme, dynamic))
-    with context.progress.task("fallback", len(candidates)) as advance:
-        for candidate in candidates:
-            model = _fake(context, candidate, outputs)
-            drop = measure_drop(model, context.calibration, reference, labels)
-            advance(1)
-            if best is None or drop.points < best[0].points:
-                best = drop, candidate
-            if drop.points <= max_drop:
-                return candidate, f"{_kind(outputs)}: {kept_finer(context, candidate)}, {drop}"
+    for candidate in ladder.steps(target, scheme):
+        model = _fake(context, candidate, target.integer_outputs)
+        with context.progress.task("fallback", len(labels)) as advance:
+            drop = measure_drop(
+                model, context.calibration, reference, labels, on_photo=lambda: advance(1)
+            )
+        if best is None or drop.points < best[0].points:
+            best = drop, candidate
+        if drop.points <= max_drop:
+            kept = kept_finer(context, candidate)
+            return candidate, f"{_kind(target.integer_outputs)}: {kept}, {drop}"
     assert best is not None
     raise EdgeDeitError(
         f"no choice of layers keeps --max-drop {max_drop}; the best loses {best[0]} with "
@@ -200,31 +236,7 @@ def kept_finer(context: ExportContext, scheme: Scheme) -> str:
     return f"{len(scheme.dynamic_layers(context.form))} layers dynamic and {kept} float"
 
 
-def _candidates(
-    context: ExportContext, ranking: list[Damage], scheme: Scheme, dynamic: bool
-) -> Iterator[Scheme]:
-    """Schemes with more and more of the worst layers kept: at run time's ranges first, then in float.
-
-    The counts grow slowly at first, one by one, then by a quarter. Layers that the scheme has dynamic
-    already stay so until they are float.
-    """
-    order = [d.layer for d in ranking if d.layer in scheme.quantized_layers(context.form)]
-    fixed = [name for name in order if name not in scheme.dynamic]
-    if dynamic:
-        for count in _counts(len(fixed)):
-            yield _kept(context, scheme, fixed[:count], [])
-    for count in _counts(len(order))[1 if dynamic else 0 :]:
-        yield _kept(context, scheme, order[count:] if dynamic else [], order[:count])
-
-
-def _counts(layers: int) -> list[int]:
-    counts = [0]
-    while counts[-1] < layers:
-        counts.append(min(layers, counts[-1] + max(1, counts[-1] // 4)))
-    return counts
-
-
-def _kept(context: ExportContext, scheme: Scheme, dynamic: list[str], floats: list[str]) -> Scheme:
+def _kept(form: DeployDeiT, scheme: Scheme, dynamic: list[str], floats: list[str]) -> Scheme:
     """The scheme with further layers dynamic or float.
 
     A convolution has no ranges at run time, unless the target gave it some, so it is float where a Linear
@@ -233,7 +245,7 @@ def _kept(context: ExportContext, scheme: Scheme, dynamic: list[str], floats: li
     convolutions = [
         name
         for name in dynamic
-        if name not in scheme.dynamic and isinstance(context.form.get_submodule(name), nn.Conv2d)
+        if name not in scheme.dynamic and isinstance(form.get_submodule(name), nn.Conv2d)
     ]
     keep_float = (*scheme.keep_float, *floats, *convolutions)
     names = dict.fromkeys((*scheme.dynamic, *dynamic))

@@ -260,7 +260,7 @@ def _export_within(
         try:
             return export_one(context, target, scheme, backend, keeps_limit(limit, context, scheme))
         except OverLimitError as error:
-            following = fallback.finer.get((target.name, scheme))
+            following = fallback.finer(target, scheme)
             if following is None:
                 raise
             scheme = following

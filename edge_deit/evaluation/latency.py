@@ -26,6 +26,7 @@ from typing import IO, Any, Final, Self
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.waiting import default_waiting
 
 __all__ = ["JsonProcess", "Rounds", "Served", "interleave"]
 
@@ -57,7 +58,7 @@ class JsonProcess:
         self, name: str, threads: int, arguments: Sequence[object], folder: Path | None = None
     ) -> None:
         self._name = name
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**default_waiting(os.environ), "OMP_NUM_THREADS": str(threads)}
         if folder is not None:
             others = filter(None, [os.environ.get("PYTHONPATH")])
             environment["PYTHONPATH"] = os.pathsep.join([str(folder), *others])

@@ -105,11 +105,16 @@ def measure_drop(
     photos: Iterable[Tensor],
     reference: Tensor,
     labels: Sequence[int | None],
+    *,
+    on_photo: Callable[[], None] = lambda: None,
 ) -> Drop:
     """Top-1 points lost by `form` against the float model's outputs (M, K) on the same photos."""
+    rows = []
     with torch.inference_mode():
-        actual = torch.cat([form(photo) for photo in photos]).argmax(1)
-    return drop_of(actual, reference.argmax(1), labels)
+        for photo in photos:
+            rows.append(form(photo))
+            on_photo()
+    return drop_of(torch.cat(rows).argmax(1), reference.argmax(1), labels)
 
 
 def drop_of(actual: Tensor, reference: Tensor, labels: Sequence[int | None]) -> Drop:

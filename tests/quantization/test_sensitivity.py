@@ -123,7 +123,8 @@ def test_fallback_starts_from_what_the_target_has_dynamic(
     chosen = choose_fallback(DropLimit(0.0, None, 1), job, items)
     lite, other = (scheme for _, scheme, _ in chosen.items)
     assert len(chosen.notes) == 2
-    following = chosen.finer["executorch", other]
+    following = chosen.finer(items[1][0], other)
+    assert following is not None
     assert {*other.dynamic, *other.keep_float} < {*following.dynamic, *following.keep_float}
     assert set(items[0][1].dynamic) <= {*lite.dynamic, *lite.keep_float}
     assert not items[1][1].dynamic

@@ -1,0 +1,27 @@
+"""A limit on the accuracy drop, with real weights and photos, for every target: as the README types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conftest import CommandLine
+
+
+def test_every_target_keeps_the_limit_on_real_weights(
+    command_line: CommandLine, real: Path, tmp_path: Path
+) -> None:
+    result = command_line(
+        "export",
+        *("--target", "all", "--max-drop", 0.5, "--labels", "imagenet-1k"),
+        *("--weights", real / "deit_tiny_patch16_224" / "model.safetensors"),
+        *("--calibration", real / "imagenet400", "--calibration-images", 24, "--parity-images", 4),
+        *("--output", tmp_path),
+    )
+    assert result.returncode == 0, result.stderr
+    files = sorted(tmp_path.glob("*.json"))
+    made = [json.loads(file.read_text()) for file in files]
+    assert {one["target"] for one in made} == {"coreml", "executorch", "onnx", "tflite"}
+    assert all(one["precision"] == "int8" for one in made)
+    assert "labels of the calibration photos: by class number" in result.stdout + result.stderr
+    assert "points of top-1 on 24 calibration photos" in result.stdout
