@@ -16,7 +16,7 @@ from edge_deit.checkpoint.checks import (
     model_name,
 )
 from edge_deit.checkpoint.files import RawCheckpoint, Wanted, read_weights
-from edge_deit.checkpoint.processors import PreprocessChoice, apply_choice
+from edge_deit.checkpoint.processors import PreprocessChoice, apply_choice, describe
 from edge_deit.common.arguments import checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import PreprocessSpec
@@ -126,7 +126,8 @@ def _preprocessing(
         if image_size == spec.crop_size:
             return spec, lines
         scaled = max(1, round(spec.resize_size * image_size / size))
-        return replace(spec, crop_size=image_size, resize_size=scaled), lines
+        spec = replace(spec, crop_size=image_size, resize_size=scaled)
+        return spec, (*lines, f"assumed: scaled along to {image_size} pixels ({describe(spec)})")
 
     spec, lines = apply_choice(choice, image_size, found)
     if spec.crop_size != image_size:

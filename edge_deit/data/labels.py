@@ -166,7 +166,7 @@ def _by_imagenet() -> list[Way]:
     synsets = {one.synset: one.index for one in known}
     first = _unique({one.index: first_name(one.name) for one in known})
     return [
-        ("by ImageNet-1k synset", synsets.get),
+        ("by ImageNet-1k synset", lambda name: synsets.get(name.lower())),
         ("by ImageNet-1k name", lambda name: first.get(first_name(name))),
         ("by ImageNet-1k class number", _number(len(known))),
     ]
@@ -261,7 +261,21 @@ def _refusal(
     wrong = min(
         ([name for name in listing.classes if way(name) is None] for _, way in ways), key=len
     )
+    if several := _classes_called(wrong[0], names):
+        return (
+            f"{wrong[0]!r} in {listing.root} may be any of the model's classes {several}; "
+            "call it by what only one of them has"
+        )
     return (
         f"{len(wrong)} of {len(listing.classes)} {what} of {listing.root} are none of the model's classes: "
         f"{_few(wrong)}; its classes are {_few(names)}; name them alike, or {remedy}"
     )
+
+
+def _classes_called(name: str, names: Sequence[str]) -> str:
+    """The classes that share a name, as `134 (n02012849), ...`; empty where it is not shared."""
+    same = {i: label for i, label in enumerate(names) if normalized(label) == normalized(name)}
+    if is_imagenet(names):
+        known = imagenet_classes()
+        same = {one.index: one.synset for one in known if first_name(one.name) == first_name(name)}
+    return ", ".join(f"{i} ({what})" for i, what in same.items()) if len(same) > 1 else ""

@@ -191,6 +191,7 @@ def test_image_size_interpolates_and_scales(tmp_path: Path) -> None:
     positions = interpolate_positions(model.pos_embed.detach(), 2, 6)
     assert torch.equal(loaded.model.pos_embed, positions)
     assert (loaded.preprocess.crop_size, loaded.preprocess.resize_size) == (96, 106)  # 71 x 1.5
+    assert "scaled along to 96 pixels (short side to 106" in loaded.assumptions[-1]
     assert loaded.model(torch.zeros(1, 3, 96, 96)).shape == (1, 10)
     assert "100 is not a multiple of patch_size 16" in refused(path, image_size=100)
     assert "image_size is 0" in refused(path, image_size=0)
