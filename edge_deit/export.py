@@ -89,6 +89,17 @@ def export(
     backend: Annotated[
         str | None, typer.Option(help="ExecuTorch: xnnpack or coreml; default: the target's first.")
     ] = None,
+    input_kind: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            help="What the files take: pixels (float, normalised) or image (bytes of an RGB photo).",
+        ),
+    ] = "pixels",
+    returns: Annotated[
+        str | None,
+        typer.Option(help="logits or probabilities; default: logits, of an image probabilities."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for artefacts and manifests.")] = Path("out"),
     parity_images: Annotated[
         int, typer.Option(help="Photos for the check that ends each export.")
@@ -122,6 +133,8 @@ def export(
             calibration_images=calibration_images,
             options=options,
             labels=labels,
+            input_kind=cast(InputKind, input_kind),
+            returns=cast(ReturnKind | None, returns),
             keep_float=keep_float or [],
             max_drop=max_drop,
             sensitivity_report=sensitivity_report,

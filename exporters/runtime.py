@@ -12,15 +12,25 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Runner", "Runtime", "nothing_outside"]
+__all__ = ["Runner", "Runtime", "contiguous", "nothing_outside"]
 
 
 class Runner(Protocol):
     """An artefact that is loaded and can be called, by one thread at a time or by several."""
 
     def __call__(self, pixels: np.ndarray, /) -> np.ndarray:
-        """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens)."""
+        """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens).
+
+        A file that was made for images takes (1, H, W, 3) uint8, and one for probabilities returns them.
+        """
         ...
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """Bytes as they are, anything else as float32, without gaps: some runtimes do not read strides."""
+    import numpy as np
+
+    return np.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.float32)
 
 
 def nothing_outside(path: Path) -> None:

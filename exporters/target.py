@@ -28,7 +28,8 @@ __all__ = ["ExportRequest", "Runner", "Target", "run_each"]
 class ExportRequest:
     """All that an exporter is told.
 
-    `model` is the deployment form (eval, float32, batch 1), `example` pixels (1, 3, H, W),
+    `model` is the deployment form (eval, float32, batch 1), `example` an input of it: pixels (1, 3, H, W),
+    or, where `model.image` is set, an image (`model.file_form`),
     `calibration` the photos of a static scheme (None when it needs none), `ranges` what was found on them
     for each quantizable layer (empty when the scheme needs none), `output` the file or folder to write,
     which does not exist yet. `metadata` is text that the format may carry
@@ -77,7 +78,7 @@ class Target:
     `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
     finer with it. `half_remainder` lists the precisions whose files can let what stays float run in half
-    precision.
+    precision. `image_planes` says that the runtime makes float planes of an image by itself.
     """
 
     runtime: Runtime
@@ -89,6 +90,7 @@ class Target:
     token_ranges: bool = False
     int8_dynamic: tuple[str, ...] = ()
     half_remainder: tuple[Precision, ...] = ()
+    image_planes: bool = False
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
 
     @property

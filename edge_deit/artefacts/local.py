@@ -21,7 +21,7 @@ class LocalRunner:
         self._name, self._runtime, self._runner = name, runtime, runner
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(1, 3, H, W) float32 -> what the file returns, float32.
+        """What the file takes, float32 or uint8 -> what it returns, float32.
 
         Raises:
             EdgeDeitError: the runtime failed, or returned something else than float32.

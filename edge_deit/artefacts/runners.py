@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from edge_deit.artefacts.artefact import Artefact, read_artefact
+from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.local import load_local
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
@@ -28,26 +29,36 @@ class ArtefactRunner:
     def __init__(self, manifest: Manifest, runner: Runner, worker: Worker | None) -> None:
         self._name, self._runner, self._worker = manifest.artefact, runner, worker
         self._takes, self._returns = tuple(manifest.input["shape"]), tuple(manifest.output["shape"])
+        self._contract = Contract.of(manifest)
+
+    @property
+    def up_to_a_constant(self) -> bool:
+        """Whether the file returns probabilities, which leave one constant of the logits open."""
+        return self._contract.probabilities
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens).
+
+        Where the file takes a photo's bytes or returns probabilities, these are made of the pixels, and
+        logits of those.
 
         Raises:
             EdgeDeitError: pixels or outputs of another shape than the manifest says, or the runtime failed.
             RunnerCrashError: the process died, or did not answer.
         """
-        if pixels.shape != self._takes:
+        source = self._contract.input_of(pixels)
+        if source.shape != self._takes:
             raise EdgeDeitError(
-                f"{self._name} takes pixels {self._takes}, not {pixels.shape}; its manifest "
+                f"{self._name} takes pixels {self._takes}, not {source.shape}; its manifest "
                 "and its preprocessing do not fit: export it again"
             )
-        found = self._runner(pixels)
+        found = self._runner(source)
         if found.shape != self._returns:
             raise EdgeDeitError(
                 f"{self._name} returns shape {found.shape}, its manifest says "
                 f"{self._returns}; export it again"
             )
-        return found
+        return self._contract.logits(found)
 
     def close(self) -> None:
         """End its process, where it has one of its own."""

@@ -13,6 +13,7 @@ from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.calibration import CalibrationSet
+from edge_deit.model.file_form import FileForm
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import Conditioned
@@ -27,7 +28,8 @@ class ExportContext:
 
     `form` is the deployment form, `conditioned` what integer precisions start from (None when there are
     none), `reference` the float model's outputs (M, ...) on `photos` (M, 3, H, W), which the check after
-    each export runs on. `options` are those that loading the weights took.
+    each export runs on. `options` are those that loading the weights took, `file_form` is what the files
+    take and return.
     """
 
     checkpoint: Checkpoint
@@ -40,6 +42,7 @@ class ExportContext:
     threads: int
     progress: Progress = SILENT
     options: LoadOptions = field(default_factory=LoadOptions)
+    file_form: FileForm = field(default_factory=FileForm)
 
     @functools.cached_property
     def fits_half(self) -> bool:

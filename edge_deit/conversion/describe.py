@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge_deit.artefacts.manifest import (
     SCHEMA,
@@ -21,16 +21,24 @@ from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
 from edge_deit.metrics.outputs import Closeness
+from edge_deit.model.file_form import GREATEST_LEVEL, FileForm, in_file_form
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.narrow import token_scaled
-from edge_deit.quantization.scheme import Scheme
+from edge_deit.quantization.scheme import LayerRanges, Scheme
 from exporters import ExportRequest, Target, tool_versions
 
 __all__ = ["manifest_of", "request_for"]
 
 
-def _output_name(checkpoint: Checkpoint) -> str:
-    return "logits" if checkpoint.config.task == "classification" else "features"
+def _output_name(context: ExportContext) -> str:
+    classes = context.checkpoint.config.task == "classification"
+    return context.file_form.returns if classes else "features"
+
+
+_TAKES: Final = {
+    "pixels": "pixels (1, 3, H, W) float32, RGB, normalised as `preprocessing` says",
+    "image": "image (1, H, W, 3) uint8, RGB, cut to size as `preprocessing` says",
+}
 
 
 def _license(checkpoint: Checkpoint) -> str:
@@ -51,22 +59,26 @@ def request_for(
         assert context.conditioned is not None
         layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
         model = context.conditioned.with_layers(layers, dynamic, token_ranges=target.token_ranges)
+    takes, planes, spec = context.file_form.takes, target.image_planes, checkpoint.preprocess
+    if context.file_form != FileForm():
+        model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
     return ExportRequest(
         model=model,
-        example=context.photos[:1],
+        example=context.file_form.example(context.photos[:1], planes=planes),
         scheme=scheme,
         calibration=context.calibration if scheme.needs_calibration else None,
         output=path,
         backend=backend,
         ranges=_ranges(context, scheme),
-        output_name=_output_name(checkpoint),
+        input_name=takes,
+        output_name=_output_name(context),
         metadata={
             "labels": "\n".join(checkpoint.labels),
             "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
             "author": "Edge DeiT",
             "license": _license(checkpoint),
-            "description": f"{checkpoint.name}, {scheme.precision}: pixels (1, 3, H, W) float32, RGB, "
-            f"normalised as `preprocessing` says -> {_output_name(checkpoint)}",
+            "description": f"{checkpoint.name}, {scheme.precision}: {_TAKES[takes]} -> "
+            f"{_output_name(context)}",
             "version": checkpoint.sha256[:12],
         },
         half_remainder=scheme.precision in target.half_remainder and context.fits_half,
@@ -76,7 +88,11 @@ def request_for(
 def _ranges(context: ExportContext, scheme: Scheme) -> dict[str, Any]:
     if context.conditioned is None or not scheme.needs_calibration:
         return {}
-    return {name: context.conditioned.ranges[name] for name in scheme.static_layers(context.form)}
+    ranges = {n: context.conditioned.ranges[n] for n in scheme.static_layers(context.form)}
+    if context.file_form.takes == "image" and "patch_embed" in ranges:
+        bytes_of_a_photo = 0.0, float(GREATEST_LEVEL)
+        ranges["patch_embed"] = LayerRanges(bytes_of_a_photo, ranges["patch_embed"].output)
+    return ranges
 
 
 def manifest_of(
@@ -103,7 +119,7 @@ def manifest_of(
         task=checkpoint.config.task,
         config=asdict(checkpoint.config),
         weights=_weights(context),
-        input={**_port(request.input_name, request.example.shape), "layout": "NCHW"},
+        input=_input(context),
         output=_port(request.output_name, (1, *context.reference.shape[1:])),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
@@ -120,6 +136,14 @@ def _weights(context: ExportContext) -> Weights:
     if options := context.options.to_json():
         found["options"] = options
     return found
+
+
+def _input(context: ExportContext) -> Port:
+    if context.file_form.takes == "pixels":
+        return {**_port("pixels", context.photos[:1].shape), "layout": "NCHW"}
+    height, width = context.photos.shape[2:]
+    shape = [1, height, width, 3]
+    return {"name": "image", "shape": shape, "dtype": "uint8", "layout": "NHWC"}
 
 
 def _port(name: str, shape: Sequence[int]) -> Port:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.metrics.outputs import Closeness, closeness
+from edge_deit.metrics.outputs import Closeness, aligned, closeness
 from edge_deit.quantization.scheme import Scheme
 from exporters.target import Runner, run_each
 
@@ -25,16 +25,20 @@ def check_parity(
     scheme: Scheme,
     *,
     classes: bool,
+    up_to_a_constant: bool = False,
     on_photo: Callable[[], None] = lambda: None,
 ) -> Closeness:
-    """Run the artefact on the photos and compare.
+    """Run the artefact on the photos and compare; `up_to_a_constant` as `metrics.outputs.aligned` has it.
 
     Raises:
         EdgeDeitError: an output that is not finite or not alike. Float precisions must reach a cosine of
             0.99 on the worst photo, integer ones 0.9 over all outputs together: with two or three classes
             a single undecided photo has small logits, and a low cosine of its own means nothing.
     """
-    result = closeness(reference, run_each(runner, pixels.numpy(), on_photo), classes=classes)
+    actual = run_each(runner, pixels.numpy(), on_photo)
+    if up_to_a_constant:
+        actual = aligned(reference, actual)
+    result = closeness(reference, actual, classes=classes)
     floor, cosine, where = MIN_COSINE_FLOAT, result.cosine, "on the worst of"
     if scheme.quantized:
         floor, cosine, where = MIN_COSINE_INT8, result.cosine_all, "over all outputs of"

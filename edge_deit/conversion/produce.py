@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.manifest import Manifest, manifest_path, write_manifest
 from edge_deit.artefacts.process import Worker
 from edge_deit.common.files import workplace
@@ -51,6 +52,7 @@ def export_one(
     """
     started = time.monotonic()
     mark = "" if backend == target.backends[0] else f"-{backend}"
+    mark += ".image" if context.file_form.takes == "image" else ""
     name = f"{context.checkpoint.name}.{scheme.precision}{mark}{target.suffix}"
     with workplace(context.output, ".export-") as folder:
         request = request_for(context, target, scheme, backend, folder / name)
@@ -75,12 +77,17 @@ def _check(
         context.progress.task("check on photos", len(context.photos)) as advance,
         Worker(target.name) as worker,
     ):
-        runner = worker.load(path, context.threads)
+        form = context.file_form
+        contract = Contract(
+            form.takes == "image", form.returns == "probabilities", context.checkpoint.preprocess
+        )
+        runner = contract.wrap(worker.load(path, context.threads))
         result = check_parity(
             runner,
             context.photos,
             context.reference,
             scheme,
+            up_to_a_constant=contract.probabilities,
             classes=context.checkpoint.config.task == "classification",
             on_photo=lambda: advance(1),
         )

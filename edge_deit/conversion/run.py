@@ -38,6 +38,7 @@ from edge_deit.data.labels import model_labels
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
+from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import (
@@ -81,6 +82,8 @@ def export_model(
     calibration_images: int = 100,
     options: LoadOptions | None = None,
     labels: str | None = None,
+    input_kind: InputKind = "pixels",
+    returns: ReturnKind | None = None,
     keep_float: Sequence[str] = (),
     max_drop: float | None = None,
     sensitivity_report: Path | None = None,
@@ -95,6 +98,8 @@ def export_model(
     means all that have the precision. `calibration` is a folder of photos like those of the app, of which
     at most `calibration_images` are used; without it the bundled photos are, for the bundled weights.
     `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
+    `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns` is
+    `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
     int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
@@ -118,6 +123,7 @@ def export_model(
         progress.note(line)
     checkpoint = replace(checkpoint, labels=model_labels(checkpoint.labels, choice))
     limit.check_task(checkpoint.config.task)
+    file_form = _file_form(input_kind, returns, checkpoint.config.task)
     if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
         raise EdgeDeitError(
             "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
@@ -138,6 +144,7 @@ def export_model(
         threads=threads,
         progress=progress,
         options=options or LoadOptions(),
+        file_form=file_form,
     )
     fallback = choose_fallback(limit, context, plan)
     notes = [*context.calibration_doubts, *fallback.notes]
@@ -197,6 +204,7 @@ def _prepare(
     threads: int,
     progress: Progress,
     options: LoadOptions,
+    file_form: FileForm,
 ) -> tuple[ExportContext, list[Item]]:
     """What all files share, and the plan with each target's own layers.
 
@@ -222,8 +230,22 @@ def _prepare(
         threads=threads,
         progress=progress,
         options=options,
+        file_form=file_form,
     )
     return context, fitted
+
+
+def _file_form(takes: InputKind, returns: ReturnKind | None, task: Task) -> FileForm:
+    """What the files take and return.
+
+    Raises:
+        EdgeDeitError: answers are asked of a model that has none.
+    """
+    if task != "classification":
+        if returns is not None:
+            raise EdgeDeitError(f"--returns {returns}: --task {task} returns neither; leave it out")
+        return FileForm(takes)
+    return FileForm(takes, returns or ("probabilities" if takes == "image" else "logits"))
 
 
 def _condition(

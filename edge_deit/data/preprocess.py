@@ -19,6 +19,7 @@ __all__ = [
     "IMAGENET_STD",
     "IMAGE_SUFFIXES",
     "PreprocessSpec",
+    "bytes_of",
     "default_spec",
     "load_image",
     "load_pixels",
@@ -141,6 +142,13 @@ def normalise(rgb: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
     std = np.asarray(spec.std, np.float32)
     scaled = rgb.astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1))
+
+
+def bytes_of(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
+    """The reverse of `normalise`, exactly: (1, 3, H, W) float32 -> (1, H, W, 3) uint8."""
+    mean, std = np.asarray(spec.mean), np.asarray(spec.std)
+    levels = (pixels.transpose(0, 2, 3, 1) * std + mean) * 255
+    return np.ascontiguousarray(np.rint(levels).clip(0, 255).astype(np.uint8))
 
 
 def load_pixels(path: Path, spec: PreprocessSpec) -> np.ndarray:

@@ -24,6 +24,7 @@ from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.evaluation.journal import Journal, Judged
 from edge_deit.evaluation.tally import Tally, answer, compare
+from edge_deit.metrics.outputs import aligned
 from edge_deit.report.report import BrokenImage
 from exporters import Runner
 
@@ -44,7 +45,8 @@ class EvaluationRequest:
 
     `key` holds what the answers depend on beside the photos (hashes of files, versions, threads); lines of
     a journal with another key are not used. `journal` None: nothing is kept for another run. With `strict`
-    a broken photo is an error. `calibration` holds, by model, the sha256 of the photos that it was made
+    a broken photo is an error. `up_to_a_constant` names the models whose logits are known up to one number
+    a photo (`metrics.outputs.aligned`). `calibration` holds, by model, the sha256 of the photos that it was made
     with, where they are known.
     """
 
@@ -59,6 +61,7 @@ class EvaluationRequest:
     workers: int
     strict: bool
     calibration: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    up_to_a_constant: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -177,7 +180,10 @@ def _judged(
     seen = []
     for name, model in request.models.items():
         try:
-            seen.append(compare(reference, np.asarray(model(pixels))[0]))
+            logits = np.asarray(model(pixels))[0]
+            if name in request.up_to_a_constant and logits.shape == reference.shape:
+                logits = aligned(reference, logits)
+            seen.append(compare(reference, logits))
         except RunnerCrashError as error:
             raise ModelCrashError(name, f"{error} (on {file})") from error
         except EdgeDeitError as error:

@@ -16,7 +16,7 @@ import torch
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.artefacts.inside import open_layer_reader
-from edge_deit.artefacts.runners import RunnerCrashError, open_runner, stand_in
+from edge_deit.artefacts.runners import ArtefactRunner, RunnerCrashError, open_runner, stand_in
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
 from edge_deit.data.label_choice import LabelChoice
@@ -90,7 +90,7 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
     """
     checkpoint = float_model.checkpoint
     matched = match_labels(settings.listing, checkpoint.labels, settings.labels)
-    models: dict[str, Runner] = {}
+    models: dict[str, ArtefactRunner] = {}
     artefacts, lost = [], []
     with ExitStack() as stack:
         for one in float_model.artefacts:
@@ -120,6 +120,7 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
         journal=journal,
         workers=settings.workers,
         strict=settings.strict,
+        up_to_a_constant=frozenset(name for name, one in models.items() if one.up_to_a_constant),
         calibration={name: known for name, known in hashes.items() if known is not None},
     )
     living = replace(float_model, artefacts=tuple(artefacts))

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
 
-__all__ = ["EQUAL_DB", "Closeness", "closeness", "decibels", "kl_divergence", "softmax", "top_k"]
+__all__ = ["EQUAL_DB", "Closeness", "aligned", "closeness", "decibels", "kl_divergence", "softmax", "top_k"]
 
 EQUAL_DB: Final = 200.0
 """The signal-to-noise ratio that stands for equal outputs; float32 cannot come near it otherwise."""
@@ -60,6 +60,16 @@ def closeness(reference: np.ndarray, actual: np.ndarray, *, classes: bool) -> Cl
     pooled = float((a * b).sum()) / lengths if lengths > 0 else 0.0
     largest = float(np.abs(a - b).max())
     return Closeness(len(a), float(cosine.min()), pooled, snr_db, same, largest)
+
+
+def aligned(reference: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """`actual` (..., K) with the mean of `reference`: logits that are known up to a constant.
+
+    >>> aligned(np.array([1.0, 3.0]), np.array([-2.0, 0.0])).tolist()
+    [1.0, 3.0]
+    """
+    shift = reference.mean(-1, keepdims=True) - actual.mean(-1, keepdims=True)
+    return np.asarray(actual + shift)
 
 
 def decibels(signal: float, noise: float) -> float:

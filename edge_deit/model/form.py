@@ -21,6 +21,7 @@ __all__ = [
     "DeployDeiT",
     "DeployMlp",
     "GreyLevels",
+    "ImageInput",
     "RMSNorm",
     "TokenScale",
     "quantizable_layers",
@@ -77,6 +78,20 @@ class GreyLevels(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels * self.std + self.mean
+
+
+class ImageInput(nn.Module):
+    """A photo's bytes as the patch embedding reads them: (1, H, W, 3) uint8 -> (1, 3, H, W), 0 to 255.
+
+    With `planes` the runtime hands over float planes (1, 3, H, W) already, as Core ML does with an image.
+    """
+
+    def __init__(self, planes: bool) -> None:
+        super().__init__()
+        self.planes = planes
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image if self.planes else image.float().permute(0, 3, 1, 2)
 
 
 class DeployAttention(nn.Module):
@@ -172,6 +187,8 @@ class DeployDeiT(nn.Module):
 
     Conditioning may set `grey_levels`, and `coarse_embed`, the part of the patch embedding that reads only
     means of small squares. An exporter may set `flat_stream`: tokens are then a matrix (N, D).
+    `model.file_form` may set `image`, so that the input is a photo's 8-bit grey levels, and `probabilities`:
+    the output is then their softmax.
     """
 
     token_table: Tensor
@@ -185,6 +202,8 @@ class DeployDeiT(nn.Module):
         self.grey_levels: GreyLevels | None = None
         self.register_buffer("token_table", torch.zeros(1, config.num_tokens, dim))
         self.flat_stream = False
+        self.image: ImageInput | None = None
+        self.probabilities = False
         self.read_tokens = 2 if config.distillation_head else 1
         self.blocks = nn.ModuleList(DeployBlock(config) for _ in range(config.depth - 1))
         self.blocks.append(DeployBlock(config, self.read_tokens if config.num_classes else None))
@@ -197,6 +216,8 @@ class DeployDeiT(nn.Module):
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Residual stream in front of the first block: (1, 3, H, W) -> (1, N, D)."""
+        if self.image is not None:
+            pixels = self.image(pixels)
         if self.grey_levels is not None:
             pixels = self.grey_levels(pixels)
         image = self.patch_embed(pixels)  # (1, D, H / p, W / p)
@@ -211,7 +232,7 @@ class DeployDeiT(nn.Module):
             tokens: Tensor = self.norm(x) * self.scale + self.shift
             return tokens[None] if self.flat_stream else tokens  # (1, N, D)
         logits: Tensor = self.head(self.norm(x).reshape(1, -1))
-        return logits  # (1, K)
+        return logits.softmax(dim=-1) if self.probabilities else logits  # (1, K)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.embed(pixels)  # (1, N, D)

@@ -22,13 +22,13 @@ import torch
 from torch import nn
 
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.model.file_form import read_grey_levels
 from edge_deit.model.form import (
     CoarseEmbed,
     DeployAttention,
     DeployBlock,
     DeployDeiT,
     DeployMlp,
-    GreyLevels,
     TokenScale,
 )
 from edge_deit.quantization.scheme import Range
@@ -50,15 +50,7 @@ _SCALABLE: Final = ("attn.proj", "mlp.fc2")
 
 def use_grey_levels(form: DeployDeiT, spec: PreprocessSpec) -> None:
     """Let the patch embedding read grey levels u = x * std + mean, in place."""
-    mean = torch.tensor(spec.mean, dtype=torch.float64).view(1, -1, 1, 1)
-    std = torch.tensor(spec.std, dtype=torch.float64).view(1, -1, 1, 1)
-    layer = form.patch_embed
-    assert layer.bias is not None
-    with torch.no_grad():
-        weight = layer.weight.double() / std
-        layer.bias.copy_(layer.bias.double() - (weight * mean).sum((1, 2, 3)))
-        layer.weight.copy_(weight)
-    form.grey_levels = GreyLevels(std.float(), mean.float())
+    read_grey_levels(form, spec.mean, spec.std)
 
 
 def split_coarse(form: DeployDeiT) -> None:

@@ -42,6 +42,13 @@ _FIELDS: Final = {  # field of the specification's metadata, attribute of coreml
     "description": ("shortDescription", "short_description"),
     "version": ("versionString", "version"),
 }
+_LABEL: Final = "classLabel"
+_PREVIEW: Final = "com.apple.coreml.model.preview.type"  # lets Xcode try the model on photos
+_RETURNS: Final = {
+    "logits": "Logits (1, K), float32, in the order of the metadata's `labels`",
+    "probabilities": "Probability of each class, in the order of the metadata's `labels`",
+    "features": "Final normalised tokens (1, N, D), float32",
+}
 _DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"  # ties operators to PyTorch nodes
 
 
@@ -73,12 +80,12 @@ def export(request: ExportRequest) -> Path:
     arithmetic, system = _PRECISIONS[precision]
     with torch.no_grad():
         program = torch.export.export(model, (request.example,), strict=True)
-    shape = tuple(request.example.shape)
     converted = ct.convert(
         program.run_decompositions({}),
         convert_to="mlprogram",
-        inputs=[ct.TensorType(name=request.input_name, shape=shape, dtype=np.float32)],
+        inputs=[_input(request)],
         outputs=[ct.TensorType(name=request.output_name, dtype=np.float32)],
+        classifier_config=_classifier(request),
         compute_precision=getattr(ct.precision, arithmetic),
         minimum_deployment_target=getattr(ct.target, system),
         skip_model_load=True,
@@ -104,6 +111,32 @@ def read_metadata(path: Path) -> dict[str, str]:
 # Writing
 
 
+def _takes_image(request: ExportRequest) -> bool:
+    return request.model.image is not None
+
+
+def _input(request: ExportRequest) -> Any:
+    """An array, or an image: Vision hands over nothing else."""
+    import coremltools as ct
+
+    name, shape = request.input_name, tuple(request.example.shape)
+    if _takes_image(request):
+        return ct.ImageType(name=name, shape=shape, color_layout=ct.colorlayout.RGB)
+    return ct.TensorType(name=name, shape=shape, dtype=np.float32)
+
+
+def _classifier(request: ExportRequest) -> Any:
+    """With an image and probabilities the file is a classifier, as Vision and Xcode know it; else None."""
+    import coremltools as ct
+
+    if not (_takes_image(request) and request.output_name == "probabilities"):
+        return None
+    return ct.ClassifierConfig(
+        class_labels=request.metadata["labels"].split("\n"), predicted_feature_name=_LABEL,
+        predicted_probabilities_output=request.output_name,
+    )
+
+
 def _describe(converted: Any, request: ExportRequest) -> None:
     """Put names, texts and descriptions where Xcode and an app look for them."""
     texts = dict(request.metadata)
@@ -112,15 +145,18 @@ def _describe(converted: Any, request: ExportRequest) -> None:
     for name, text in texts.items():
         converted.user_defined_metadata[name] = text
     height, width = request.example.shape[2:]
+    image = _takes_image(request)
     converted.input_description[request.input_name] = (
-        f"RGB pixels (1, 3, {height}, {width}), float32, normalised as the metadata's "
+        f"RGB photo, cut to {width} x {height} as the metadata's `preprocessing` says"
+        if image
+        else f"RGB pixels (1, 3, {height}, {width}), float32, normalised as the metadata's "
         "`preprocessing` says"
     )
-    converted.output_description[request.output_name] = (
-        "Logits (1, K), float32, in the order of the metadata's `labels`"
-        if request.output_name == "logits"
-        else "Final normalised tokens (1, N, D), float32"
-    )
+    names = list(converted.output_description)
+    converted.output_description[request.output_name] = _RETURNS[request.output_name]
+    if _LABEL in names:
+        converted.output_description[_LABEL] = "Most probable class"
+        converted.user_defined_metadata[_PREVIEW] = "imageClassifier"
 
 
 TARGET: Final = Target(
@@ -129,5 +165,6 @@ TARGET: Final = Target(
     precisions=("fp32", "fp16", "int8"),
     backends=("mlprogram",),
     export=export,
+    image_planes=True,
     layer_reader=layer_reader,
 )

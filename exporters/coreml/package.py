@@ -40,7 +40,9 @@ def read_specification(path: Path) -> Any:
     description = specification.description
     if specification.WhichOneof("Type") != "mlProgram":
         raise broken(path, "it holds no ML Program")
-    if len(description.input) != 1 or len(description.output) != 1:
+    label = {description.predictedFeatureName} - {""}  # a classifier names the best class too
+    outputs = {one.name for one in description.output} - label
+    if len(description.input) != 1 or len(outputs) != 1:
         raise broken(path, "it has not exactly one input and one output")
     return specification
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.runtime import Runner, Runtime
+from exporters.runtime import Runner, Runtime, contiguous
 
 __all__ = [
     "RUNTIME",
@@ -94,7 +94,7 @@ class PteRunner:
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         import torch
 
-        source = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))  # strides are not read
+        source = torch.from_numpy(contiguous(pixels))  # strides are not read
         with _LOCK:
             self.load()
             (result,) = self.method([source])

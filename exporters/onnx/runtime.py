@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
 from exporters.onnx.session import open_session
-from exporters.runtime import Runner, Runtime
+from exporters.runtime import Runner, Runtime, contiguous
 
 __all__ = ["RUNTIME", "check", "load_runner", "runs_on"]
 
@@ -100,7 +100,7 @@ class _OnnxRunner:
     input_name: str
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        feed = {self.input_name: np.ascontiguousarray(pixels, np.float32)}
+        feed = {self.input_name: contiguous(pixels)}
         (result,) = self.session.run(None, feed)
         return np.asarray(result)
 

@@ -23,12 +23,13 @@ from torch import nn
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT
 from exporters.target import ExportRequest, Target
-from exporters.tflite.file import allow_half, embed, pack, read, texts, unpack
+from exporters.tflite.file import add_entry, allow_half, embed, pack, read, texts, unpack
 from exporters.tflite.full import quantize_fully
 from exporters.tflite.integer_form import IntegerDeiT, centre_attention
 from exporters.tflite.layers import layer_reader
 from exporters.tflite.names import name_ends, name_layers
 from exporters.tflite.quantize import quantize_layers
+from exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
 from exporters.tflite.runtime import RUNTIME, load_runner, open_interpreter, runs_on
 
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
@@ -56,8 +57,19 @@ def export(request: ExportRequest) -> Path:
     embed(model, request.metadata)
     if request.half_remainder:
         allow_half(model)
-    request.output.write_bytes(pack(model))
+    archive = b""
+    if _classifies_images(request):
+        ends = request.input_name, request.output_name
+        add_entry(model, ENTRY.encode(), image_metadata(request.metadata, *ends))
+        archive = labels_archive(request.metadata["labels"])
+    request.output.write_bytes(pack(model) + archive)
     return request.output
+
+
+def _classifies_images(request: ExportRequest) -> bool:
+    """Whether MediaPipe's image classifier can take the file."""
+    form = request.model
+    return isinstance(form, DeployDeiT) and form.image is not None and bool(form.config.num_classes)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

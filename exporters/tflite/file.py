@@ -13,6 +13,7 @@ import numpy as np
 from edge_deit.common.errors import EdgeDeitError
 
 __all__ = [
+    "add_entry",
     "allow_half",
     "contents",
     "drop_unused",
@@ -30,6 +31,7 @@ _IDENTIFIER: Final = b"TFL3"  # bytes 4 to 8 of the file, from the schema's `fil
 _ALIGNMENT_BYTES: Final = 16  # the schema's `force_align` of Buffer.data
 _VERSION_ENTRY: Final = b"min_runtime_version"  # the converter's one note that tools read
 _HALF_ENTRY: Final = b"reduced_precision_support"
+_NO_TEXTS: Final = ("min_runtime_version", "reduced_precision_support", "TFLITE_METADATA")
 _HALF: Final = b"fp16accfp16"  # half precision, accumulated in it too
 _BROKEN: Final = (struct.error, IndexError, ValueError, TypeError, OverflowError, RecursionError)
 """What reading a flatbuffer raises when an offset or a length in it points outside the file."""
@@ -106,7 +108,7 @@ def embed(model: Any, metadata: Mapping[str, str]) -> None:
     """Store one metadata entry, name and buffer, for each text; the converter's own notes go."""
     model.metadata = [entry for entry in model.metadata or [] if entry.name == _VERSION_ENTRY]
     for name, text in metadata.items():
-        _add_entry(model, name.encode(), text.encode())
+        add_entry(model, name.encode(), text.encode())
 
 
 def allow_half(model: Any) -> None:
@@ -116,10 +118,11 @@ def allow_half(model: Any) -> None:
 
     Source: tensorflow/lite/tools/optimize/reduced_precision_metadata.h.
     """
-    _add_entry(model, _HALF_ENTRY, _HALF)
+    add_entry(model, _HALF_ENTRY, _HALF)
 
 
-def _add_entry(model: Any, name: bytes, content: bytes) -> None:
+def add_entry(model: Any, name: bytes, content: bytes) -> None:
+    """Store one metadata entry."""
     from ai_edge_litert import schema_py_generated as schema
 
     buffer = schema.BufferT()
@@ -135,7 +138,7 @@ def texts(model: Any) -> dict[str, str]:
     return {
         word(entry.name): contents(model.buffers[entry.buffer]).decode()
         for entry in model.metadata or []
-        if word(entry.name) not in (_VERSION_ENTRY.decode(), _HALF_ENTRY.decode())
+        if word(entry.name) not in _NO_TEXTS
     }
 
 

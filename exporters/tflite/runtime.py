@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.runtime import Runner, Runtime
+from exporters.runtime import Runner, Runtime, contiguous
 from exporters.tflite.file import verify
 
 __all__ = ["RUNTIME", "load_runner", "open_interpreter", "runs_on"]
@@ -78,7 +78,7 @@ class _LiteRTRunner:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         with self.lock:
-            self.interpreter.set_tensor(self.source, np.ascontiguousarray(pixels, np.float32))
+            self.interpreter.set_tensor(self.source, contiguous(pixels))
             self.interpreter.invoke()
             return np.array(self.interpreter.get_tensor(self.result))
 
