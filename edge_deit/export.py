@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_deit.conversion.run import ExportResult
     from edge_deit.metrics.outputs import Closeness
     from edge_deit.model.config import Task
+    from edge_deit.model.file_form import InputKind, ReturnKind
 
 __all__ = ["export"]
 
@@ -133,8 +134,8 @@ def export(
             calibration_images=calibration_images,
             options=options,
             labels=labels,
-            input_kind=cast(InputKind, input_kind),
-            returns=cast(ReturnKind | None, returns),
+            input_kind=cast("InputKind", input_kind),
+            returns=cast("ReturnKind | None", returns),
             keep_float=keep_float or [],
             max_drop=max_drop,
             sensitivity_report=sensitivity_report,

@@ -1,8 +1,8 @@
 """What lies between this project's pixels and logits and what a file takes and returns.
 
-All of the harness speaks of normalised pixels and logits. A file may take a photo's bytes instead, which the
-pixels were made of, and return probabilities, whose logarithms are the logits up to a constant that softmax
-does not see.
+All of the harness speaks of normalised pixels and logits. A file may take a photo's bytes instead, which
+the pixels were made of, and return probabilities, whose logarithms are the logits up to a constant that
+softmax does not see.
 """
 
 from __future__ import annotations

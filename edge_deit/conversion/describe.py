@@ -69,7 +69,7 @@ def request_for(
         calibration=context.calibration if scheme.needs_calibration else None,
         output=path,
         backend=backend,
-        ranges=_ranges(context, scheme),
+        ranges=_ranges(context, scheme, planes=planes),
         input_name=takes,
         output_name=_output_name(context),
         metadata={
@@ -85,11 +85,11 @@ def request_for(
     )
 
 
-def _ranges(context: ExportContext, scheme: Scheme) -> dict[str, Any]:
+def _ranges(context: ExportContext, scheme: Scheme, *, planes: bool) -> dict[str, Any]:
     if context.conditioned is None or not scheme.needs_calibration:
         return {}
     ranges = {n: context.conditioned.ranges[n] for n in scheme.static_layers(context.form)}
-    if context.file_form.takes == "image" and "patch_embed" in ranges:
+    if context.file_form.takes == "image" and not planes and "patch_embed" in ranges:
         bytes_of_a_photo = 0.0, float(GREATEST_LEVEL)
         ranges["patch_embed"] = LayerRanges(bytes_of_a_photo, ranges["patch_embed"].output)
     return ranges

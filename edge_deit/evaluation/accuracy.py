@@ -45,9 +45,9 @@ class EvaluationRequest:
 
     `key` holds what the answers depend on beside the photos (hashes of files, versions, threads); lines of
     a journal with another key are not used. `journal` None: nothing is kept for another run. With `strict`
-    a broken photo is an error. `up_to_a_constant` names the models whose logits are known up to one number
-    a photo (`metrics.outputs.aligned`). `calibration` holds, by model, the sha256 of the photos that it was made
-    with, where they are known.
+    a broken photo is an error. `calibration` holds, by model, the sha256 of the photos that it was made
+    with, where they are known. `up_to_a_constant` names the models whose logits are known up to one number
+    a photo (`metrics.outputs.aligned`).
     """
 
     photos: Sequence[Photo]

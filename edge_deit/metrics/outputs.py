@@ -13,7 +13,16 @@ import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
 
-__all__ = ["EQUAL_DB", "Closeness", "aligned", "closeness", "decibels", "kl_divergence", "softmax", "top_k"]
+__all__ = [
+    "EQUAL_DB",
+    "Closeness",
+    "aligned",
+    "closeness",
+    "decibels",
+    "kl_divergence",
+    "softmax",
+    "top_k",
+]
 
 EQUAL_DB: Final = 200.0
 """The signal-to-noise ratio that stands for equal outputs; float32 cannot come near it otherwise."""

@@ -1,7 +1,8 @@
 """What a file takes and returns: normalised pixels or a photo's bytes, logits or probabilities.
 
-The bytes' way from 0 to 255 to normalised pixels, (x / 255 - mean) / std, is a scale a channel and a shift, so
-it is folded into the patch embedding, which is exact: no operator is left of it.
+The way from bytes to normalised pixels, (x / 255 - mean) / std, is a scale a channel and a shift, so it is
+folded into the patch embedding, which is exact: no operator is left of it. Only where a runtime makes
+planes of an image itself it divides by 255 too: half precision could not hold weights so much smaller.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ import torch
 
 from edge_deit.model.form import DeployDeiT, GreyLevels, ImageInput
 
-__all__ = ["GREATEST_LEVEL", "FileForm", "InputKind", "ReturnKind", "in_file_form", "read_grey_levels"]
+__all__ = [
+    "GREATEST_LEVEL",
+    "FileForm",
+    "InputKind",
+    "ReturnKind",
+    "in_file_form",
+    "read_grey_levels",
+]
 
 InputKind = Literal["pixels", "image"]
 ReturnKind = Literal["logits", "probabilities"]
@@ -40,7 +48,7 @@ class FileForm:
             return pixels
         height, width = pixels.shape[2:]
         if planes:
-            return torch.full((1, 3, height, width), 128.0)
+            return torch.full((1, 3, height, width), 0.5)
         return torch.full((1, height, width, 3), 128, dtype=torch.uint8)
 
 
@@ -62,9 +70,10 @@ def in_file_form(
         if made.grey_levels is None:
             read_grey_levels(made, mean, std)
         made.grey_levels = None
-        with torch.no_grad():
-            for layer in _readers(made):
-                layer.weight.copy_(layer.weight.double() / GREATEST_LEVEL)
+        if not planes:
+            with torch.no_grad():
+                for layer in _readers(made):
+                    layer.weight.copy_(layer.weight.double() / GREATEST_LEVEL)
         made.image = ImageInput(planes)
     return made
 

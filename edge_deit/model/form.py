@@ -83,7 +83,8 @@ class GreyLevels(nn.Module):
 class ImageInput(nn.Module):
     """A photo's bytes as the patch embedding reads them: (1, H, W, 3) uint8 -> (1, 3, H, W), 0 to 255.
 
-    With `planes` the runtime hands over float planes (1, 3, H, W) already, as Core ML does with an image.
+    With `planes` the runtime hands over planes (1, 3, H, W) of grey levels from 0 to 1 already, as Core ML
+    does with an image.
     """
 
     def __init__(self, planes: bool) -> None:
@@ -187,8 +188,8 @@ class DeployDeiT(nn.Module):
 
     Conditioning may set `grey_levels`, and `coarse_embed`, the part of the patch embedding that reads only
     means of small squares. An exporter may set `flat_stream`: tokens are then a matrix (N, D).
-    `model.file_form` may set `image`, so that the input is a photo's 8-bit grey levels, and `probabilities`:
-    the output is then their softmax.
+    `model.file_form` may set `image`: the input is a photo's bytes, and `probabilities`: the
+    output is the softmax of the logits.
     """
 
     token_table: Tensor

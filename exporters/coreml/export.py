@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.model.file_form import GREATEST_LEVEL
 from exporters.coreml.layers import layer_reader
-from exporters.coreml.package import read_specification
+from exporters.coreml.package import class_names, read_specification
 from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
 from exporters.pt2e import quantize_graph
 from exporters.target import ExportRequest, Target
@@ -121,7 +122,9 @@ def _input(request: ExportRequest) -> Any:
 
     name, shape = request.input_name, tuple(request.example.shape)
     if _takes_image(request):
-        return ct.ImageType(name=name, shape=shape, color_layout=ct.colorlayout.RGB)
+        return ct.ImageType(
+            name=name, shape=shape, scale=1 / GREATEST_LEVEL, color_layout=ct.colorlayout.RGB
+        )
     return ct.TensorType(name=name, shape=shape, dtype=np.float32)
 
 
@@ -132,7 +135,8 @@ def _classifier(request: ExportRequest) -> Any:
     if not (_takes_image(request) and request.output_name == "probabilities"):
         return None
     return ct.ClassifierConfig(
-        class_labels=request.metadata["labels"].split("\n"), predicted_feature_name=_LABEL,
+        class_labels=list(class_names(request.metadata["labels"])),
+        predicted_feature_name=_LABEL,
         predicted_probabilities_output=request.output_name,
     )
 
@@ -152,9 +156,12 @@ def _describe(converted: Any, request: ExportRequest) -> None:
         else f"RGB pixels (1, 3, {height}, {width}), float32, normalised as the metadata's "
         "`preprocessing` says"
     )
-    names = list(converted.output_description)
-    converted.output_description[request.output_name] = _RETURNS[request.output_name]
-    if _LABEL in names:
+    label = converted.get_spec().description.predictedFeatureName
+    scores = (
+        f"{label}_probs" if label else request.output_name
+    )  # as coremltools calls the dictionary
+    converted.output_description[scores] = _RETURNS[request.output_name]
+    if label:
         converted.output_description[_LABEL] = "Most probable class"
         converted.user_defined_metadata[_PREVIEW] = "imageClassifier"
 

@@ -13,6 +13,7 @@ from edge_deit.common.errors import EdgeDeitError, first_line
 __all__ = [
     "broken",
     "check_weights",
+    "class_names",
     "model_file",
     "operations_of",
     "read_specification",
@@ -70,6 +71,17 @@ def broken(path: Path, reason: object) -> EdgeDeitError:
     """The error for a package that is not whole; of `reason` its first line."""
     line = first_line(reason) if isinstance(reason, BaseException) else str(reason)
     return EdgeDeitError(f"{path} is not a whole .mlpackage: {line}; export it again")
+
+
+def class_names(labels: str) -> tuple[str, ...]:
+    """A classifier's names for labels, one a line: each once, as they are the keys of its answer.
+
+    >>> class_names("crane\\nhen\\ncrane")
+    ('crane (0)', 'hen', 'crane (2)')
+    """
+    names = labels.split("\n")
+    twice = {name for name in names if names.count(name) > 1}
+    return tuple(f"{n} ({i})" if n in twice else n for i, n in enumerate(names))
 
 
 def operations_of(specification: Any) -> Iterator[Any]:

@@ -39,6 +39,7 @@ _ROUND: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 """Declared type -> rounding; floats stay float32 tensors that hold only values of their type."""
 
 
+_CLASSIFY: Final = "classify"  # the operator that gives scores their names; it computes nothing
 _LOCK: Final = threading.Lock()  # torch's number of threads is the whole process's
 
 
@@ -100,7 +101,11 @@ class Reference:
     threads: int
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(1, 3, H, W) -> the output."""
+        """(1, 3, H, W) or, for an image, (1, H, W, 3) uint8 -> the output."""
+        if pixels.dtype == np.uint8:
+            pixels = pixels.transpose(0, 3, 1, 2).astype(
+                np.float32
+            )  # as Core ML makes planes of it
         return self.values(pixels, (self.output_name,))[self.output_name]
 
     def values(self, pixels: np.ndarray, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -155,7 +160,7 @@ def load(path: Path, threads: int) -> Reference:
         program = load_program(specification, specification.specificationVersion, str(weights))
         function = program.functions["main"]
         ((name, source),) = function.inputs.items()
-        (result,) = function.outputs
+        result = _scores(function)
     except (
         ArithmeticError,
         AssertionError,
@@ -171,13 +176,22 @@ def load(path: Path, threads: int) -> Reference:
     return Reference(steps, name, tuple(source.shape), result.name, threads)
 
 
+def _scores(function: Any) -> Any:
+    """The program's one output; of a classifier, which returns a dictionary, what that is made of."""
+    for operation in function.operations:
+        if operation.op_type == _CLASSIFY:
+            return operation.inputs["probabilities"]
+    (result,) = function.outputs
+    return result
+
+
 def _check_operators(specification: Any, path: Path) -> None:
     """Refuse a package with operators that `OPERATORS` lacks.
 
     Raises:
         EdgeDeitError: one line that names them.
     """
-    kinds = {operation.type for operation in operations_of(specification)} - {"const"}
+    kinds = {operation.type for operation in operations_of(specification)} - {"const", _CLASSIFY}
     if unknown := sorted(kinds - OPERATORS.keys()):
         raise EdgeDeitError(
             f"{path} holds operators that the reference for Core ML does not have: "
@@ -191,6 +205,8 @@ def _prepare(operations: Any, result: str) -> tuple[_Step, ...]:
     steps = []
     with torch.inference_mode():
         for operation in operations:
+            if operation.op_type == _CLASSIFY:
+                continue
             (output,) = operation.outputs
             if operation.op_type == "const":
                 constants[output.name] = constant(output.val)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.coreml.package import check_weights, read_specification
+from exporters.coreml.package import check_weights, class_names, read_specification
 from exporters.runtime import Runner, Runtime
 
 __all__ = ["RUNTIME", "check", "load_on", "load_runner", "runs_on"]
@@ -79,8 +79,7 @@ def load_on(path: Path, threads: int, units: str | None) -> Runner:
         raise EdgeDeitError(
             f"Core ML cannot load {path}: {first_line(error)}; export it again"
         ) from error
-    description = specification.description
-    return _CoreMLRunner(model, description.input[0].name, description.output[0].name)
+    return _runner(model, specification)
 
 
 def runs_on() -> str | None:
@@ -100,13 +99,34 @@ class _CoreMLRunner:
     model: Any
     input_name: str
     output_name: str
+    labels: tuple[str, ...] = ()
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        source = np.ascontiguousarray(pixels, np.float32)
         with self.lock:
-            result = self.model.predict({self.input_name: source})
-        return np.array(result[self.output_name], dtype=np.float32)
+            result = self.model.predict({self.input_name: _source(pixels)})[self.output_name]
+        if self.labels:
+            result = [[result[label] for label in self.labels]]
+        return np.array(result, dtype=np.float32)
+
+
+def _source(pixels: np.ndarray) -> Any:
+    """An image for bytes (1, H, W, 3), an array for anything else."""
+    if pixels.dtype != np.uint8:
+        return np.ascontiguousarray(pixels, np.float32)
+    from PIL import Image
+
+    return Image.fromarray(pixels[0])
+
+
+def _runner(model: Any, specification: Any) -> Runner:
+    """A classifier returns a dictionary in no order that is promised; the metadata has the order."""
+    description = specification.description
+    label = description.predictedFeatureName
+    (output,) = (one.name for one in description.output if one.name != label)
+    texts = description.metadata.userDefined
+    labels = class_names(texts["labels"]) if label else ()
+    return _CoreMLRunner(model, description.input[0].name, output, labels)
 
 
 RUNTIME: Final = Runtime(

@@ -29,8 +29,8 @@ from exporters.tflite.integer_form import IntegerDeiT, centre_attention
 from exporters.tflite.layers import layer_reader
 from exporters.tflite.names import name_ends, name_layers
 from exporters.tflite.quantize import quantize_layers
-from exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
 from exporters.tflite.runtime import RUNTIME, load_runner, open_interpreter, runs_on
+from exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
 
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
 

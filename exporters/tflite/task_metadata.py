@@ -1,8 +1,8 @@
 """What MediaPipe and Android Studio read in a `.tflite` that takes images: metadata and a file of labels.
 
-The entry `TFLITE_METADATA` holds a flatbuffer of its own schema, and the labels lie behind the model as a ZIP
-archive, uncompressed, so that the file can still be mapped. Numbers below are places of fields and values of
-enumerations in that schema.
+The entry `TFLITE_METADATA` holds a flatbuffer of its own schema, and the labels lie behind the model as a
+ZIP archive, uncompressed, so that the file can still be mapped. Numbers below are places of fields and
+values of enumerations in that schema.
 
 Source: metadata_schema.fbs of TensorFlow Lite Support.
 """
@@ -93,7 +93,7 @@ class _Tables:
         return int(self._builder.EndVector())
 
     def table(self, fields: Mapping[int, int], small: Mapping[int, int] | None = None) -> int:
-        """A table of what was made before, by place; `small` are bytes: enumerations and kinds of unions."""
+        """A table of what was made before, by place; `small` are bytes: enumerations, kinds of unions."""
         small = small or {}
         self._builder.StartObject(max([*fields, *small, -1]) + 1)
         for place, offset in fields.items():
