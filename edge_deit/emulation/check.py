@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.artefacts.artefact import Artefact
+from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
@@ -27,11 +28,13 @@ from edge_deit.emulation.figures import (
     remarks,
 )
 from edge_deit.emulation.sysroot import Cpu
+from edge_deit.metrics.outputs import aligned
 from exporters.target import run_each
 
 __all__ = ["ArmResult", "Batch", "check_emulated", "check_native", "fp32_artefacts", "load_batch"]
 
 _FP32: Final = "fp32"
+_FEEDS_BYTES: Final = ("onnx", "tflite")  # the C functions around ExecuTorch take floats
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def check_native(batches: Sequence[Batch]) -> list[ArmResult]:
     results = []
     for batch in batches:
         for artefact in batch.baseline.artefacts:
-            core = Core(_on_this_machine(artefact, batch.pixels), None, batch.reference)
+            here = _comparable(artefact, _on_this_machine(artefact, batch.pixels), batch)
+            core = Core(here, None, batch.reference)
             found = {
                 "cpus": {platform.machine(): core_entry(core)},
                 "runtime": f"{artefact.manifest.target}, {platform.machine()}",
@@ -122,7 +126,9 @@ class _Emulation:
         for cpu in cpus:
             one = self.ran[sha256, cpu.name]
             fp32 = self.fp32(artefact, cpu.name)
-            core = Core(one.logits, self.x86[sha256], batch.reference, one.repeats, fp32)
+            logits = Contract.of(artefact.manifest).logits(one.logits)
+            there, here = (_comparable(artefact, x, batch) for x in (logits, self.x86[sha256]))
+            core = Core(there, here, batch.reference, one.repeats, fp32)
             entries[cpu.name] = core_entry(core)
             wrong += [f"{cpu.name}: {text}" for text in problems(core)]
             known += [f"{cpu.name}: {text}" for text in remarks(core)]
@@ -160,7 +166,8 @@ def check_emulated(
             pixels = batch.pixels if one in ours else batch.pixels[:1]
             for cpu in cpus:
                 key = one.manifest.sha256, cpu.name
-                jobs[key] = CoreJob(one.manifest.target, one.path, cpu, pixels)
+                source = _input_of(one, pixels)
+                jobs[key] = CoreJob(one.manifest.target, one.path, cpu, source)
     total = sum(job.inferences for job in jobs.values())
     with progress.task("inferences on emulated cores", total) as advance:
         found = run_jobs(list(jobs.values()), workers, lambda: advance(1))
@@ -169,6 +176,28 @@ def check_emulated(
     return [
         emulation.result(one, batch, cpus) for batch in batches for one in batch.baseline.artefacts
     ]
+
+
+def _input_of(artefact: Artefact, pixels: np.ndarray) -> np.ndarray:
+    """What the file takes in place of pixels (M, 3, H, W).
+
+    Raises:
+        EdgeDeitError: the runtime's emulation here feeds nothing but pixels.
+    """
+    contract = Contract.of(artefact.manifest)
+    if contract.image and artefact.manifest.target not in _FEEDS_BYTES:
+        raise EdgeDeitError(
+            f"{artefact.path.name} takes images, and arm64 feeds {artefact.runtime.label} pixels only; "
+            "export it again with --input pixels to have it counted"
+        )
+    return contract.input_of(pixels)
+
+
+def _comparable(artefact: Artefact, logits: np.ndarray, batch: Batch) -> np.ndarray:
+    """Logits (M, K) with the constant that probabilities leave open taken from the float model's."""
+    if Contract.of(artefact.manifest).probabilities:
+        return aligned(batch.reference, logits)
+    return logits
 
 
 def _same_model(one: Artefact, other: Artefact) -> bool:
