@@ -29,9 +29,10 @@ def find_points(
 ) -> dict[str, Name]:
     """Point -> tensor, in the graph of a deployment form with the input `source` and the output `result`.
 
-    `steps` are in the order of execution. A softmax is an attention. Behind the first one, an addition of
-    two tensors that both depend on the input ends a residual branch, and nothing else is one. The
-    embedding is what the first of these adds that depends on no softmax.
+    `steps` are in the order of execution. A softmax is an attention, but for one behind all points, which
+    makes probabilities. Behind the first one, an addition of two tensors that both depend on the input ends
+    a residual branch, and nothing else is one. The embedding is what the first of these adds that depends
+    on no softmax.
 
     Raises:
         EdgeDeitError: the graph has other operators than a deployment form of `config`.
@@ -41,7 +42,7 @@ def find_points(
     points, waiting = {last: result}, iter(inner)
     for step in steps:
         inputs = [tensor for tensor in step.inputs if tensor in active]
-        softmax = step.kind == "softmax"
+        softmax = step.kind == "softmax" and len(points) < len(inner) + 2
         if softmax or (step.kind == "add" and mixed and len(inputs) == 2):
             name = next(waiting, "")
             if not name or name.endswith(".attention") != softmax:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from edge_deit.artefacts.artefact import Artefact
+from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points
@@ -34,13 +35,19 @@ def open_layer_reader(
             {"do": "look", "path": str(artefact.path.absolute()), "config": asdict(config)},
         )
 
+        contract = Contract.of(artefact.manifest)
+
         def read(pixels: np.ndarray) -> Points:
-            found, arrays = worker.ask(name, "looking into", {"do": "points"}, [pixels])
+            source = contract.input_of(pixels)
+            found, arrays = worker.ask(name, "looking into", {"do": "points"}, [source])
             names = found.get("points")
             if not isinstance(names, list) or len(names) != len(arrays):
                 raise RunnerCrashError(
                     f"{name}: its process did not name its points: export it again"
                 )
-            return dict(zip(map(str, names), arrays, strict=True))
+            points = dict(zip(map(str, names), arrays, strict=True))
+            if "logits" in points:
+                points["logits"] = contract.logits(points["logits"])
+            return points
 
-        yield LayerReader(str(header.get("method")), read)
+        yield LayerReader(str(header.get("method")), read, contract.probabilities)

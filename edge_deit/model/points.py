@@ -38,11 +38,12 @@ class LayerReader:
     """An artefact that shows what is inside it.
 
     `read` takes pixels (1, 3, H, W), float32, normalised, and returns the values at all points; `method` is
-    one line that says how they were had.
+    one line that says how they were had. `up_to_a_constant`: the logits are logarithms of probabilities.
     """
 
     method: str
     read: Callable[[np.ndarray], Points]
+    up_to_a_constant: bool = False
 
 
 def point_names(config: DeiTConfig) -> tuple[str, ...]:

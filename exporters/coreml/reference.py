@@ -109,11 +109,13 @@ class Reference:
         return self.values(pixels, (self.output_name,))[self.output_name]
 
     def values(self, pixels: np.ndarray, names: Collection[str]) -> dict[str, np.ndarray]:
-        """What the program computes under the given names, for pixels (1, 3, H, W).
+        """What the program computes under the given names, for pixels (1, 3, H, W) or (1, H, W, 3) uint8.
 
         Raises:
             EdgeDeitError: pixels of another shape, or a step that cannot be computed.
         """
+        if pixels.dtype == np.uint8:
+            pixels = pixels.transpose(0, 3, 1, 2)  # as Core ML makes planes of an image
         if pixels.shape != self.input_shape:
             raise EdgeDeitError(f"pixels are {pixels.shape}, the package takes {self.input_shape}")
         with _LOCK, torch.inference_mode():

@@ -32,6 +32,7 @@ from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points, shaped
 from exporters.executorch.runtime import open_program
 from exporters.graph_points import Step, find_points, unknown_graph
+from exporters.runtime import contiguous
 
 __all__ = ["layer_reader"]
 
@@ -228,6 +229,6 @@ class _Program:
         runner has replaced the process's thread pool.
         """
         method = open_program(self.content).load_method("forward")
-        outputs = method([torch.from_numpy(np.ascontiguousarray(pixels, np.float32))])
+        outputs = method([torch.from_numpy(contiguous(pixels))])
         values = [output.numpy().copy() for output in outputs]
         return shaped(dict(zip(self.names, values, strict=True)), self.config)

@@ -16,6 +16,7 @@ from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points, shaped
 from exporters.graph_points import Step, find_points
 from exporters.onnx.session import open_session
+from exporters.runtime import contiguous
 
 __all__ = ["layer_reader"]
 
@@ -57,6 +58,6 @@ class _Session:
 
     def read(self, pixels: np.ndarray) -> Points:
         """(1, 3, H, W) -> values at all points."""
-        feed = {self.input_name: np.ascontiguousarray(pixels, np.float32)}
+        feed = {self.input_name: contiguous(pixels)}
         values = self.session.run(list(self.tensors.values()), feed)
         return shaped(dict(zip(self.tensors, values, strict=True)), self.config)

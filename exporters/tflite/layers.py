@@ -18,6 +18,7 @@ import numpy as np
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points, point_names, shaped
 from exporters.graph_points import Step, find_points, unknown_graph
+from exporters.runtime import contiguous
 from exporters.tflite.file import contents, kind, pack, read
 
 __all__ = ["layer_reader"]
@@ -101,7 +102,7 @@ class _Interpreter:
     def read(self, pixels: np.ndarray) -> Points:
         """(1, 3, H, W) -> values at all points."""
         (source,) = self.interpreter.get_input_details()
-        self.interpreter.set_tensor(source["index"], np.ascontiguousarray(pixels, np.float32))
+        self.interpreter.set_tensor(source["index"], contiguous(pixels))
         self.interpreter.invoke()
         details = {detail["index"]: detail for detail in self.interpreter.get_tensor_details()}
         values = {}

@@ -143,14 +143,17 @@ def test_validate_gives_such_files_the_figures_of_the_others(
 ) -> None:
     files = [exported("onnx"), *image_files("onnx").values()]
     loose = photos / "dog"
-    report = tmp_path / "report.json"
-    result = command_line("validate", *files, "--data", loose, "--no-latency", "--output", report)
+    report = tmp_path / "report"
+    options = "--no-latency", "--layers", "--output", report
+    result = command_line("validate", *files, "--data", loose, *options)
     assert result.returncode == 0, result.stderr
-    pixels, image, integer = json.loads(report.read_text())["artefacts"]
+    pixels, image, integer = json.loads((report / "report.json").read_text())["artefacts"]
     assert pixels["snr_db"] > 90
     assert image["snr_db"] > 90
     assert image["agreement"] == pixels["agreement"] == 1
     assert 5 < integer["snr_db"] < 60
+    for one in (image, integer):
+        assert abs(one["layers"]["snr_db"][-1] - one["snr_db"]) < 20
 
 
 def test_a_classifier_for_core_ml(image_files: Callable[[str], dict[str, Path]]) -> None:
