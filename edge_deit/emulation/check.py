@@ -31,7 +31,15 @@ from edge_deit.emulation.sysroot import Cpu
 from edge_deit.metrics.outputs import aligned
 from exporters.target import run_each
 
-__all__ = ["ArmResult", "Batch", "check_emulated", "check_native", "fp32_artefacts", "load_batch"]
+__all__ = [
+    "ArmResult",
+    "Batch",
+    "check_emulated",
+    "check_native",
+    "fp32_artefacts",
+    "input_for",
+    "load_batch",
+]
 
 _FP32: Final = "fp32"
 _FEEDS_BYTES: Final = ("onnx", "tflite")  # the C functions around ExecuTorch take floats
@@ -166,7 +174,7 @@ def check_emulated(
             pixels = batch.pixels if one in ours else batch.pixels[:1]
             for cpu in cpus:
                 key = one.manifest.sha256, cpu.name
-                source = _input_of(one, pixels)
+                source = input_for(one, pixels)
                 jobs[key] = CoreJob(one.manifest.target, one.path, cpu, source)
     total = sum(job.inferences for job in jobs.values())
     with progress.task("inferences on emulated cores", total) as advance:
@@ -178,7 +186,7 @@ def check_emulated(
     ]
 
 
-def _input_of(artefact: Artefact, pixels: np.ndarray) -> np.ndarray:
+def input_for(artefact: Artefact, pixels: np.ndarray) -> np.ndarray:
     """What the file takes in place of pixels (M, 3, H, W).
 
     Raises:

@@ -19,7 +19,9 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessSpec, bytes_of
 from edge_deit.data.preprocess import normalise as normalised
+from edge_deit.emulation.check import input_for
 from edge_deit.metrics.outputs import aligned, softmax
+from edge_deit.mobile.bundle import bundle_artefacts
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, in_file_form, read_grey_levels
 from edge_deit.quantization.narrow import split_coarse
@@ -203,3 +205,20 @@ def test_a_constant_does_not_count() -> None:
     logs = np.log([softmax(one) for one in logits])
     assert np.allclose(aligned(logits, logs), logits)
     assert not np.allclose(logs, logits)
+
+
+def test_the_apps_do_not_get_such_files(image_files: Callable[[str], dict[str, Path]]) -> None:
+    with pytest.raises(EdgeDeitError, match=r"image\.onnx is made for other programs"):
+        bundle_artefacts([image_files("onnx")["fp32"]], android=Path("android_demo"))
+
+
+def test_emulated_cores_get_what_the_file_takes(
+    image_files: Callable[[str], dict[str, Path]], exported: Callable[[str], Path]
+) -> None:
+    spec = PreprocessSpec(resize_size=72, crop_size=64)
+    pixels = normalised(IMAGE[0], spec)[None].repeat(2, axis=0)
+    source = input_for(read_artefact(image_files("onnx")["fp32"]), pixels)
+    assert np.array_equal(source, IMAGE.repeat(2, axis=0))
+    assert input_for(read_artefact(exported("onnx")), pixels) is pixels
+    with pytest.raises(EdgeDeitError, match="arm64 feeds ExecuTorch pixels only"):
+        input_for(read_artefact(image_files("executorch")["fp32"]), pixels)
