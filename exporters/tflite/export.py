@@ -30,6 +30,7 @@ from exporters.tflite.layers import layer_reader
 from exporters.tflite.names import name_ends, name_layers
 from exporters.tflite.quantize import quantize_layers
 from exporters.tflite.runtime import RUNTIME, load_runner, open_interpreter, runs_on
+from exporters.tflite.versions import declare_versions
 
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
@@ -54,6 +55,7 @@ def export(request: ExportRequest) -> Path:
     model = unpack(content)
     name_ends(model, request.input_name, request.output_name)
     embed(model, request.metadata)
+    declare_versions(model)
     if request.half_remainder:
         allow_half(model)
     request.output.write_bytes(pack(model))

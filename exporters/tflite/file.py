@@ -13,6 +13,7 @@ import numpy as np
 from edge_deit.common.errors import EdgeDeitError
 
 __all__ = [
+    "VERSION_ENTRY",
     "allow_half",
     "contents",
     "drop_unused",
@@ -28,7 +29,7 @@ __all__ = [
 
 _IDENTIFIER: Final = b"TFL3"  # bytes 4 to 8 of the file, from the schema's `file_identifier`
 _ALIGNMENT_BYTES: Final = 16  # the schema's `force_align` of Buffer.data
-_VERSION_ENTRY: Final = b"min_runtime_version"  # the converter's one note that tools read
+VERSION_ENTRY: Final = b"min_runtime_version"  # the converter's one note that tools read
 _HALF_ENTRY: Final = b"reduced_precision_support"
 _HALF: Final = b"fp16accfp16"  # half precision, accumulated in it too
 _BROKEN: Final = (struct.error, IndexError, ValueError, TypeError, OverflowError, RecursionError)
@@ -104,7 +105,7 @@ def drop_unused(model: Any) -> None:
 
 def embed(model: Any, metadata: Mapping[str, str]) -> None:
     """Store one metadata entry, name and buffer, for each text; the converter's own notes go."""
-    model.metadata = [entry for entry in model.metadata or [] if entry.name == _VERSION_ENTRY]
+    model.metadata = [entry for entry in model.metadata or [] if entry.name == VERSION_ENTRY]
     for name, text in metadata.items():
         _add_entry(model, name.encode(), text.encode())
 
@@ -135,7 +136,7 @@ def texts(model: Any) -> dict[str, str]:
     return {
         word(entry.name): contents(model.buffers[entry.buffer]).decode()
         for entry in model.metadata or []
-        if word(entry.name) not in (_VERSION_ENTRY.decode(), _HALF_ENTRY.decode())
+        if word(entry.name) not in (VERSION_ENTRY.decode(), _HALF_ENTRY.decode())
     }
 
 
