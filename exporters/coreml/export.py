@@ -129,5 +129,10 @@ TARGET: Final = Target(
     precisions=("fp32", "fp16", "int8"),
     backends=("mlprogram",),
     export=export,
+    least={
+        "fp32": {"ios": "15", "macos": "12"},
+        "fp16": {"ios": "16", "macos": "13"},
+        "int8": {"ios": "17", "macos": "14"},
+    },
     layer_reader=layer_reader,
 )

@@ -14,6 +14,7 @@ from typing import Any, Final
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.quantization.scheme import Precision
 from exporters.onnx.convert import convert
 from exporters.onnx.layers import layer_reader
 from exporters.onnx.quantize import (
@@ -26,6 +27,8 @@ from exporters.onnx.runtime import RUNTIME, load_runner, runs_on
 from exporters.target import ExportRequest, Target
 
 __all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
+
+_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8", "int8-dynamic")
 
 
 def export(request: ExportRequest) -> Path:
@@ -106,8 +109,9 @@ def _is_convolution(model: nn.Module, name: str) -> bool:
 TARGET: Final = Target(
     runtime=RUNTIME,
     requires={"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
-    precisions=("fp32", "int8", "int8-dynamic"),
+    precisions=_PRECISIONS,
     backends=("cpu",),
     export=export,
+    least={one: {"onnxruntime": "1.17"} for one in _PRECISIONS},  # the first with opset 20
     layer_reader=layer_reader,
 )

@@ -9,7 +9,7 @@ Sources: tensorflow/lite/tools/versioning/op_version.cc and runtime_version.cc.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +18,13 @@ from exporters.tflite.file import VERSION_ENTRY, kind, word
 
 __all__ = ["FLOAT_RUNTIME", "HYBRID_RUNTIME", "declare_versions", "needed_version"]
 
-FLOAT_RUNTIME: Final = "2.9.0"
-"""The first TensorFlow Lite with every operator of a file but the one below: GELU came last."""
+FLOAT_RUNTIME: Final[Mapping[str, str]] = {"tensorflow-lite": "2.9", "litert": "1.0"}
+"""The first TensorFlow Lite with every operator of a file but the one below: GELU came last.
 
-HYBRID_RUNTIME: Final = "2.17.0"
+LiteRT goes on from TensorFlow Lite 2.17.
+"""
+
+HYBRID_RUNTIME: Final[Mapping[str, str]] = {"tensorflow-lite": "2.17", "litert": "1.0"}
 """The first with float x int8 FULLY_CONNECTED whose weights have a scale for each channel."""
 
 _HYBRID: Final = 12  # FULLY_CONNECTED's version for that
@@ -46,7 +49,8 @@ def declare_versions(model: Any) -> None:
         kind(model, one): model.operatorCodes[one.opcodeIndex].version for one in graph.operators
     }
     hybrid = versions.get("FULLY_CONNECTED", 1) >= _HYBRID
-    _set_runtime(model, HYBRID_RUNTIME if hybrid else FLOAT_RUNTIME)
+    least = HYBRID_RUNTIME if hybrid else FLOAT_RUNTIME
+    _set_runtime(model, f"{least['tensorflow-lite']}.0")
 
 
 def needed_version(model: Any, operator: Any) -> int:
