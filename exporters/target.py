@@ -77,8 +77,10 @@ class Target:
     inside cannot be shown.
     `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
-    finer with it. `half_remainder` lists the precisions whose files can let what stays float run in half
-    precision. `image_planes` says that the runtime makes float planes of an image by itself.
+    finer with it. `least` says for each precision what runs its files: the oldest version of a runtime, or
+    of a system that brings one. `half_remainder` lists the precisions whose files can let what stays
+    float run in half precision.
+    `image_planes` says that the runtime makes float planes of an image by itself.
     """
 
     runtime: Runtime
@@ -91,6 +93,7 @@ class Target:
     int8_dynamic: tuple[str, ...] = ()
     half_remainder: tuple[Precision, ...] = ()
     image_planes: bool = False
+    least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
 
     @property

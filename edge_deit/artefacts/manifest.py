@@ -141,6 +141,10 @@ class Manifest:
     assumptions: Annotated[
         list[Text], About("What was assumed because nothing said it, one line each.")
     ] = field(default_factory=list)
+    requires: Annotated[
+        dict[str, Text],
+        About("What runs it: each runtime or system that can, and the oldest version that does."),
+    ] = field(default_factory=dict)
 
     @property
     def image_size(self) -> int:

@@ -128,6 +128,7 @@ def manifest_of(
         parity=parity,
         tools=tool_versions(),
         assumptions=list(checkpoint.assumptions),
+        requires=dict(target.least[scheme.precision]),
     )
 
 

@@ -216,7 +216,7 @@ class DeployDeiT(nn.Module):
             self.shift = nn.Parameter(torch.zeros(dim))
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Residual stream in front of the first block: (1, 3, H, W) -> (1, N, D)."""
+        """Residual stream in front of the first block: (1, 3, H, W) -> (1, N, D) or (N, D)."""
         if self.image is not None:
             pixels = self.image(pixels)
         if self.grey_levels is not None:
@@ -224,8 +224,15 @@ class DeployDeiT(nn.Module):
         image = self.patch_embed(pixels)  # (1, D, H / p, W / p)
         if self.coarse_embed is not None:
             image = image + self.coarse_embed(pixels)
+        if self.flat_stream:
+            return self._joined(image.view(self.config.embed_dim, -1).transpose(0, 1))
         patches = image.flatten(2).transpose(1, 2)  # (1, P, D)
         return F.pad(patches, (0, 0, self.config.num_prefix_tokens, 0)) + self.token_table
+
+    def _joined(self, patches: Tensor) -> Tensor:
+        """Tokens (N, D) from patches (P, D); the parts of the table are constants of their own."""
+        table, prefix = self.token_table[0], self.config.num_prefix_tokens
+        return torch.cat([table[:prefix], patches + table[prefix:]])
 
     def read(self, x: Tensor) -> Tensor:
         """Output from the residual stream behind the last block, (1, R, D) with classes, else (1, N, D)."""
@@ -236,9 +243,7 @@ class DeployDeiT(nn.Module):
         return logits.softmax(dim=-1) if self.probabilities else logits  # (1, K)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = self.embed(pixels)  # (1, N, D)
-        if self.flat_stream:
-            x = x[0]
+        x = self.embed(pixels)  # (1, N, D) or (N, D)
         for block in self.blocks:
             x = block(x)
         return self.read(x)

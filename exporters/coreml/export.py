@@ -173,5 +173,10 @@ TARGET: Final = Target(
     backends=("mlprogram",),
     export=export,
     image_planes=True,
+    least={
+        "fp32": {"ios": "15", "macos": "12"},
+        "fp16": {"ios": "16", "macos": "13"},
+        "int8": {"ios": "17", "macos": "14"},
+    },
     layer_reader=layer_reader,
 )

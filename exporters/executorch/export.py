@@ -26,6 +26,8 @@ import torch
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import version_of
+from edge_deit.quantization.scheme import Precision
 from exporters.executorch.layers import layer_reader
 from exporters.executorch.runtime import RUNTIME, load_program, load_runner, runs_on
 from exporters.pt2e import quantize_graph
@@ -34,6 +36,7 @@ from exporters.target import ExportRequest, Target
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
 _METHOD_PREFIX: Final = "get_"  # get_labels, get_preprocessing: methods that return a text
+_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8", "int8-dynamic")
 _MIN_SCALE: Final = 2.0**-20  # a smaller step could leave the range of XNNPACK's requantization
 
 
@@ -166,9 +169,10 @@ def _quantize(request: ExportRequest) -> nn.Module:
 TARGET: Final = Target(
     runtime=RUNTIME,
     requires={"executorch": "executorch", "torchao": "torchao"},
-    precisions=("fp32", "int8", "int8-dynamic"),
+    precisions=_PRECISIONS,
     backends=("xnnpack", "coreml"),
     export=export,
+    least={one: {"executorch": version_of("executorch") or "1.5.1"} for one in _PRECISIONS},
     layer_reader=layer_reader,
     integer_outputs=True,
     token_ranges=True,

@@ -2,7 +2,9 @@
 
 ONNX Runtime has one kernel for a product of matrices with bias (Gemm), for an RMS norm and for GELU. So
 tokens are a matrix (N, D), norms are written as its fusion to SimplifiedLayerNormalization expects them
-(onnxruntime/core/optimizer/layer_norm_fusion.cc), and the opset is the first with Gelu.
+(onnxruntime/core/optimizer/layer_norm_fusion.cc), and the opset is the first with Gelu. The IR version is
+the one that came with that opset, so that every ONNX Runtime which knows the operators takes the file.
+There is no Pad and no Gather, which ONNX Runtime's Core ML and XNNPACK providers would leave to the CPU.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ LAYER_KINDS: Final = ("MatMul", "Gemm", "Conv")
 """Operators that a quantizable layer may become."""
 
 _OPSET: Final = 20
+_IR_VERSION: Final = 9  # onnx 1.15, the first with opset 20; ONNX Runtime 1.17 takes no later one
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"  # the converter's record of the modules around a node
 
 
@@ -76,6 +79,7 @@ def convert(request: ExportRequest) -> Any:
     if program is None:
         raise EdgeDeitError("torch.onnx returned no program; install torch 2.13")
     model = program.model_proto
+    model.ir_version = _IR_VERSION
     _name_nodes(model, request.model)
     return model
 

@@ -1,11 +1,9 @@
 """ONNX: one self-contained `.onnx` file, float or int8, checked and run by ONNX Runtime.
 
 Node names are those of the deployment form (`blocks.0.attn.q`), so that integer precisions can name
-the layers they quantize. The static form is Q/DQ with int8 weights, uint8 activations and int32 biases,
-which ONNX Runtime turns into QGemm: integer products, float results. On x86 hosts with AVX2 but no VNNI
-its int8 kernels are known to saturate; there `load_runner` sets the session option
-`session.x64quantprecision`, which ONNX Runtime offers against that. Its effect was not measured on such a
-host, only its price on another: int8 takes half as long again.
+the layers they quantize. The static form is Q/DQ with 8-bit weights, uint8 activations and int32 biases,
+which ONNX Runtime turns into QGemm: integer products, float results. Weights are stored so that a plain
+session, `onnxruntime.InferenceSession(path)`, is right on every processor (`exporters.onnx.quantize`).
 """
 
 from __future__ import annotations
@@ -16,13 +14,21 @@ from typing import Any, Final
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.quantization.scheme import Precision
 from exporters.onnx.convert import convert
 from exporters.onnx.layers import layer_reader
-from exporters.onnx.quantize import check_quantized, quantize_dynamic, quantize_static
+from exporters.onnx.quantize import (
+    check_quantized,
+    quantize_dynamic,
+    quantize_static,
+    store_unsigned,
+)
 from exporters.onnx.runtime import RUNTIME, load_runner, runs_on
 from exporters.target import ExportRequest, Target
 
 __all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
+
+_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8", "int8-dynamic")
 
 
 def export(request: ExportRequest) -> Path:
@@ -49,6 +55,7 @@ def export(request: ExportRequest) -> Path:
     if static:
         quantize_static(model, request, static)
         model = onnx.load(request.output)
+    store_unsigned(model)
     check_quantized(model, len(static + dynamic))
     onnx.helper.set_model_props(model, dict(request.metadata))
     onnx.checker.check_model(model, full_check=True)
@@ -102,8 +109,9 @@ def _is_convolution(model: nn.Module, name: str) -> bool:
 TARGET: Final = Target(
     runtime=RUNTIME,
     requires={"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
-    precisions=("fp32", "int8", "int8-dynamic"),
+    precisions=_PRECISIONS,
     backends=("cpu",),
     export=export,
+    least={one: {"onnxruntime": "1.17"} for one in _PRECISIONS},  # the first with opset 20
     layer_reader=layer_reader,
 )

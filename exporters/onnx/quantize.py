@@ -1,7 +1,10 @@
 """The integer layers of an ONNX graph: static ones as Q/DQ, dynamic ones as MatMulInteger.
 
-Static activations are uint8: for uint8 x int8 ONNX Runtime has dot-product kernels on Arm and x86 alike,
-for int8 x int8 only on Arm.
+Activations are uint8: ONNX Runtime has no fast kernels for int8 ones on x86. Weights are stored as
+uint8 with zero point 128, the same integers one hundred and twenty-eight higher: on x86 without VNNI its
+kernels for uint8 x int8 add products in pairs that saturate, those for uint8 x uint8 never do. Only `fc2`
+keeps int8: behind GELU most inputs are a few steps, pairs stay small, and hosts with VNNI, which have
+faster kernels for int8 weights, lose less. docs/int8.md has what each form gave.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from edge_deit.common.errors import EdgeDeitError
 from exporters.onnx.convert import LAYER_KINDS
 from exporters.target import ExportRequest
 
-__all__ = ["check_quantized", "quantize_dynamic", "quantize_static"]
+__all__ = ["check_quantized", "quantize_dynamic", "quantize_static", "store_unsigned"]
 
+_SIGNED: Final = ".fc2.weight"  # part of the names of weights that stay int8
+_MIDDLE: Final = 128  # what uint8 calls zero
 _STEPS: Final = 255
 _NOT_PLAIN: Final = 0.5  # any factor but 1
 
@@ -180,8 +185,21 @@ def _gemm_to_matmul(model: Any, layers: list[str]) -> None:
         model.graph.initializer.remove(entry)
 
 
+def store_unsigned(model: Any) -> None:
+    """Store int8 weights and their zero points as uint8, 128 higher, which is the same function.
+
+    Weights called `_SIGNED` stay as they are.
+    """
+    import onnx
+
+    for entry in model.graph.initializer:
+        if entry.data_type == onnx.TensorProto.INT8 and _SIGNED not in entry.name:
+            shifted = onnx.numpy_helper.to_array(entry).astype(np.int16) + _MIDDLE
+            entry.CopyFrom(onnx.numpy_helper.from_array(shifted.astype(np.uint8), entry.name))
+
+
 def check_quantized(model: Any, expected: int) -> None:
-    """Count the int8 matrices that the graph holds.
+    """Count the 8-bit matrices that the graph holds.
 
     Raises:
         EdgeDeitError: there are more or fewer than layers to quantize.
@@ -191,7 +209,8 @@ def check_quantized(model: Any, expected: int) -> None:
     integer = {
         entry.name
         for entry in model.graph.initializer
-        if entry.data_type == onnx.TensorProto.INT8 and len(entry.dims) > 1
+        if entry.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+        and len(entry.dims) > 1
     }
     count = sum(name in integer for node in model.graph.node for name in node.input)
     if count != expected:

@@ -1,18 +1,18 @@
-"""The ONNX Runtime session that runs our files: on the CPU, with the options that they want."""
+"""The ONNX Runtime session that runs our files: on the CPU, as a user's own session computes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final
 
-from edge_deit.common.host import has_vnni
-
 __all__ = ["SESSION_CONFIG", "open_session"]
 
 SESSION_CONFIG: Final = {"session.force_spinning_stop": "1"}
-"""Options of every session: threads that spin between two calls slow whatever runs next."""
+"""Options of every session: threads that spin between two calls slow whatever runs next.
 
-_WITHOUT_VNNI: Final = {"session.x64quantprecision": "1"}  # else uint8 x int8 products saturate
+None that changes a result: what is checked here is what `onnxruntime.InferenceSession(path)` returns.
+"""
+
 _ERROR_SEVERITY: Final = 3  # 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 
 
@@ -23,7 +23,6 @@ def open_session(model: Path | bytes, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERROR_SEVERITY
-    config = SESSION_CONFIG | (_WITHOUT_VNNI if has_vnni() is False else {})
-    for key, value in config.items():
+    for key, value in SESSION_CONFIG.items():
         options.add_session_config_entry(key, value)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -31,6 +31,7 @@ from exporters.tflite.names import name_ends, name_layers
 from exporters.tflite.quantize import quantize_layers
 from exporters.tflite.runtime import RUNTIME, load_runner, open_interpreter, runs_on
 from exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
+from exporters.tflite.versions import FLOAT_RUNTIME, HYBRID_RUNTIME, declare_versions
 
 __all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
@@ -55,6 +56,7 @@ def export(request: ExportRequest) -> Path:
     model = unpack(content)
     name_ends(model, request.input_name, request.output_name)
     embed(model, request.metadata)
+    declare_versions(model)
     if request.half_remainder:
         allow_half(model)
     archive = b""
@@ -156,4 +158,10 @@ TARGET: Final = Target(
     token_ranges=True,
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
     half_remainder=("int8", "int8-dynamic"),
+    least={
+        "fp32": FLOAT_RUNTIME,
+        "int8": HYBRID_RUNTIME,
+        "int8-dynamic": HYBRID_RUNTIME,
+        "int8-full": FLOAT_RUNTIME,
+    },
 )

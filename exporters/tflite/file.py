@@ -13,6 +13,7 @@ import numpy as np
 from edge_deit.common.errors import EdgeDeitError
 
 __all__ = [
+    "VERSION_ENTRY",
     "add_entry",
     "allow_half",
     "contents",
@@ -29,7 +30,7 @@ __all__ = [
 
 _IDENTIFIER: Final = b"TFL3"  # bytes 4 to 8 of the file, from the schema's `file_identifier`
 _ALIGNMENT_BYTES: Final = 16  # the schema's `force_align` of Buffer.data
-_VERSION_ENTRY: Final = b"min_runtime_version"  # the converter's one note that tools read
+VERSION_ENTRY: Final = b"min_runtime_version"  # the converter's one note that tools read
 _HALF_ENTRY: Final = b"reduced_precision_support"
 _NO_TEXTS: Final = ("min_runtime_version", "reduced_precision_support", "TFLITE_METADATA")
 _HALF: Final = b"fp16accfp16"  # half precision, accumulated in it too
@@ -106,7 +107,7 @@ def drop_unused(model: Any) -> None:
 
 def embed(model: Any, metadata: Mapping[str, str]) -> None:
     """Store one metadata entry, name and buffer, for each text; the converter's own notes go."""
-    model.metadata = [entry for entry in model.metadata or [] if entry.name == _VERSION_ENTRY]
+    model.metadata = [entry for entry in model.metadata or [] if entry.name == VERSION_ENTRY]
     for name, text in metadata.items():
         add_entry(model, name.encode(), text.encode())
 

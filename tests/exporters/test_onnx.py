@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,6 +25,7 @@ from exporter_models import (
     request_for,
 )
 from exporters.onnx import export as onnx_target
+from exporters.onnx.session import SESSION_CONFIG
 from shared import once
 
 TARGET = onnx_target.TARGET
@@ -57,14 +59,15 @@ def plain(folder: Path) -> dict[Precision, Path]:
 
 
 def integer_matrices(path: Path) -> int:
-    """How many int8 weight matrices or kernels the graph uses."""
+    """How many 8-bit weight matrices or kernels the graph uses."""
     import onnx
 
     graph = onnx.load(path).graph
     names = {
         entry.name
         for entry in graph.initializer
-        if entry.data_type == onnx.TensorProto.INT8 and len(entry.dims) > 1
+        if entry.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+        and len(entry.dims) > 1
     }
     return sum(name in names for node in graph.node for name in node.input)
 
@@ -135,6 +138,105 @@ def test_layers_may_have_their_ranges_at_run_time_one_by_one(
         reference = fresh_model("plain")(pixels).numpy()
     found = outputs_of(TARGET, path, pixels)
     assert closeness(reference, found, classes=True).cosine >= MIN_COSINE["int8"]
+
+
+COREML_PROVIDER = {
+    *(
+        "Add",
+        "ArgMax",
+        "AveragePool",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "DepthToSpace",
+    ),
+    *(
+        "Div",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "Gemm",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "GridSample",
+    ),
+    *(
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "LeakyRelu",
+        "MatMul",
+        "Max",
+    ),
+    *("MaxPool", "Mul", "PRelu", "Pow", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin"),
+    *("ReduceProd", "ReduceSum", "Relu", "Reshape", "Resize", "Round", "Shape", "Sigmoid", "Slice"),
+    *("Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze"),
+}
+"""What ONNX Runtime's Core ML provider takes as MLProgram: onnxruntime.ai, CoreML-ExecutionProvider."""
+
+XNNPACK_PROVIDER = {
+    *("AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "Resize", "Softmax"),
+}
+"""What its XNNPACK provider takes in float32: onnxruntime.ai, Xnnpack-ExecutionProvider."""
+
+BETWEEN_PRODUCTS = {
+    *("Add", "Concat", "Div", "Gelu", "Mul", "Pow", "ReduceMean", "Reshape", "Slice", "Sqrt"),
+    *("Transpose", "Unsqueeze"),
+}
+"""What XNNPACK's provider leaves to the CPU, in any transformer."""
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_float_graphs_are_one_partition_of_the_core_ml_provider(folder: Path, kind: str) -> None:
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load(export(folder, kind, Scheme("fp32"))).graph.node}
+    assert kinds <= COREML_PROVIDER
+    assert kinds - XNNPACK_PROVIDER <= BETWEEN_PRODUCTS
+    assert not {"Pad", "Gather"} & (COREML_PROVIDER | kinds)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+def test_integer_graphs_hold_no_pad_and_no_gather(
+    plain: dict[Precision, Path], precision: Precision
+) -> None:
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load(plain[precision]).graph.node}
+    rounding = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"}
+    assert kinds - rounding - {"Identity"} <= COREML_PROVIDER  # Identity: gone when it is loaded
+
+
+def test_files_are_as_old_as_their_operators_allow(plain: dict[Precision, Path]) -> None:
+    import onnx
+
+    for path in plain.values():
+        model = onnx.load(path)
+        assert model.ir_version == 9
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+def test_weights_are_stored_so_that_pairs_of_products_do_not_saturate(
+    plain: dict[Precision, Path], precision: Precision
+) -> None:
+    """uint8 about 128, except behind GELU; nothing is left that only a session option puts right."""
+    import onnx
+
+    zeros = {}
+    for entry in onnx.load(plain[precision]).graph.initializer:
+        values = onnx.numpy_helper.to_array(entry)
+        if entry.name.endswith("_zero_point") and ".weight" in entry.name:
+            assert values.dtype == (np.int8 if ".fc2." in entry.name else np.uint8), entry.name
+            zeros[entry.name] = set(values.ravel().tolist())
+    layers = quantizable_layers(deploy(fresh_model("plain")))
+    assert len(zeros) == len(layers) - (precision == "int8-dynamic")
+    for name, found in zeros.items():
+        assert found == {0 if ".fc2." in name else 128}
+    assert set(SESSION_CONFIG) == {"session.force_spinning_stop"}
 
 
 def test_static_int8_is_small(plain: dict[Precision, Path]) -> None:

@@ -134,6 +134,38 @@ def test_names_and_metadata(plain: dict[Precision, Path]) -> None:
         assert tflite.read_metadata(path) == METADATA
 
 
+RUNTIME_OF = {"fp32": "2.9.0", "int8": "2.17.0", "int8-dynamic": "2.17.0", "int8-full": "2.9.0"}
+FULL_VERSIONS = {
+    **dict.fromkeys(("QUANTIZE", "RESHAPE"), 1),
+    **dict.fromkeys(("TRANSPOSE", "ADD", "SUB", "MUL", "MEAN", "RSQRT", "CONCATENATION"), 2),
+    **dict.fromkeys(("BATCH_MATMUL", "SOFTMAX", "SLICE", "GELU", "DEQUANTIZE"), 2),
+    **{"CONV_2D": 3, "FULLY_CONNECTED": 5},
+}
+"""Read off op_version.cc by hand; FULLY_CONNECTED keeps its dimensions."""
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_files_say_which_operator_versions_and_runtime_they_need(
+    plain: dict[Precision, Path], precision: Precision
+) -> None:
+    """Too low a version makes old runtimes compute rubbish instead of refusing the file."""
+    file = read(plain[precision])
+    (graph,) = file.subgraphs
+    versions = {
+        kind(file, one): file.operatorCodes[one.opcodeIndex].version for one in graph.operators
+    }
+    if precision == "int8-full":
+        assert {name: FULL_VERSIONS.get(name) for name in versions} == versions
+    else:
+        hybrid = precision != "fp32"
+        assert versions.pop("FULLY_CONNECTED") == (12 if hybrid else 5)
+        assert versions.pop("CONV_2D") == (5 if hybrid else 1)
+        assert versions.pop("DEQUANTIZE", 2) == 2
+        assert set(versions.values()) == {1}
+    (entry,) = [one for one in file.metadata if word(one.name) == "min_runtime_version"]
+    assert contents(file.buffers[entry.buffer]).rstrip(b"\0").decode() == RUNTIME_OF[precision]
+
+
 def test_int8_fixes_the_ranges_of_queries_keys_and_values(
     folder: Path, plain: dict[Precision, Path]
 ) -> None:
