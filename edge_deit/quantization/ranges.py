@@ -13,7 +13,7 @@ Sources: percentile and MSE calibration as in arXiv 2004.09602, section 5; impor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,7 +53,7 @@ def range_noise(histogram: Histogram, least: np.ndarray, greatest: np.ndarray) -
     high = np.searchsorted(centres, greatest, "right")  # (R,) first bin above
     inside = _running(histogram.importance.numpy())
     rounding = ((greatest - least) / STEPS) ** 2 / 12
-    at: Callable[[np.ndarray], np.ndarray] = _gelu if histogram.before_gelu else np.asarray
+    at = _gelu if histogram.before_gelu else _itself
     weight, place = histogram.cut_importance.numpy(), at(centres)
     moments = [weight * place**power for power in range(3)]
     below = [_running(moment)[low] for moment in moments]
@@ -74,9 +74,12 @@ def _squares(
     return np.maximum(second - 2 * end * first + end**2 * weight, 0.0)
 
 
+def _itself(x: np.ndarray) -> np.ndarray:
+    return x
+
+
 def _gelu(x: np.ndarray) -> np.ndarray:
-    values: np.ndarray = torch.nn.functional.gelu(torch.from_numpy(x)).numpy()
-    return values
+    return np.asarray(torch.nn.functional.gelu(torch.from_numpy(x)).numpy())
 
 
 def choose_range(view: TensorView) -> ChosenRange:

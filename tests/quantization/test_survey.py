@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from edge_deit.quantization.narrow import scale_tokens, token_scalable
 from edge_deit.quantization.observe import LayerView
 from edge_deit.quantization.ranges import STEPS, range_noise
 from edge_deit.quantization.rounding import round_weights
+from edge_deit.quantization.scheme import LayerRanges
 from edge_deit.quantization.survey import survey
 
 
@@ -136,18 +138,19 @@ def test_corrected_biases_leave_no_mean_error() -> None:
         assert after[name].abs().max() < 1e-5 + 1e-3 * before[name].abs().max(), name
 
 
-def mean_errors(exact: DeployDeiT, rounded: DeployDeiT, ranges: dict, photos) -> dict[str, Tensor]:
+def mean_errors(
+    exact: DeployDeiT,
+    rounded: DeployDeiT,
+    ranges: dict[str, LayerRanges],
+    photos: Iterable[Tensor],
+) -> dict[str, Tensor]:
     """The mean error of each output channel, computed from the outputs themselves."""
     errors: dict[str, list[Tensor]] = {}
 
     def look(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
         error = rounded.get_submodule(name)(round_activation(x, ranges[name].input)) - y
-        channels = (
-            error.flatten(2)[0].mean(1)
-            if isinstance(layer, nn.Conv2d)
-            else error.flatten(0, -2).mean(0)
-        )
-        errors.setdefault(name, []).append(channels)
+        others = (2, 3) if isinstance(layer, nn.Conv2d) else 1
+        errors.setdefault(name, []).append(error.mean(others)[0])
 
     layers = {name: exact.get_submodule(name) for name in quantizable_layers(exact)}
     with watching(layers, look), torch.inference_mode():
