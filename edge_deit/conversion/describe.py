@@ -74,7 +74,7 @@ def request_for(
 
 
 def _ranges(context: ExportContext, scheme: Scheme) -> dict[str, Any]:
-    if context.conditioned is None or not scheme.needs_calibration:
+    if not scheme.needs_calibration or context.conditioned is None:
         return {}
     return {name: context.conditioned.ranges[name] for name in scheme.static_layers(context.form)}
 

@@ -71,7 +71,7 @@ def _squares(
     end: np.ndarray, weight: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """Weighed sum of (x - end)^2 from the moments of x, (R,) each; rounding must not make it negative."""
-    return np.maximum(second - 2 * end * first + end**2 * weight, 0.0)
+    return np.asarray(np.maximum(second - 2 * end * first + end**2 * weight, 0.0))
 
 
 def _itself(x: np.ndarray) -> np.ndarray:
