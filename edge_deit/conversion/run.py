@@ -20,9 +20,10 @@ from edge_deit import assets
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.arguments import Threads, checked_arguments
+from edge_deit.common.cache import CacheFolder
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
-from edge_deit.conversion.conditioning import find_conditioned
+from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.fallback import (
     DropLimit,
@@ -81,6 +82,7 @@ def export_model(
     sensitivity_report: Path | None = None,
     parity_images: int = 20,
     threads: Threads = 2,
+    cache: bool = True,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Write MODEL.PRECISION.SUFFIX and its manifest into `output` for each target and precision.
@@ -93,6 +95,7 @@ def export_model(
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
     int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
+    With `cache` what conditioning finds is kept in the user's cache, and taken from there.
     Each file is run on `parity_images` photos and compared with the float model before it is kept.
 
     Raises:
@@ -131,6 +134,7 @@ def export_model(
         parity_images=parity_images,
         output=output,
         threads=threads,
+        cache=conditioning_cache() if cache else None,
         progress=progress,
         options=options or LoadOptions(),
     )
@@ -188,6 +192,7 @@ def _prepare(
     parity_images: int,
     output: Path,
     threads: int,
+    cache: CacheFolder | None,
     progress: Progress,
     options: LoadOptions,
 ) -> tuple[ExportContext, list[Item]]:
@@ -201,7 +206,8 @@ def _prepare(
     prepare = None
     if any(scheme.quantized for _, scheme, _ in fitted):
         measured = photos if own or calibration_needed(fitted) else None
-        prepare = functools.partial(find_conditioned, form, checkpoint, measured, progress)
+        spec = checkpoint.preprocess
+        prepare = functools.partial(find_conditioned, form, spec, measured, cache, progress)
     chosen = pick_evenly(list(photos), parity_images)
     reference = outputs(checkpoint.model, chosen).numpy()
     context = ExportContext(
