@@ -106,6 +106,9 @@ def export(
         int, typer.Option(help="Photos for the check that ends each export.")
     ] = 20,
     threads: Annotated[int, typer.Option(help="Threads of the runners.")] = 2,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Condition anew, and keep nothing of it.")
+    ] = False,
 ) -> None:
     """Write MODEL.PRECISION.SUFFIX and its manifest for each target, checked on real photos.
 
@@ -141,6 +144,7 @@ def export(
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,
+            cache=not no_cache,
             progress=bars,
         )
     for note in result.notes:

@@ -28,6 +28,7 @@ from typer import exceptions as typer_exceptions
 
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.interrupt import INTERRUPTED
+from edge_deit.common.progress_lines import ProgressLines
 from edge_deit.common.text import shortened, visible
 from edge_deit.common.waiting import wait_asleep
 
@@ -92,13 +93,14 @@ def progress() -> RichProgress:
 
 
 class Bars:
-    """Progress as bars on stderr; where that is no terminal, only the notes.
+    """Progress as bars on stderr; where that is no terminal, as a line now and then.
 
     Use it as a context manager: the bars are gone afterwards.
     """
 
     def __init__(self) -> None:
         self._console, self._bars = status_console(), progress()
+        self._lines = None if self._console.is_terminal else ProgressLines(self.note)
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -109,7 +111,11 @@ class Bars:
 
     @contextmanager
     def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A bar, which is gone after the block."""
+        """A bar, which is gone after the block, or lines."""
+        if self._lines is not None:
+            with self._lines.task(what, total) as advance:
+                yield advance
+            return
         task = self._bars.add_task(what, total=total)
         try:
             yield lambda steps: self._bars.advance(task, steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,7 @@ __all__ = ["ExportContext"]
 class ExportContext:
     """What all artefacts of one run share.
 
-    `form` is the deployment form, `conditioned` what integer precisions start from (None when there are
+    `form` is the deployment form, `prepare` makes what integer precisions start from (None when there are
     none), `reference` the float model's outputs (M, ...) on `photos` (M, 3, H, W), which the check after
     each export runs on. `options` are those that loading the weights took, `file_form` is what the files
     take and return.
@@ -34,7 +35,7 @@ class ExportContext:
 
     checkpoint: Checkpoint
     form: DeployDeiT
-    conditioned: Conditioned | None
+    prepare: Callable[[], Conditioned] | None
     calibration: CalibrationSet
     photos: Tensor
     reference: np.ndarray
@@ -43,6 +44,11 @@ class ExportContext:
     progress: Progress = SILENT
     options: LoadOptions = field(default_factory=LoadOptions)
     file_form: FileForm = field(default_factory=FileForm)
+
+    @functools.cached_property
+    def conditioned(self) -> Conditioned | None:
+        """What integer precisions start from, made when first asked for: float files do not wait for it."""
+        return None if self.prepare is None else self.prepare()
 
     @functools.cached_property
     def fits_half(self) -> bool:

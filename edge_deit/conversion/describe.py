@@ -86,7 +86,7 @@ def request_for(
 
 
 def _ranges(context: ExportContext, scheme: Scheme, *, planes: bool) -> dict[str, Any]:
-    if context.conditioned is None or not scheme.needs_calibration:
+    if not scheme.needs_calibration or context.conditioned is None:
         return {}
     ranges = {n: context.conditioned.ranges[n] for n in scheme.static_layers(context.form)}
     if context.file_form.takes == "image" and not planes and "patch_embed" in ranges:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.manifest import Manifest, manifest_path, write_manifest
 from edge_deit.artefacts.process import Worker
+from edge_deit.common.collector import rare_collection
 from edge_deit.common.files import workplace
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.context import ExportContext
@@ -56,7 +57,7 @@ def export_one(
     name = f"{context.checkpoint.name}.{scheme.precision}{mark}{target.suffix}"
     with workplace(context.output, ".export-") as folder:
         request = request_for(context, target, scheme, backend, folder / name)
-        with quiet():
+        with quiet(), rare_collection():
             target.export(request)
         unchecked = target.unchecked(backend)
         stand_in = unchecked or target.runs_on()

@@ -6,6 +6,7 @@ manifest. Nothing is printed; progress and notes go to a `Progress`.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ from edge_deit import assets
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.arguments import Threads, checked_arguments
+from edge_deit.common.cache import CacheFolder
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
+from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.fallback import (
     DropLimit,
@@ -39,14 +42,7 @@ from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
-from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
-from edge_deit.quantization.condition import (
-    Conditioned,
-    condition,
-    condition_without_photos,
-    passes,
-)
 from edge_deit.quantization.scheme import Precision
 
 __all__ = ["ExportResult", "export_model"]
@@ -89,6 +85,7 @@ def export_model(
     sensitivity_report: Path | None = None,
     parity_images: int = 20,
     threads: Threads = 2,
+    cache: bool = True,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Write MODEL.PRECISION.SUFFIX and its manifest into `output` for each target and precision.
@@ -103,6 +100,7 @@ def export_model(
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
     int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
+    With `cache` what conditioning finds is kept in the user's cache, and taken from there.
     Each file is run on `parity_images` photos and compared with the float model before it is kept.
 
     Raises:
@@ -142,13 +140,12 @@ def export_model(
         parity_images=parity_images,
         output=output,
         threads=threads,
+        cache=conditioning_cache() if cache else None,
         progress=progress,
         options=options or LoadOptions(),
         file_form=file_form,
     )
-    fallback = choose_fallback(limit, context, plan)
-    notes = [*context.calibration_doubts, *fallback.notes]
-    done = _export_all(context, fallback, limit, notes)
+    done, notes = _export_all(context, plan, limit)
     return ExportResult(
         checkpoint, tuple(done), len(context.photos), tuple(notes), time.monotonic() - started
     )
@@ -202,6 +199,7 @@ def _prepare(
     parity_images: int,
     output: Path,
     threads: int,
+    cache: CacheFolder | None,
     progress: Progress,
     options: LoadOptions,
     file_form: FileForm,
@@ -213,16 +211,17 @@ def _prepare(
     form = deploy(checkpoint.model)
     # a pattern without a layer is refused here, before long work
     fitted = [(target, target.fit(scheme, form), backend) for target, scheme, backend in plan]
-    conditioned = None
+    prepare = None
     if any(scheme.quantized for _, scheme, _ in fitted):
         measured = photos if own or calibration_needed(fitted) else None
-        conditioned = _condition(form, checkpoint, measured, progress)
+        spec = checkpoint.preprocess
+        prepare = functools.partial(find_conditioned, form, spec, measured, cache, progress)
     chosen = pick_evenly(list(photos), parity_images)
     reference = outputs(checkpoint.model, chosen).numpy()
     context = ExportContext(
         checkpoint=checkpoint,
         form=form,
-        conditioned=conditioned,
+        prepare=prepare,
         calibration=photos,
         photos=torch.cat(chosen),
         reference=reference,
@@ -248,26 +247,33 @@ def _file_form(takes: InputKind, returns: ReturnKind | None, task: Task) -> File
     return FileForm(takes, returns or ("probabilities" if takes == "image" else "logits"))
 
 
-def _condition(
-    form: DeployDeiT, checkpoint: Checkpoint, photos: CalibrationSet | None, progress: Progress
-) -> Conditioned:
-    if photos is None:
-        return condition_without_photos(form, checkpoint.preprocess)
-    with progress.task("conditioning", passes(len(photos))) as advance:
-        return condition(form, photos, checkpoint.preprocess, on_photo=lambda: advance(1))
-
-
 def _export_all(
-    context: ExportContext, fallback: Fallback, limit: DropLimit, notes: list[str]
-) -> list[Exported]:
+    context: ExportContext, plan: Sequence[Item], limit: DropLimit
+) -> tuple[list[Exported], list[str]]:
+    """Every file in the order of the plan, and the notes; float files are made first.
+
+    They need no calibration, so whoever waits for them does not wait for it.
+    """
+    order = sorted(range(len(plan)), key=lambda place: plan[place][1].quantized)
+    integers = [plan[place] for place in order if plan[place][1].quantized]
     done: list[Exported] = []
-    with context.progress.task("artefacts", len(fallback.items)) as advance:
+    with context.progress.task("artefacts", len(plan)) as advance:
+        for place in order[: len(plan) - len(integers)]:
+            done.append(export_one(context, *plan[place]))
+            _tell(context, done[-1])
+            advance(1)
+        fallback = choose_fallback(limit, context, integers)
+        notes = [*context.calibration_doubts, *fallback.notes]
         for item in fallback.items:
             done.append(_export_within(context, item, fallback, limit, notes))
-            size_mb = done[-1].manifest.size_bytes / 1e6
-            context.progress.note(f"{done[-1].path} {size_mb:.1f} MB")
+            _tell(context, done[-1])
             advance(1)
-    return done
+    made = dict(zip(order, done, strict=True))
+    return [made[place] for place in range(len(plan))], notes
+
+
+def _tell(context: ExportContext, one: Exported) -> None:
+    context.progress.note(f"{one.path} {one.manifest.size_bytes / 1e6:.1f} MB")
 
 
 def _export_within(

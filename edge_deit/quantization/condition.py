@@ -3,10 +3,11 @@
 1. The patch embedding reads grey levels, and its coarse part stays float (`quantization.narrow`).
 2. Rotation (`quantization.rotate`).
 3. Scales between v and `proj` (`quantization.equalise`).
-4. A range for each layer's input and output (`quantization.ranges`), once as things are and once with
-   tokens of one magnitude; a layer keeps the token scale where that takes enough noise away.
+4. A range for each layer's input and output (`quantization.survey`, `quantization.ranges`), once as things
+   are and once with tokens of one magnitude; a layer keeps the token scale where that takes enough noise
+   away.
 5. Weights on the int8 grid, errors carried on (`quantization.rounding`).
-6. Bias correction: the mean error that rounding leaves in each output channel is taken from its bias.
+6. Bias correction (`quantization.bias`).
 
 Steps 1 to 4 do not change the function. Every target gets the same conditioned weights and ranges.
 """
@@ -14,35 +15,32 @@ Steps 1 to 4 do not change the function. Every target gets the same conditioned 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
 import torch
-from torch import Tensor, nn
 
-from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.calibration import CalibrationSet
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.form import DeployDeiT, quantizable_layers
-from edge_deit.model.hooks import watching
-from edge_deit.quantization.equalise import equalise
-from edge_deit.quantization.fakequant import round_activation
+from edge_deit.quantization.bias import correct_biases
+from edge_deit.quantization.equalise import equalise, equalised_layers
 from edge_deit.quantization.narrow import (
     GREY_LEVELS,
     scale_tokens,
     split_coarse,
-    token_scalable,
     unscale_tokens,
     use_grey_levels,
 )
-from edge_deit.quantization.observe import Histogram, LayerView, importance_pass, rows
+from edge_deit.quantization.observe import LayerView, importance_pass
 from edge_deit.quantization.pinning import Pinning, measure_pinning
 from edge_deit.quantization.ranges import ChosenRange, choose_range
 from edge_deit.quantization.rotate import rotate
 from edge_deit.quantization.rounding import round_weights
 from edge_deit.quantization.scheme import LayerRanges
+from edge_deit.quantization.survey import survey
 
 __all__ = ["Conditioned", "condition", "condition_without_photos", "passes"]
 
@@ -93,7 +91,7 @@ class Conditioned:
 
 def passes(photos: int) -> int:
     """How often `condition` calls `on_photo` for so many photos."""
-    return max(2, min(photos, _EQUALISE_PHOTOS)) + 2 * photos
+    return max(2, min(photos, _EQUALISE_PHOTOS)) + photos + min(photos, _BIAS_PHOTOS)
 
 
 def condition_without_photos(
@@ -103,23 +101,8 @@ def condition_without_photos(
     plain = copy.deepcopy(form)
     use_grey_levels(plain, spec)
     plain = rotate(plain, seed)
-    views = {name: LayerView.empty(0, 0) for name in quantizable_layers(plain)}
+    views = {name: LayerView() for name in quantizable_layers(plain)}
     return Conditioned(_round(plain, views), plain, {})
-
-
-@dataclass(frozen=True)
-class _Observed:
-    """One form seen on all photos: views, chosen ranges, mean power of the output."""
-
-    views: dict[str, LayerView]
-    inputs: dict[str, ChosenRange]
-    outputs: dict[str, ChosenRange]
-    power: float
-
-    def noise(self, name: str) -> tuple[float, float]:
-        """Predicted share of noise power from a layer's input and from its output."""
-        total = self.power * self.views[name].input.photos
-        return self.inputs[name].noise / total, self.outputs[name].noise / total
 
 
 def condition(
@@ -133,7 +116,7 @@ def condition(
     """Condition `form`, which is not changed; `on_photo` is called after each photo of each pass.
 
     Raises:
-        EdgeDeitError: a layer's values are not finite on some photo.
+        EdgeDeitError: the output is not finite on some photo.
     """
     plain = copy.deepcopy(form)
     use_grey_levels(plain, spec)
@@ -141,78 +124,56 @@ def condition(
     plain = rotate(plain, seed)
     some = list(islice(photos, _EQUALISE_PHOTOS))
     halves: tuple[dict[str, LayerView], dict[str, LayerView]] = ({}, {})
-    importance_pass(plain, some[::2], halves[0], on_photo=on_photo)
-    importance_pass(plain, some[1::2] or some, halves[1], on_photo=on_photo)
+    layers = equalised_layers(plain)
+    importance_pass(plain, some[::2], halves[0], layers=layers, on_photo=on_photo)
+    importance_pass(plain, some[1::2] or some, halves[1], layers=layers, on_photo=on_photo)
     exponents = equalise(plain, *halves)
-    scaled = copy.deepcopy(plain)
-    for name in token_scalable(scaled):
-        scale_tokens(scaled, name)
-    found = _observe(plain, photos, quantizable_layers(plain), on_photo)
-    with_scale = _observe(scaled, photos, token_scalable(scaled), on_photo)
+    found = survey(plain, photos, on_photo)
+    choices = {name: _choose(name, view, found.power) for name, view in found.plain.items()}
     kept = []
-    for name in token_scalable(plain):
-        if sum(found.noise(name)) - sum(with_scale.noise(name)) > _WORTH_A_TOKEN_SCALE:
+    for name, view in found.scaled.items():
+        with_scale = _choose(name, view, found.power)
+        if sum(choices[name].noise) - sum(with_scale.noise) > _WORTH_A_TOKEN_SCALE:
             scale_tokens(plain, name)
             kept.append(name)
-            found.views[name] = with_scale.views[name]
-            found.inputs[name] = with_scale.inputs[name]
-            found.outputs[name] = with_scale.outputs[name]
-    ranges = {n: LayerRanges(found.inputs[n].range, found.outputs[n].range) for n in found.views}
-    rounded = _round(plain, found.views)
-    _correct_biases(plain, rounded, ranges, islice(photos, _BIAS_PHOTOS))
+            choices[name] = with_scale
+    ranges = {name: chosen.ranges for name, chosen in choices.items()}
+    pinning = measure_pinning([one.view for one in choices.values()], photos.photo_sha256)
+    rounded = _round(plain, found.plain)
+    correct_biases(plain, rounded, ranges, islice(photos, _BIAS_PHOTOS), on_photo)
     return Conditioned(
         rounded,
         plain,
         ranges,
         exponents,
         tuple(kept),
-        {name: (found.inputs[name].method, found.outputs[name].method) for name in ranges},
-        {name: found.noise(name) for name in ranges},
-        measure_pinning(found.views.values(), photos.photo_sha256),
+        {name: chosen.methods for name, chosen in choices.items()},
+        {name: chosen.noise for name, chosen in choices.items()},
+        pinning,
     )
 
 
-def _observe(
-    form: DeployDeiT, photos: CalibrationSet, layers: list[str], on_photo: Callable[[], None]
-) -> _Observed:
-    views = _histogram_views(form, photos, layers)
-    power = importance_pass(form, photos, views, layers=layers, moments=True, on_photo=on_photo)
-    inputs = {name: choose_range(view.input) for name, view in views.items()}
-    if "patch_embed" in inputs:
-        inputs["patch_embed"] = ChosenRange(GREY_LEVELS, "grey levels", 0.0)
-    outputs = {name: choose_range(view.output) for name, view in views.items()}
-    return _Observed(views, inputs, outputs, power)
+@dataclass(frozen=True)
+class _Choice:
+    """A layer's ranges, how they were found, and their share of noise power in the output."""
+
+    view: LayerView
+    ranges: LayerRanges
+    methods: tuple[str, str]
+    noise: tuple[float, float]
 
 
-def _histogram_views(
-    form: DeployDeiT, photos: CalibrationSet, layers: list[str]
-) -> dict[str, LayerView]:
-    """Empty views whose histograms span each tensor's extremes over the photos."""
-    spans: dict[str, list[float]] = {}
-
-    def keep(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
-        new = [*x.aminmax(), *y.aminmax()]
-        old = spans.get(name, [0.0, 0.0, 0.0, 0.0])
-        pick = (min, max, min, max)
-        spans[name] = [f(o, float(n)) for f, o, n in zip(pick, old, new, strict=True)]
-
-    wanted = {name: form.get_submodule(name) for name in layers}
-    with watching(wanted, keep), torch.inference_mode():
-        for photo in photos:
-            if not form(photo).isfinite().all():
-                raise EdgeDeitError(
-                    "the model's output is not finite on a calibration photo; check the weights"
-                )
-    views = {}
-    for name, layer in wanted.items():
-        weight = layer.get_parameter("weight").flatten(1)
-        view = LayerView.empty(weight.shape[1], weight.shape[0])
-        least_in, greatest_in, least_out, greatest_out = spans[name]
-        view.input.histogram = Histogram(least_in, greatest_in)
-        before_gelu = name.endswith("fc1")
-        view.output.histogram = Histogram(least_out, greatest_out, before_gelu)
-        views[name] = view
-    return views
+def _choose(name: str, view: LayerView, power: float) -> _Choice:
+    """`power` is that of the output, summed over the photos."""
+    grey = ChosenRange(GREY_LEVELS, "grey levels", 0.0)
+    source = grey if name == "patch_embed" else choose_range(view.input)
+    result = choose_range(view.output)
+    return _Choice(
+        view,
+        LayerRanges(source.range, result.range),
+        (source.method, result.method),
+        (source.noise / power, result.noise / power),
+    )
 
 
 def _round(form: DeployDeiT, views: dict[str, LayerView]) -> DeployDeiT:
@@ -222,29 +183,3 @@ def _round(form: DeployDeiT, views: dict[str, LayerView]) -> DeployDeiT:
             weight = rounded.get_submodule(name).get_parameter("weight")
             weight.copy_(round_weights(weight, view.moments))
     return rounded
-
-
-def _correct_biases(
-    exact: DeployDeiT,
-    rounded: DeployDeiT,
-    ranges: dict[str, LayerRanges],
-    photos: Iterable[Tensor],
-) -> None:
-    """Take the mean output error of each layer, its input rounded too, from the rounded layer's bias."""
-    errors: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-
-    def compare(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
-        actual = rounded.get_submodule(name)(round_activation(x, ranges[name].input))
-        error = rows(layer, actual - y, output=True).double()
-        errors[name] = errors.get(name, torch.zeros(error.shape[1])) + error.sum(0)
-        counts[name] = counts.get(name, 0) + len(error)
-
-    layers = {name: exact.get_submodule(name) for name in ranges}
-    with watching(layers, compare), torch.inference_mode():
-        for photo in photos:
-            exact(photo)
-    with torch.no_grad():
-        for name, error in errors.items():
-            bias = rounded.get_submodule(name).get_parameter("bias")
-            bias.sub_((error / counts[name]).float())

@@ -24,13 +24,18 @@ import torch
 from torch import Tensor, nn
 
 from edge_deit.model.form import DeployBlock, DeployDeiT
-from edge_deit.quantization.observe import LayerView, TensorView
+from edge_deit.quantization.observe import Channels, LayerView, TensorView
 from edge_deit.quantization.ranges import STEPS
 from edge_deit.quantization.rounding import GREATEST
 
-__all__ = ["equalise"]
+__all__ = ["equalise", "equalised_layers"]
 
 _EXPONENTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def equalised_layers(form: DeployDeiT) -> list[str]:
+    """Names of the layers that `equalise` wants to know about."""
+    return [f"blocks.{i}.attn.{layer}" for i in range(len(form.blocks)) for layer in ("v", "proj")]
 
 
 def equalise(
@@ -44,9 +49,10 @@ def equalise(
     for index, block in enumerate(form.blocks):
         assert isinstance(block, DeployBlock)
         name = f"blocks.{index}.attn."
-        magnitude = views[f"{name}proj"].input.magnitude
+        magnitude = _channels(views[f"{name}proj"].input).magnitude
         excess = (magnitude / magnitude.median()).clamp_min(1)
-        seen = others[f"{name}v"].output, others[f"{name}proj"]
+        of_value, of_proj = others[f"{name}v"].output, others[f"{name}proj"]
+        seen = _channels(of_value), _channels(of_proj.input), _channels(of_proj.output)
         noise = {a: _noise(block.attn.proj, *seen, excess**a) for a in _EXPONENTS}
         exponent = min(noise, key=noise.__getitem__)
         if not exponent:
@@ -60,16 +66,23 @@ def equalise(
     return exponents
 
 
-def _noise(layer: nn.Linear, value: TensorView, view: LayerView, scale: Tensor) -> float:
+def _channels(view: TensorView) -> Channels:
+    assert view.channels is not None
+    return view.channels
+
+
+def _noise(
+    layer: nn.Linear, value: Channels, mixed: Channels, output: Channels, scale: Tensor
+) -> float:
     """Predicted noise power in the output of v, of x / scale and of W * scale."""
     weight = layer.weight.detach().double() * scale  # (O, C)
     weight_step = weight.abs().amax(1) / GREATEST  # (O,)
-    power = (view.input.mean_square / scale**2).sum()
-    rounding = (view.output.importance * weight_step**2 / 12).sum() * power
-    return _activation_noise(value, scale) + _activation_noise(view.input, scale) + float(rounding)
+    power = (mixed.mean_square / scale**2).sum()
+    rounding = (output.importance * weight_step**2 / 12).sum() * power
+    return _activation_noise(value, scale) + _activation_noise(mixed, scale) + float(rounding)
 
 
-def _activation_noise(view: TensorView, scale: Tensor) -> float:
+def _activation_noise(view: Channels, scale: Tensor) -> float:
     least, greatest = view.least.double() / scale, view.greatest.double() / scale
     step = (greatest.max().clamp_min(0) - least.min().clamp_max(0)) / STEPS
     return float((view.importance * scale**2).sum() * step**2 / 12)

@@ -8,75 +8,64 @@ sum over elements of E[g^2] e^2: one backward pass a photo gives the weights g^2
 Source: the squared gradient as importance, arXiv 2102.05426 (BRECQ), here of the output itself instead of a
 loss.
 
-Shapes: N rows (tokens or patches), C channels, B histogram bins.
+Shapes: N rows (tokens or patches), C channels, K outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.model.hooks import watching
+from edge_deit.quantization.histogram import Histogram
 
-__all__ = ["Histogram", "LayerView", "TensorView", "importance_pass", "rows"]
+__all__ = [
+    "Channels",
+    "LayerView",
+    "SeenLayer",
+    "TensorView",
+    "importance_pass",
+    "look_at",
+    "rows",
+    "take_in",
+]
 
-BINS: Final = 4096
+
+@dataclass(frozen=True)
+class SeenLayer:
+    """A layer's input and output on one photo as rows (N, C), and the importance g^2 of their values.
+
+    Layers that read one tensor have the same object as `input`. A convolution reads the photo, whose
+    importance nobody asks for: None. `cut_importance` is that of GELU's output, where the layer's output is
+    GELU's input.
+    """
+
+    layer: nn.Module
+    input: Tensor
+    output: Tensor
+    input_importance: Tensor | None
+    output_importance: Tensor
+    cut_importance: Tensor | None = None
 
 
 @dataclass
-class Histogram:
-    """Importance (B,) and count (B,) of a tensor's values, between its least and greatest one.
-
-    `cut_importance` weighs errors of values that a range cuts off. It is the importance itself, but for
-    GELU's input: there it is that of GELU's output, because where GELU is flat the slope says nothing about
-    a large error.
-    """
-
-    least: float
-    greatest: float
-    before_gelu: bool = False
-    importance: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
-    cut_importance: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
-    count: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
-
-    @property
-    def centres(self) -> Tensor:
-        """Middle of each bin (B,)."""
-        step = (self.greatest - self.least) / BINS
-        return self.least + step * (torch.arange(BINS, dtype=torch.float64) + 0.5)
-
-    def add(self, values: Tensor, importance: Tensor, cut_importance: Tensor) -> None:
-        """Count values; what lies outside falls into the outermost bins."""
-        step = max(self.greatest - self.least, 1e-12) / BINS
-        index = ((values.flatten() - self.least) / step).long().clamp_(0, BINS - 1)
-        self.importance += torch.bincount(index, importance.flatten().double(), BINS)
-        self.cut_importance += torch.bincount(index, cut_importance.flatten().double(), BINS)
-        self.count += torch.bincount(index, minlength=BINS)
-
-
-@dataclass
-class TensorView:
-    """One tensor over all photos, by channel (C,): extremes, mean square, summed importance.
-
-    `extremes` holds each photo's (least, greatest) over all channels.
-    """
+class Channels:
+    """One tensor over all photos, by channel (C,): extremes, summed mean square, summed importance."""
 
     least: Tensor
     greatest: Tensor
-    mean_square: Tensor
+    square: Tensor
     importance: Tensor
-    extremes: list[tuple[float, float]] = field(default_factory=list)
     photos: int = 0
-    histogram: Histogram | None = None
 
     @classmethod
-    def empty(cls, channels: int) -> TensorView:
-        """A view that has seen nothing."""
+    def empty(cls, channels: int) -> Channels:
+        """Nothing seen yet."""
         zeros = torch.zeros(channels, dtype=torch.float64)
         infinite = torch.full((channels,), torch.inf)
         return cls(infinite, -infinite, zeros, zeros.clone())
@@ -86,35 +75,53 @@ class TensorView:
         """Greatest absolute value of each channel (C,), at least a millionth."""
         return torch.maximum(self.greatest, -self.least).clamp_min(1e-6).double()
 
-    def add(self, values: Tensor, importance: Tensor, cut_importance: Tensor) -> None:
+    @property
+    def mean_square(self) -> Tensor:
+        """Mean over rows and photos of each channel's square (C,)."""
+        return self.square / max(1, self.photos)
+
+    def add(self, values: Tensor, importance: Tensor) -> None:
         """Take in one photo's values and their importance, (N, C) each."""
-        least, greatest = values.amin(0), values.amax(0)
-        self.least = torch.minimum(self.least, least)
-        self.greatest = torch.maximum(self.greatest, greatest)
-        square = values.square().mean(0).double()
-        self.mean_square = (self.mean_square * self.photos + square) / (self.photos + 1)
-        self.importance += importance.sum(0).double()
-        self.extremes.append((float(least.min()), float(greatest.max())))
+        self.least = torch.minimum(self.least, values.amin(0))
+        self.greatest = torch.maximum(self.greatest, values.amax(0))
+        self.square += values.square().mean(0)
+        self.importance += importance.sum(0)
         self.photos += 1
+
+
+@dataclass
+class TensorView:
+    """One tensor over all photos: each photo's (least, greatest), and what else was asked for."""
+
+    extremes: list[tuple[float, float]] = field(default_factory=list)
+    histogram: Histogram | None = None
+    channels: Channels | None = None
+
+    def add(
+        self, values: Tensor, importance: Tensor | None, cut_importance: Tensor | None = None
+    ) -> None:
+        """Take in one photo's values and their importance, (N, C) each."""
+        least, greatest = values.aminmax()
+        self.extremes.append((float(least), float(greatest)))
+        if importance is None:
+            return
         if self.histogram is not None:
             self.histogram.add(values, importance, cut_importance)
+        if self.channels is not None:
+            self.channels.add(values, importance)
 
 
 @dataclass
 class LayerView:
     """A layer's input and output, and the second moments (C, C) of its input rows.
 
-    Each row counts as much as the errors of the output row that it makes.
+    Each row counts as much as the errors of the output row that it makes. Layers that read one tensor have
+    the same object as `input`.
     """
 
-    input: TensorView
-    output: TensorView
+    input: TensorView = field(default_factory=TensorView)
+    output: TensorView = field(default_factory=TensorView)
     moments: Tensor | None = None
-
-    @classmethod
-    def empty(cls, inputs: int, outputs: int) -> LayerView:
-        """A view that has seen nothing, of a layer with so many input and output channels."""
-        return cls(TensorView.empty(inputs), TensorView.empty(outputs))
 
 
 def rows(layer: nn.Module, x: Tensor, *, output: bool = False) -> Tensor:
@@ -128,62 +135,103 @@ def rows(layer: nn.Module, x: Tensor, *, output: bool = False) -> Tensor:
     return patches[0].T
 
 
+def look_at(
+    form: DeployDeiT, photos: Iterable[Tensor], layers: Iterable[str]
+) -> Iterator[tuple[Tensor, dict[str, SeenLayer]]]:
+    """For each photo (1, 3, H, W): the output, and the named layers in the order of the graph.
+
+    One random vector a photo is drawn, seeded, so that equal photos give equal results. Gradients of the
+    weights are not computed, nor is anything in `form` changed.
+
+    Raises:
+        EdgeDeitError: the output is not finite.
+    """
+    wanted = {name: form.get_submodule(name) for name in layers}
+    watched = wanted | {n: m for n, m in form.named_modules() if isinstance(m, nn.GELU)}
+    held: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def keep(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
+        held[name] = x, y
+
+    generator = torch.Generator().manual_seed(0)
+    for photo in photos:
+        with watching(watched, keep), torch.enable_grad():
+            output = form(photo.clone().requires_grad_())
+        if not output.isfinite().all():
+            raise EdgeDeitError(
+                "the model's output is not finite on a calibration photo; check the weights"
+            )
+        probe = torch.randn(output.shape, generator=generator)
+        importance = _importance((output * probe).sum(), wanted, held)
+        inputs: dict[int, Tensor] = {}
+        seen = {name: _seen(name, wanted, held, importance, inputs) for name in wanted}
+        yield output.detach(), seen
+
+
+def _importance(
+    scalar: Tensor, wanted: dict[str, nn.Module], held: dict[str, tuple[Tensor, Tensor]]
+) -> dict[int, Tensor]:
+    """Squared gradients by the identity of the tensor; the photo has none."""
+    tensors: dict[int, Tensor] = {}
+    for name, (x, y) in held.items():
+        tensors[id(y)] = y
+        if name in wanted and not isinstance(wanted[name], nn.Conv2d):
+            tensors[id(x)] = x
+    gradients = torch.autograd.grad(scalar, list(tensors.values()))
+    return {key: g.square() for key, g in zip(tensors, gradients, strict=True)}
+
+
+def _seen(
+    name: str,
+    wanted: dict[str, nn.Module],
+    held: dict[str, tuple[Tensor, Tensor]],
+    importance: dict[int, Tensor],
+    inputs: dict[int, Tensor],
+) -> SeenLayer:
+    """One layer as rows; `inputs` are the rows of those tensors that were read before."""
+    layer, (x, y) = wanted[name], held[name]
+    gelu = held.get(f"{name.removesuffix('fc1')}act") if name.endswith("fc1") else None
+    of_input = importance.get(id(x))
+    return SeenLayer(
+        layer,
+        inputs.setdefault(id(x), rows(layer, x.detach())),
+        rows(layer, y.detach(), output=True),
+        None if of_input is None else rows(layer, of_input),
+        rows(layer, importance[id(y)], output=True),
+        None if gelu is None else rows(layer, importance[id(gelu[1])], output=True),
+    )
+
+
+def take_in(views: dict[str, LayerView], seen: dict[str, SeenLayer]) -> None:
+    """Show one photo's layers to their views; what several of them read is looked at once."""
+    shared: dict[int, TensorView] = {}
+    for name, one in seen.items():
+        view, key = views[name], id(one.input)
+        if key not in shared:
+            shared[key] = view.input
+            view.input.add(one.input, one.input_importance)
+        view.input = shared[key]
+        view.output.add(one.output, one.output_importance, one.cut_importance)
+
+
 def importance_pass(
     form: DeployDeiT,
     photos: Iterable[Tensor],
     views: dict[str, LayerView],
     *,
     layers: Iterable[str] | None = None,
-    moments: bool = False,
     on_photo: Callable[[], None] = lambda: None,
-) -> float:
-    """Show every photo (1, 3, H, W) to `views` and return the mean power of the output, a scalar.
-
-    `views` gets an entry for each of `layers`, by default all quantizable ones, that it lacks. One random
-    vector a photo is drawn, seeded, so that equal photos give equal results.
-    """
-    wanted = {name: form.get_submodule(name) for name in layers or quantizable_layers(form)}
-    watched = wanted | {n: m for n, m in form.named_modules() if isinstance(m, nn.GELU)}
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def keep(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
-        x.retain_grad()
-        y.retain_grad()
-        seen[name] = (x, y)
-
-    generator = torch.Generator().manual_seed(0)
-    power, count = 0.0, 0
-    with watching(watched, keep):
-        for photo in photos:
-            with torch.enable_grad():
-                output = form(photo.clone().requires_grad_())
-                probe = torch.randn(output.shape, generator=generator)
-                (output * probe).sum().backward()
-            with torch.no_grad():
-                power += float(output.square().sum())
-                for name, layer in wanted.items():
-                    if name not in views:
-                        weight = layer.get_parameter("weight").flatten(1)  # (C out, C in)
-                        views[name] = LayerView.empty(weight.shape[1], weight.shape[0])
-                    gelu = seen.get(f"{name.removesuffix('fc1')}act") if "fc1" in name else None
-                    cut = None if gelu is None else gelu[1].grad
-                    _take_in(layer, *seen[name], views[name], cut, moments)
-            count += 1
-            on_photo()
-    return power / count
-
-
-def _take_in(
-    layer: nn.Module, x: Tensor, y: Tensor, view: LayerView, cut: Tensor | None, moments: bool
 ) -> None:
-    assert x.grad is not None
-    assert y.grad is not None
-    inputs, outputs = rows(layer, x.detach()), rows(layer, y.detach(), output=True)
-    input_grad, output_grad = rows(layer, x.grad), rows(layer, y.grad, output=True)
-    cut_grad = output_grad if cut is None else rows(layer, cut, output=True)
-    view.input.add(inputs, input_grad.square(), input_grad.square())
-    view.output.add(outputs, output_grad.square(), cut_grad.square())
-    if moments:
-        weight = output_grad.square().sum(1, keepdim=True)  # (N, 1)
-        moment = (inputs * weight).T @ inputs  # (C, C)
-        view.moments = moment if view.moments is None else view.moments + moment
+    """Show every photo (1, 3, H, W) to `views`, channel by channel.
+
+    `views` gets an entry for each of `layers`, by default all quantizable ones, that it lacks.
+    """
+    names = list(layers or quantizable_layers(form))
+    for name in names:
+        weight = form.get_submodule(name).get_parameter("weight").flatten(1)  # (C out, C in)
+        of_input, of_output = (Channels.empty(size) for size in reversed(weight.shape))
+        fresh = LayerView(TensorView(channels=of_input), TensorView(channels=of_output))
+        views.setdefault(name, fresh)
+    for _, seen in look_at(form, photos, names):
+        take_in(views, seen)
+        on_photo()

@@ -6,7 +6,7 @@ this minimises the output's error on the calibration photos instead of each weig
 rounds again by the usual rule, greatest magnitude / 127, finds the same integers, because the greatest
 weight of each row is kept at 127 steps: so all files of one model hold the same integers.
 
-Sources: GPTQ, arXiv 2210.17323, algorithm 1; bias correction, arXiv 1906.04721, section 4.2.
+Source: GPTQ, arXiv 2210.17323, algorithm 1.
 
 Shapes: O output channels, C input channels.
 """
@@ -47,29 +47,37 @@ def round_weights(weight: Tensor, moments: Tensor | None) -> Tensor:
 def _carried(steps: Tensor, moments: Tensor) -> Tensor:
     """Integers (O, C) for weights in units of their step; columns of great power come first."""
     order = moments.diagonal().argsort(descending=True)
-    moments = moments[order][:, order]
-    damping = _DAMPING * moments.diagonal().mean().clamp_min(1e-12)
-    moments = moments + damping * torch.eye(len(moments), dtype=moments.dtype)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
-    factor = torch.linalg.cholesky(inverse, upper=True)  # (C, C)
-    pending = steps[:, order].clone()
-    greatest = pending.abs() >= GREATEST * (
-        1 - 1e-9
-    )  # stays at 127, so that the scale is found again
+    factor = _inverse_factor(moments[order][:, order])  # (C, C)
+    pending = steps[:, order].T.contiguous()  # (C, O): a column of the weights is a row here
+    greatest = pending.abs() >= GREATEST * (1 - 1e-9)  # stay at 127: the scale is found again
+    kept = GREATEST * pending.sign()
     integers = torch.empty_like(pending)
-    for start in range(0, pending.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, pending.shape[1])
-        errors = torch.empty(len(pending), stop - start, dtype=pending.dtype)
+    for start in range(0, len(pending), _BLOCK):
+        stop = min(start + _BLOCK, len(pending))
+        errors = pending.new_empty(stop - start, pending.shape[1])
         for column in range(start, stop):
-            value = pending[:, column]
-            rounded = value.round().clamp(-GREATEST, GREATEST)
-            kept = greatest[:, column]
-            rounded[kept] = GREATEST * steps[kept, order[column]].sign()
-            integers[:, column] = rounded
-            error = (value - rounded) / factor[column, column]
-            errors[:, column - start] = error
-            pending[:, column + 1 : stop] -= error[:, None] * factor[column, column + 1 : stop]
-        pending[:, stop:] -= errors @ factor[start:stop, stop:]
+            value = pending[column]
+            rounded = value.round().clamp_(-GREATEST, GREATEST)
+            rounded = torch.where(greatest[column], kept[column], rounded)
+            integers[column] = rounded
+            error = torch.sub(value, rounded).div_(factor[column, column])
+            errors[column - start] = error
+            pending[column + 1 : stop].addr_(factor[column, column + 1 : stop], error, alpha=-1)
+        pending[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
     back = torch.empty_like(integers)
-    back[:, order] = integers
-    return back
+    back[order] = integers
+    return back.T.contiguous()
+
+
+def _inverse_factor(moments: Tensor) -> Tensor:
+    """The upper triangular U (C, C) with U^T U = (moments + damping)^-1.
+
+    From the other end: V V^T = moments with V upper triangular, a Cholesky factor of the reversed matrix;
+    then U = V^-1, and the inverse itself is never made.
+    """
+    damping = _DAMPING * moments.diagonal().mean().clamp_min(1e-12)
+    damped = moments + damping * torch.eye(len(moments), dtype=moments.dtype)
+    reverse = torch.linalg.cholesky(damped.flip(0, 1)).flip(0, 1)
+    identity = torch.eye(len(moments), dtype=moments.dtype)
+    factor: Tensor = torch.linalg.solve_triangular(reverse, identity, upper=True)
+    return factor

@@ -91,7 +91,13 @@ def test_output_is_a_table_without_noise(artefacts: Path) -> None:
         PAIRS, key=lambda pair: PRECISIONS.index(pair[1])
     )
     notes = (artefacts / "stderr.txt").read_text(encoding="utf-8").splitlines()
-    assert all("left out" in line or str(artefacts) in line for line in notes), notes
+    expected = (
+        "left out",
+        str(artefacts),
+        " left",
+        ": done in ",
+    )  # the last two where it takes long
+    assert all(any(words in line for words in expected) for line in notes), notes
 
 
 @pytest.mark.slow

@@ -100,7 +100,8 @@ def test_report_of_two_files(
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert "top-1" in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert not list(tmp_path.glob(".*"))
-    assert done.stderr == ""
+    lines = done.stderr.splitlines()  # where the machine is slow it says how far it is
+    assert all(" left" in line or ": done in " in line for line in lines), lines
 
 
 def test_a_class_s_photos_and_flips_add_up(

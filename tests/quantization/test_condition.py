@@ -25,6 +25,7 @@ from edge_deit.quantization.condition import (
 )
 from edge_deit.quantization.fakequant import fake_quantize, round_activation
 from edge_deit.quantization.half import fits_half
+from edge_deit.quantization.histogram import Histogram
 from edge_deit.quantization.narrow import (
     scale_tokens,
     split_coarse,
@@ -32,7 +33,7 @@ from edge_deit.quantization.narrow import (
     token_scaled,
     use_grey_levels,
 )
-from edge_deit.quantization.observe import Histogram, TensorView
+from edge_deit.quantization.observe import TensorView
 from edge_deit.quantization.ranges import choose_range
 from edge_deit.quantization.rotate import rotate
 from edge_deit.quantization.rounding import GREATEST, int8_scale, round_weights
@@ -183,9 +184,8 @@ def test_range_cuts_rare_values_only_where_they_do_not_matter() -> None:
     importance[0, 0] = 0.0
 
     def chosen(weights: Tensor) -> tuple[float, float]:
-        view = TensorView.empty(4)
-        view.histogram = Histogram(float(values.min()), float(values.max()))
-        view.add(values, weights, weights)
+        view = TensorView(histogram=Histogram())
+        view.add(values, weights)
         return choose_range(view).range
 
     assert chosen(importance)[1] < 20

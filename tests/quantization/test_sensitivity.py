@@ -114,7 +114,7 @@ def test_fallback_starts_from_what_the_target_has_dynamic(
     checkpoint = load_model(str(tiny_weights))
     nothing = np.zeros((6, TINY.num_classes))
     job = ExportContext(
-        checkpoint, found.unrounded, found, photos, photos.pixels, nothing, tmp_path, 1
+        checkpoint, found.unrounded, lambda: found, photos, photos.pixels, nothing, tmp_path, 1
     )
     items = [
         (one, one.fit(Scheme("int8"), job.form), one.backends[0])

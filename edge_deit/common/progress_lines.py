@@ -1,0 +1,69 @@
+"""Progress where there is no terminal for bars: now and then a plain line on what is done and left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["ProgressLines", "in_words"]
+
+_EVERY_S: Final = 10.0
+
+
+class ProgressLines:
+    """Says how far tasks are, at most once in ten seconds for all of them together.
+
+    A task that took at least that long has a line at its end as well; short ones have none.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._clock = say, clock
+        self._lock = threading.Lock()
+        self._said = clock()
+
+    @contextmanager
+    def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Something that takes a while; the function gets the steps since its last call."""
+        started, done = self._clock(), 0
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            with self._lock:
+                done += steps
+                now = self._clock()
+                if now - self._said >= _EVERY_S and done != total:
+                    self._said = now
+                    self._say(f"{what}: {_how_far(done, total, now - started)}")
+
+        yield advance
+        with self._lock:
+            now = self._clock()
+            if now - started >= _EVERY_S:
+                self._said = now
+                self._say(f"{what}: done in {in_words(now - started)}")
+
+
+def _how_far(done: int, total: int | None, seconds: float) -> str:
+    if total is None or not done:
+        return f"{done}" if total is None else f"{done} of {total}"
+    return f"{done} of {total}, about {in_words(seconds / done * max(0, total - done))} left"
+
+
+def in_words(seconds: float) -> str:
+    """A time as short as it makes sense.
+
+    >>> [in_words(s) for s in (0.2, 59, 119, 3700, 40000)]
+    ['1 s', '59 s', '2 min', '1 h 2 min', '11 h']
+    """
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours < 10 and rest else f"{round(minutes / 60)} h"

@@ -1,0 +1,100 @@
+"""The conditioned form that integer files start from: made when the first of them is, kept for the next.
+
+It is kept in the user's cache, under a name that follows from all that it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from edge_deit.common.cache import CacheFolder, user_cache
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.progress import Progress
+from edge_deit.data.calibration import CalibrationSet
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.model.form import DeployDeiT
+from edge_deit.quantization.condition import (
+    Conditioned,
+    condition,
+    condition_without_photos,
+    passes,
+)
+from edge_deit.quantization.stored import (
+    read_conditioned,
+    recipe,
+    tensors_hash,
+    write_conditioned,
+)
+
+__all__ = ["conditioning_cache", "find_conditioned"]
+
+_LIMIT_BYTES: Final = 2 << 30
+_PLACE: Final = "EDGE_DEIT_CACHE"
+
+
+def conditioning_cache() -> CacheFolder | None:
+    """The folder that EDGE_DEIT_CACHE names (none, where that is empty), or one in the user's cache."""
+    named = os.environ.get(_PLACE)
+    base = user_cache() if named is None else Path(named) if named else None
+    return None if base is None else CacheFolder(base / "conditioning", _LIMIT_BYTES)
+
+
+def find_conditioned(
+    form: DeployDeiT,
+    spec: PreprocessSpec,
+    photos: CalibrationSet | None,
+    cache: CacheFolder | None,
+    progress: Progress,
+) -> Conditioned:
+    """Condition `form` on the photos, or take what `cache` has; without photos ranges stay open.
+
+    A broken entry is made anew, and a cache that cannot be written is done without; both are noted.
+
+    Raises:
+        EdgeDeitError: the output is not finite on some photo.
+    """
+    if photos is None:
+        return condition_without_photos(form, spec)
+    if cache is None:
+        return _conditioned(form, spec, photos, progress)
+    name = f"{_key(form, spec, photos)}.safetensors"
+    if (path := cache.find(name)) is not None:
+        try:
+            found = read_conditioned(path, form.config, spec)
+        except EdgeDeitError as error:
+            progress.note(f"conditioning is done anew: {error}")
+        else:
+            progress.note(f"conditioning: taken from {path} (--no-cache does it anew)")
+            return found
+    found = _conditioned(form, spec, photos, progress)
+    size_bytes = 2 * sum(value.nbytes for value in found.form.state_dict().values())
+    try:
+        cache.keep(name, lambda place: write_conditioned(found, place), size_bytes)
+    except OSError as error:
+        progress.note(f"conditioning was not kept for the next export: {error}")
+    return found
+
+
+def _conditioned(
+    form: DeployDeiT, spec: PreprocessSpec, photos: CalibrationSet, progress: Progress
+) -> Conditioned:
+    with progress.task("conditioning", passes(len(photos))) as advance:
+        return condition(form, photos, spec, on_photo=lambda: advance(1))
+
+
+def _key(form: DeployDeiT, spec: PreprocessSpec, photos: CalibrationSet) -> str:
+    """sha256 of all that conditioning depends on: the weights, the pixels, and how it is done."""
+    parts = {
+        "recipe": recipe(),
+        "config": asdict(form.config),
+        "weights": tensors_hash(form.state_dict()),
+        "preprocessing": spec.to_json(),
+        "pixels": tensors_hash({"pixels": photos.pixels}),
+        "photos": list(photos.photo_sha256),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

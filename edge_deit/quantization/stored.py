@@ -1,0 +1,167 @@
+"""A conditioned form as one safetensors file: tensors, and the rest as JSON in its header.
+
+Nothing in it is executed, and a hash of all of it stands beside it, so that a damaged file is known as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.fields import STRICT
+from edge_deit.common.strict_json import parse_json
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.form import DeployDeiT
+from edge_deit.quantization.condition import Conditioned
+from edge_deit.quantization.narrow import scale_tokens, split_coarse, use_grey_levels
+from edge_deit.quantization.pinning import Pinning
+from edge_deit.quantization.scheme import LayerRanges, Range
+
+__all__ = ["read_conditioned", "recipe", "tensors_hash", "write_conditioned"]
+
+_LAYOUT: Final = 1
+"""Version of the file's layout, to be raised with it."""
+_SOURCES: Final = ("edge_deit.quantization", "edge_deit.model")
+_HEADER: Final = "edge_deit.conditioned"
+_HASH: Final = "edge_deit.sha256"
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What of `Conditioned` is no tensor."""
+
+    __pydantic_config__ = STRICT
+
+    coarse: bool
+    ranges: dict[str, tuple[Range, Range]]
+    exponents: dict[str, float]
+    token_scaled: tuple[str, ...]
+    methods: dict[str, tuple[str, str]]
+    noise: dict[str, tuple[float, float]]
+    pinning: dict[str, int | float | None] | None
+
+
+def recipe() -> str:
+    """Names what makes a conditioned form: this layout, our sources and PyTorch's version."""
+    digest = hashlib.sha256(f"{_LAYOUT} {torch.__version__}".encode())
+    for package in _SOURCES:
+        for file in sorted(resources.files(package).iterdir(), key=lambda file: file.name):
+            if file.name.endswith(".py"):
+                digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of names, shapes and values."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_conditioned(found: Conditioned, path: Path) -> None:
+    """Write the file in place.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    header = _Header(
+        coarse=found.form.coarse_embed is not None,
+        ranges={name: (one.input, one.output) for name, one in found.ranges.items()},
+        exponents=found.exponents,
+        token_scaled=found.token_scaled,
+        methods=found.methods,
+        noise=found.noise,
+        pinning=None if found.pinning is None else asdict(found.pinning),
+    )
+    text = json.dumps(asdict(header))
+    tensors = _tensors(found)
+    metadata = {_HEADER: text, _HASH: _hash(text, tensors)}
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def read_conditioned(path: Path, config: DeiTConfig, spec: PreprocessSpec) -> Conditioned:
+    """Read such a file for the model that it was made from.
+
+    Raises:
+        EdgeDeitError: it cannot be read, is damaged, or belongs to another model.
+    """
+    from pydantic import TypeAdapter
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no dict
+        text = metadata[_HEADER]
+        if metadata[_HASH] != _hash(text, tensors):
+            raise ValueError("its hash is another")
+        parse_json(text)
+        header = TypeAdapter(_Header).validate_json(text)
+        form, unrounded = (
+            _rebuilt(header, config, spec, tensors, part) for part in ("form", "unrounded")
+        )
+        pinning = None if header.pinning is None else _pinning(header.pinning)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise EdgeDeitError(f"{path} is no conditioned model: {error}") from error
+    return Conditioned(
+        form,
+        unrounded,
+        {name: LayerRanges(*ends) for name, ends in header.ranges.items()},
+        header.exponents,
+        header.token_scaled,
+        header.methods,
+        header.noise,
+        pinning,
+    )
+
+
+def _tensors(found: Conditioned) -> dict[str, Tensor]:
+    parts = {"form": found.form, "unrounded": found.unrounded}
+    return {
+        f"{part}.{name}": value.detach().contiguous()
+        for part, form in parts.items()
+        for name, value in form.state_dict().items()
+    }
+
+
+def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(f"{text} {tensors_hash(tensors)}".encode()).hexdigest()
+
+
+def _rebuilt(
+    header: _Header,
+    config: DeiTConfig,
+    spec: PreprocessSpec,
+    tensors: Mapping[str, Tensor],
+    part: str,
+) -> DeployDeiT:
+    """The form with the modules that conditioning had added, in its order, and the stored values."""
+    form = DeployDeiT(config)
+    use_grey_levels(form, spec)
+    if header.coarse:
+        split_coarse(form)
+    for name in header.token_scaled:
+        scale_tokens(form, name)
+    own = {n.removeprefix(f"{part}."): v for n, v in tensors.items() if n.startswith(f"{part}.")}
+    form.load_state_dict(own)
+    return form.eval()
+
+
+def _pinning(entries: dict[str, Any]) -> Pinning:
+    return Pinning(**entries)

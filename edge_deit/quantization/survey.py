@@ -1,0 +1,85 @@
+"""One pass over all photos for the ranges: each layer as it is, and with tokens of one magnitude.
+
+A token scale (`quantization.narrow`) does not change the function, so what a layer would see with it
+follows from what it sees without: tokens x / r, outputs (y - b) / r, and gradients r times as large. The
+second moments are the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from edge_deit.model.form import DeployDeiT, TokenScale, quantizable_layers
+from edge_deit.quantization.histogram import Histogram
+from edge_deit.quantization.narrow import token_scalable
+from edge_deit.quantization.observe import LayerView, SeenLayer, TensorView, look_at, take_in
+
+__all__ = ["Survey", "survey"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What all photos show: every layer, those that can have a token scale with it, the output's power."""
+
+    plain: dict[str, LayerView]
+    scaled: dict[str, LayerView]
+    power: float
+
+
+def survey(
+    form: DeployDeiT, photos: Iterable[Tensor], on_photo: Callable[[], None] = lambda: None
+) -> Survey:
+    """Look at the photos, (1, 3, H, W) each.
+
+    Raises:
+        EdgeDeitError: the output is not finite.
+    """
+    plain = {name: _empty(name) for name in quantizable_layers(form)}
+    scales = {name: _token_scale(form.get_submodule(name)) for name in token_scalable(form)}
+    scaled = {name: _empty(name) for name in scales}
+    power = 0.0
+    for output, seen in look_at(form, photos, plain):
+        with torch.no_grad():
+            power += float(output.square().sum())
+            take_in(plain, seen)
+            take_in(scaled, {name: _scaled(seen[name], scale) for name, scale in scales.items()})
+            for name, one in seen.items():
+                _add_moments(plain[name], one)
+        on_photo()
+    for name, view in scaled.items():
+        view.moments = plain[name].moments
+    return Survey(plain, scaled, power)
+
+
+def _empty(name: str) -> LayerView:
+    before_gelu = Histogram(before_gelu=name.endswith("fc1"))
+    return LayerView(TensorView(histogram=Histogram()), TensorView(histogram=before_gelu))
+
+
+def _token_scale(layer: nn.Module) -> TokenScale:
+    assert isinstance(layer, nn.Linear)
+    return TokenScale(layer.in_features, layer.bias.detach())
+
+
+def _scaled(one: SeenLayer, scale: TokenScale) -> SeenLayer:
+    direction, size = scale(one.input)  # (N, C), (N, 1)
+    square = size.square()
+    assert one.input_importance is not None
+    return replace(
+        one,
+        input=direction,
+        output=(one.output - scale.bias) / size,
+        input_importance=one.input_importance * square,
+        output_importance=one.output_importance * square,
+    )
+
+
+def _add_moments(view: LayerView, one: SeenLayer) -> None:
+    weight = one.output_importance.sum(1, keepdim=True)  # (N, 1)
+    if view.moments is None:
+        view.moments = torch.zeros(one.input.shape[1], one.input.shape[1])
+    view.moments.addmm_((one.input * weight).T, one.input)
