@@ -35,7 +35,7 @@ class ExportRequest:
     inside the file: `labels` (one a line), `preprocessing` (JSON), `author`, `license`,
     `description`, `version`. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
-    (`quantization.half`).
+    (`quantization.half`), `dynamic_batch` that the file takes any number of photos at once.
     """
 
     model: nn.Module
@@ -49,6 +49,7 @@ class ExportRequest:
     output_name: str = "logits"
     metadata: Mapping[str, str] = field(default_factory=dict)
     half_remainder: bool = False
+    dynamic_batch: bool = False
 
 
 def run_each(
@@ -77,7 +78,7 @@ class Target:
     `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
     finer with it. `half_remainder` lists the precisions whose files can let what stays float run in half
-    precision.
+    precision, `batched` those whose files can take any number of photos at once.
     """
 
     runtime: Runtime
@@ -89,6 +90,7 @@ class Target:
     token_ranges: bool = False
     int8_dynamic: tuple[str, ...] = ()
     half_remainder: tuple[Precision, ...] = ()
+    batched: tuple[Precision, ...] = ()
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
 
     @property

@@ -24,6 +24,7 @@ __all__ = [
     "RMSNorm",
     "TokenScale",
     "quantizable_layers",
+    "scaled",
 ]
 
 _FLOAT_LAYERS = ("mean_square", "coarse_embed.conv")
@@ -101,10 +102,10 @@ class DeployAttention(nn.Module):
         weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, R, N)
         heads = torch.bmm(weights, v).transpose(0, 1)  # (R, h, d)
         mixed = heads.reshape(readers.shape)  # (1, R, D)
-        return _scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
+        return scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
 
 
-def _scaled(layer: nn.Linear, x: Tensor, scale: TokenScale | None) -> Tensor:
+def scaled(layer: nn.Linear, x: Tensor, scale: TokenScale | None) -> Tensor:
     """`layer` on x, or on tokens of one magnitude, with the bias added after their size is back."""
     if scale is None:
         plain: Tensor = layer(x)
@@ -126,7 +127,7 @@ class DeployMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.act(self.fc1(x))  # (1, N, M)
-        return _scaled(self.fc2, hidden, self.token_scale)  # (1, N, D)
+        return scaled(self.fc2, hidden, self.token_scale)  # (1, N, D)
 
 
 class DeployBlock(nn.Module):

@@ -102,8 +102,9 @@ def _is_convolution(model: nn.Module, name: str) -> bool:
 TARGET: Final = Target(
     runtime=RUNTIME,
     requires={"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
-    precisions=("fp32", "int8", "int8-dynamic"),
+    precisions=("fp32", "fp16", "int8", "int8-dynamic"),
     backends=("cpu",),
     export=export,
+    batched=("fp32", "fp16", "int8"),
     layer_reader=layer_reader,
 )
