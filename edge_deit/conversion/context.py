@@ -12,6 +12,7 @@ from torch import Tensor
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.progress import SILENT, Progress
+from edge_deit.conversion.layout import Layout
 from edge_deit.data.calibration import CalibrationSet
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
@@ -27,7 +28,9 @@ class ExportContext:
 
     `form` is the deployment form, `conditioned` what integer precisions start from (None when there are
     none), `reference` the float model's outputs (M, ...) on `photos` (M, 3, H, W), which the check after
-    each export runs on. `options` are those that loading the weights took.
+    each export runs on. `options` are those that loading the weights took. Files are written to `output`;
+    `home` is where they lie in the end, as the user named it, and `layout` says what they are called.
+    `origin` is what the user named as weights.
     """
 
     checkpoint: Checkpoint
@@ -40,6 +43,9 @@ class ExportContext:
     threads: int
     progress: Progress = SILENT
     options: LoadOptions = field(default_factory=LoadOptions)
+    layout: Layout = field(default_factory=Layout)
+    home: Path | None = None
+    origin: str | None = None
 
     @functools.cached_property
     def fits_half(self) -> bool:

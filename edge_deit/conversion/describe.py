@@ -26,27 +26,27 @@ from edge_deit.quantization.narrow import token_scaled
 from edge_deit.quantization.scheme import Scheme
 from exporters import ExportRequest, Target, tool_versions
 
-__all__ = ["manifest_of", "request_for"]
+__all__ = ["license_of", "manifest_of", "request_for"]
 
 
 def _output_name(checkpoint: Checkpoint) -> str:
     return "logits" if checkpoint.config.task == "classification" else "features"
 
 
-def _license(checkpoint: Checkpoint) -> str:
-    if checkpoint.source == "bundled":
+def license_of(source: str) -> str:
+    """The licence of a file made from the weights that a user calls `source`."""
+    if source == "bundled":
         return "Apache-2.0; trained on Fashion-MNIST (Expat)"
-    if checkpoint.source.startswith("hub:"):
-        return f"that of the weights, {checkpoint.source}"
-    return (
-        f"that of the weights, {Path(checkpoint.source).name}"  # a path is nobody else's business
-    )
+    if source.startswith("hub:"):
+        return f"that of the weights, {source}"
+    return f"that of the weights, {Path(source).name}"  # a path is nobody else's business
 
 
 def request_for(
     context: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
 ) -> ExportRequest:
     checkpoint, model = context.checkpoint, context.form
+    batch = "B" if context.layout.batched else "1"
     if scheme.quantized:
         assert context.conditioned is not None
         layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
@@ -64,12 +64,14 @@ def request_for(
             "labels": "\n".join(checkpoint.labels),
             "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
             "author": "Edge DeiT",
-            "license": _license(checkpoint),
-            "description": f"{checkpoint.name}, {scheme.precision}: pixels (1, 3, H, W) float32, RGB, "
-            f"normalised as `preprocessing` says -> {_output_name(checkpoint)}",
+            "license": license_of(context.origin or checkpoint.source),
+            "description": f"{checkpoint.name}, {scheme.precision}: pixels ({batch}, 3, H, W) float32, "
+            f"RGB, normalised as `preprocessing` says -> {_output_name(checkpoint)}",
             "version": checkpoint.sha256[:12],
         },
         half_remainder=scheme.precision in target.half_remainder and context.fits_half,
+        input_name=context.layout.input_name,
+        dynamic_batch=context.layout.batched,
     )
 
 
@@ -103,8 +105,8 @@ def manifest_of(
         task=checkpoint.config.task,
         config=asdict(checkpoint.config),
         weights=_weights(context),
-        input={**_port(request.input_name, request.example.shape), "layout": "NCHW"},
-        output=_port(request.output_name, (1, *context.reference.shape[1:])),
+        input={**_port(request, request.input_name, request.example.shape), "layout": "NCHW"},
+        output=_port(request, request.output_name, (1, *context.reference.shape[1:])),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
         scheme=_scheme(context, request),
@@ -122,8 +124,11 @@ def _weights(context: ExportContext) -> Weights:
     return found
 
 
-def _port(name: str, shape: Sequence[int]) -> Port:
-    return {"name": name, "shape": list(shape), "dtype": "float32"}
+def _port(request: ExportRequest, name: str, shape: Sequence[int]) -> Port:
+    port: Port = {"name": name, "shape": list(shape), "dtype": "float32"}
+    if request.dynamic_batch:
+        port["free_batch"] = True
+    return port
 
 
 def _calibration(context: ExportContext, request: ExportRequest) -> Calibration | None:

@@ -30,6 +30,8 @@ from edge_deit.conversion.fallback import (
     keeps_limit,
     kept_finer,
 )
+from edge_deit.conversion.layout import Layout, LayoutName
+from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
 from edge_deit.data.calibration import CalibrationSet, calibration_set
@@ -71,8 +73,10 @@ def export_model(
     weights: str | Checkpoint = "bundled",
     *,
     targets: Sequence[str] | None = None,
-    precisions: Sequence[Precision] = ("int8",),
+    precisions: Sequence[Precision] | None = None,
     output: Path = Path("out"),
+    layout: LayoutName = "plain",
+    dynamic_batch: bool = False,
     model: str | None = None,
     task: Task | None = None,
     image_size: int | None = None,
@@ -92,7 +96,10 @@ def export_model(
 
     `weights` is what `load_model` takes, or a checkpoint that it returned; then `model`, `task`,
     `image_size` and `options` must be None. `options` say what the weights' files do not. `targets` None
-    means all that have the precision. `calibration` is a folder of photos like those of the app, of which
+    means all that have the precision, `precisions` None int8. With the `layout` `huggingface`, `output`
+    becomes a folder for Hugging Face's tools: `.onnx` files under the names that these expect, by default
+    in all precisions that have one; it appears whole or not at all. `dynamic_batch` lets files take any
+    number of photos at once. `calibration` is a folder of photos like those of the app, of which
     at most `calibration_images` are used; without it the bundled photos are, for the bundled weights.
     `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
@@ -102,10 +109,15 @@ def export_model(
 
     Raises:
         EdgeDeitError: a request that cannot be met, weights or photos that cannot be read, or a file whose
-            outputs differ from the float model's; it names the remedy. Files made before it stay.
+            outputs differ from the float model's; it names the remedy. Files made before it stay, in the
+            plain layout.
     """
     started = time.monotonic()
-    plan = make_plan(targets, precisions, keep_float, backend, progress)
+    laid = Layout(layout, dynamic_batch)
+    plan = make_plan(
+        laid.targets(targets), laid.precisions(precisions), keep_float, backend, progress
+    )
+    laid.check(plan)
     if min(calibration_images, parity_images, threads) < 1:
         raise EdgeDeitError(
             "--calibration-images, --parity-images and --threads must be at least 1"
@@ -122,29 +134,35 @@ def export_model(
         raise EdgeDeitError(
             "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    _check_space(checkpoint, output)
-    photos = _calibration(checkpoint, calibration, calibration_images, progress)
-    if max_drop is not None:
-        photos = photos.with_labels(checkpoint.labels, choice)
-        progress.note(f"labels of the calibration photos: {photos.labels_matched}")
-    context, plan = _prepare(
-        checkpoint,
-        plan,
-        photos,
-        own=calibration is not None or checkpoint.source == "bundled",
-        parity_images=parity_images,
-        output=output,
-        threads=threads,
-        progress=progress,
-        options=options or LoadOptions(),
-    )
-    fallback = choose_fallback(limit, context, plan)
-    notes = [*context.calibration_doubts, *fallback.notes]
-    done = _export_all(context, fallback, limit, notes)
-    return ExportResult(
-        checkpoint, tuple(done), len(context.photos), tuple(notes), time.monotonic() - started
-    )
+    own = calibration is not None or checkpoint.source == "bundled"
+    with laid.opened(output) as folder:
+        stored = stored_as(laid, checkpoint, folder, output, progress)
+        _check_space(checkpoint, folder)
+        photos = _calibration(stored, calibration, calibration_images, progress)
+        if max_drop is not None:
+            photos = photos.with_labels(stored.labels, choice)
+            progress.note(f"labels of the calibration photos: {photos.labels_matched}")
+        context, plan = _prepare(
+            stored,
+            plan,
+            photos,
+            own=own,
+            parity_images=parity_images,
+            output=laid.files_in(folder),
+            threads=threads,
+            progress=progress,
+            options=LoadOptions() if options is None or laid.whole_folder else options,
+        )
+        context = replace(
+            context, layout=laid, home=laid.files_in(output), origin=checkpoint.source
+        )
+        fallback = choose_fallback(limit, context, plan)
+        notes = [*context.calibration_doubts, *fallback.notes]
+        done = tuple(_export_all(context, fallback, limit, notes))
+        if laid.whole_folder:
+            write_card(folder, checkpoint, done)
+    taken = time.monotonic() - started
+    return ExportResult(stored, done, len(context.photos), tuple(notes), taken)
 
 
 def _load(

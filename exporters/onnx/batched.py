@@ -1,7 +1,7 @@
 """The deployment form with a free batch axis: B photos at once, tokens as one matrix (B N, D).
 
-Every Linear stays one product of matrices with bias (Gemm), as in the form for one photo; only the attention
-tells the photos apart. Submodules keep their names.
+Every Linear stays one product of matrices with bias (Gemm), as in the form for one photo; only the
+attention tells the photos apart. Submodules keep their names.
 
 Shapes: B photos, N tokens, R tokens that are read, T prefix tokens, P patches, D width, h heads, d = D / h,
 K classes.

@@ -155,7 +155,9 @@ def test_half_precision_leaves_the_norms_single(plain: dict[Precision, Path]) ->
     kinds = {one.name: one.type.tensor_type.elem_type for one in graph.value_info}
     single, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
     assert all(one.type.tensor_type.elem_type == single for one in (*graph.input, *graph.output))
-    assert {kinds[n.output[0]] for n in graph.node if n.op_type in ("Pow", "ReduceMean")} == {single}
+    assert {kinds[n.output[0]] for n in graph.node if n.op_type in ("Pow", "ReduceMean")} == {
+        single
+    }
     assert {kinds[n.output[0]] for n in graph.node if n.op_type == "MatMul"} == {half}
 
 
