@@ -1,7 +1,8 @@
 # Two commands set everything up on a fresh machine with Python 3.11 and make:
 #   make demo   exports the bundled model to all four targets, int8 and float, and prints a table
 #   make test   runs all tests, WORKERS of them side by side
-# make check is what CI runs; make fuzz searches long for inputs that break something.
+# make check is what CI runs; make fuzz searches long for inputs that break something; make test-clients opens
+# the files in other people's programs, which it installs once into ~/.cache/edge-deit-clients.
 
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -12,13 +13,16 @@ WORKERS ?= 2
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 LOCKED := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement
 
-.PHONY: demo test fuzz lint types check clean
+.PHONY: demo test test-clients fuzz lint types check clean
 
 demo: $(STAMP)
 	$(BIN)/python -m edge_deit.export --target all --precision fp32 --precision int8 --output out
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+test-clients: $(STAMP)
+	$(BIN)/python -m pytest -m clients tests/clients
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'fuzz or hypothesis' --hypothesis-profile fuzz
