@@ -1,8 +1,8 @@
 """The folder of `--layout huggingface` in the programs it is for: optimum, transformers, transformers.js.
 
 Each gives the answers of `predict`. optimum preprocesses the photos as they are, as transformers resizes
-with Pillow. Node and browsers resize with other filters, which is not the file's affair: they get photos that
-are resized already, so that their own resize has nothing to do.
+with Pillow. Node and browsers resize with other filters, which is not the file's affair: they get
+photos that are resized already, so that their own resize has nothing to do.
 """
 
 from __future__ import annotations
