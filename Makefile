@@ -1,8 +1,8 @@
 # Two commands set everything up on a fresh machine with Python 3.11 and make:
 #   make demo   exports the bundled model to all four targets, int8 and float, and prints a table
 #   make test   runs all tests, WORKERS of them side by side
-#   make test-clients   opens the files in other people's programs, old runtimes among them (needs PyPI once)
-# make check is what CI runs; make fuzz searches long for inputs that break something.
+# make check is what CI runs; make fuzz searches long for inputs that break something; make test-clients opens
+# the files in other people's programs, which it installs once into ~/.cache/edge-deit-clients.
 
 PYTHON ?= python3.11
 VENV   ?= .venv

@@ -17,6 +17,7 @@ from edge_deit.quantization.scheme import PRECISIONS, Precision
 from exporters import TARGETS
 
 if TYPE_CHECKING:
+    from edge_deit.conversion.layout import LayoutName
     from edge_deit.conversion.run import ExportResult
     from edge_deit.metrics.outputs import Closeness
     from edge_deit.model.config import Task
@@ -28,7 +29,10 @@ app = new_app(__doc__)
 
 
 def export(
-    target: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}, or all.")],
+    target: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(TARGETS)}, or all; a layout may settle it."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Variant, e.g. deit_tiny; default: what the weights hold.")
     ] = None,
@@ -102,6 +106,12 @@ def export(
         typer.Option(help="logits or probabilities; default: logits, of an image probabilities."),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for artefacts and manifests.")] = Path("out"),
+    layout: Annotated[
+        str, typer.Option(help="plain, or huggingface: OUTPUT is a folder for their tools.")
+    ] = "plain",
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="ONNX: any number of photos at once.")
+    ] = False,
     parity_images: Annotated[
         int, typer.Option(help="Photos for the check that ends each export.")
     ] = 20,
@@ -115,27 +125,29 @@ def export(
     Example: python -m edge_deit.export --target coreml --precision int8 --weights my.safetensors
     --calibration photos/
 
-    Without --precision int8 is made. Each file is run on photos and compared with the float model
+    Without --precision int8 is made; with --layout huggingface, all that the folder has names for: fp32,
+    fp16 and int8. Each file is run on photos and compared with the float model
     before it is kept; a file that is wrong is an error. Core ML runs only on macOS: elsewhere its file
     is run by reference numerics, and the table says so.
     """
     from edge_deit.checkpoint.options import LoadOptions
     from edge_deit.conversion.run import export_model
 
-    options = LoadOptions(ema, heads, preprocessing, mean, std, resize, crop, interpolation)
     with Bars() as bars:
         result = export_model(
             weights,
-            targets=None if target == "all" else [target],
-            precisions=cast(list[Precision], precision or ["int8"]),
+            targets=_targets(target, layout),
+            precisions=cast(list[Precision] | None, precision or None),
             output=output,
+            layout=cast("LayoutName", layout),
+            dynamic_batch=dynamic_batch,
             model=model,
             task=_task(task),
             image_size=image_size,
             backend=backend,
             calibration=calibration,
             calibration_images=calibration_images,
-            options=options,
+            options=LoadOptions(ema, heads, preprocessing, mean, std, resize, crop, interpolation),
             labels=labels,
             input_kind=cast("InputKind", input_kind),
             returns=cast("ReturnKind | None", returns),
@@ -147,9 +159,13 @@ def export(
             cache=not no_cache,
             progress=bars,
         )
-    for note in result.notes:
-        out().print(note)
-    _print(result, output)
+    _print(result)
+
+
+def _targets(name: str | None, layout: str) -> list[str] | None:
+    if name is None and layout == "plain":
+        raise EdgeDeitError(f"--target is missing; choose one of: {', '.join(TARGETS)}, all")
+    return None if name in (None, "all") else [str(name)]
 
 
 def _task(name: str | None) -> Task | None:
@@ -163,7 +179,9 @@ def _task(name: str | None) -> Task | None:
     raise EdgeDeitError(f"unknown task {name!r}; choose one of: classification, features")
 
 
-def _print(result: ExportResult, output: Path) -> None:
+def _print(result: ExportResult) -> None:
+    for note in result.notes:
+        out().print(note)
     checkpoint, done = result.checkpoint, result.artefacts
     title = f"{checkpoint.name}, {result.parity_images} photos against the float model"
     table = Table(title=title, box=box.SIMPLE, padding=0)  # narrow enough for 80 columns
@@ -185,7 +203,7 @@ def _print(result: ExportResult, output: Path) -> None:
     for reason in dict.fromkeys(f"* {one.stand_in}" for one in done if one.stand_in):
         out().print(reason)
     out().print(
-        f"{len(done)} files in {output}, {result.seconds:.0f} s, "
+        f"{len(done)} files in {done[0].path.parent}, {result.seconds:.0f} s, "
         f"peak {peak_memory_bytes() / 1e9:.1f} GB"
     )
 

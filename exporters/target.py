@@ -36,7 +36,7 @@ class ExportRequest:
     inside the file: `labels` (one a line), `preprocessing` (JSON), `author`, `license`,
     `description`, `version`. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
-    (`quantization.half`).
+    (`quantization.half`), `dynamic_batch` that the file takes any number of photos at once.
     """
 
     model: nn.Module
@@ -50,6 +50,7 @@ class ExportRequest:
     output_name: str = "logits"
     metadata: Mapping[str, str] = field(default_factory=dict)
     half_remainder: bool = False
+    dynamic_batch: bool = False
 
 
 def run_each(
@@ -79,7 +80,7 @@ class Target:
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
     finer with it. `least` says for each precision what runs its files: the oldest version of a runtime, or
     of a system that brings one. `half_remainder` lists the precisions whose files can let what stays
-    float run in half precision.
+    float run in half precision, `batched` those whose files can take any number of photos at once.
     `image_planes` says that the runtime makes float planes of an image by itself.
     """
 
@@ -94,6 +95,7 @@ class Target:
     half_remainder: tuple[Precision, ...] = ()
     image_planes: bool = False
     least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
+    batched: tuple[Precision, ...] = ()
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
 
     @property

@@ -56,6 +56,9 @@ class Port(TypedDict):
     shape: Annotated[list[Positive], MinLen(1), About("Its sizes, the batch first.")]
     dtype: Annotated[Text, About("Type of its elements.")]
     layout: NotRequired[Annotated[Text, About("Order of an image's axes, such as NCHW.")]]
+    free_batch: NotRequired[
+        Annotated[bool, About("Whether the first size may be any other: several photos at once.")]
+    ]
 
 
 class Ranges(TypedDict):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,13 @@ from edge_deit.checkpoint.families import family_of_tensors, refuse_tensors
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import DeiTConfig
 
-__all__ = ["config_from_tensors", "from_hugging_face", "from_timm", "is_hugging_face"]
+__all__ = [
+    "config_from_tensors",
+    "from_hugging_face",
+    "from_timm",
+    "is_hugging_face",
+    "to_hugging_face",
+]
 
 _DROPPED: Final = re.compile(r"^(pooler\.|decoder\.|embeddings\.mask_token$)")
 # outside the encoder: the pooler and the masked-image decoder, which no task here uses
@@ -120,6 +127,32 @@ def _fuse(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if match[2] == "q":
             fused[f"{match[1]}.qkv.{match[3]}"] = torch.cat([state[name] for name in names])
     return fused
+
+
+def to_hugging_face(state: Mapping[str, Tensor], model: str, head: str) -> dict[str, Tensor]:
+    """The reverse of `from_hugging_face`, with the names of the files on the hub.
+
+    `model` is what the names begin with (`vit`, `deit`), `head` what the classifier is called.
+    """
+    tops = {ours: theirs for theirs, ours in reversed(_TOP.items())} | {"head": head}
+    blocks = {ours: theirs for theirs, ours in reversed(_BLOCK.items())}
+    found: dict[str, Tensor] = {}
+    for key, value in state.items():
+        stem, _, kind = key.rpartition(".")
+        if stem in ("head", "head_dist"):
+            found[f"{tops[stem]}.{kind}"] = value
+        elif key in tops:
+            found[f"{model}.{tops[key]}"] = value
+        elif stem in tops:
+            found[f"{model}.{tops[stem]}.{kind}"] = value
+        else:
+            _, index, layer = stem.split(".", 2)
+            parts = {layer: value}
+            if layer == "attn.qkv":
+                parts = dict(zip(("attn.q", "attn.k", "attn.v"), value.chunk(3), strict=True))
+            for name, part in parts.items():
+                found[f"{model}.encoder.layer.{index}.{blocks[name]}.{kind}"] = part
+    return found
 
 
 # Positions

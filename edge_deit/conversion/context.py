@@ -13,6 +13,7 @@ from torch import Tensor
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.progress import SILENT, Progress
+from edge_deit.conversion.layout import Layout
 from edge_deit.data.calibration import CalibrationSet
 from edge_deit.model.file_form import FileForm
 from edge_deit.model.form import DeployDeiT
@@ -30,7 +31,8 @@ class ExportContext:
     `form` is the deployment form, `prepare` makes what integer precisions start from (None when there are
     none), `reference` the float model's outputs (M, ...) on `photos` (M, 3, H, W), which the check after
     each export runs on. `options` are those that loading the weights took, `file_form` is what the files
-    take and return.
+    take and return. Files are written to `output`; `home` is where they lie in the end, as the user named
+    it, and `layout` says what they are called. `origin` is what the user named as weights.
     """
 
     checkpoint: Checkpoint
@@ -44,6 +46,9 @@ class ExportContext:
     progress: Progress = SILENT
     options: LoadOptions = field(default_factory=LoadOptions)
     file_form: FileForm = field(default_factory=FileForm)
+    layout: Layout = field(default_factory=Layout)
+    home: Path | None = None
+    origin: str | None = None
 
     @functools.cached_property
     def conditioned(self) -> Conditioned | None:

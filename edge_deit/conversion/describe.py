@@ -17,7 +17,6 @@ from edge_deit.artefacts.manifest import (
     SchemeEntry,
     Weights,
 )
-from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
 from edge_deit.metrics.outputs import Closeness
@@ -27,7 +26,7 @@ from edge_deit.quantization.narrow import token_scaled
 from edge_deit.quantization.scheme import LayerRanges, Scheme
 from exporters import ExportRequest, Target, tool_versions
 
-__all__ = ["manifest_of", "request_for"]
+__all__ = ["license_of", "manifest_of", "request_for"]
 
 
 def _output_name(context: ExportContext) -> str:
@@ -36,25 +35,25 @@ def _output_name(context: ExportContext) -> str:
 
 
 _TAKES: Final = {
-    "pixels": "pixels (1, 3, H, W) float32, RGB, normalised as `preprocessing` says",
+    "pixels": "pixels ({}, 3, H, W) float32, RGB, normalised as `preprocessing` says",
     "image": "image (1, H, W, 3) uint8, RGB, cut to size as `preprocessing` says",
 }
 
 
-def _license(checkpoint: Checkpoint) -> str:
-    if checkpoint.source == "bundled":
+def license_of(source: str) -> str:
+    """The licence of a file made from the weights that a user calls `source`."""
+    if source == "bundled":
         return "Apache-2.0; trained on Fashion-MNIST (Expat)"
-    if checkpoint.source.startswith("hub:"):
-        return f"that of the weights, {checkpoint.source}"
-    return (
-        f"that of the weights, {Path(checkpoint.source).name}"  # a path is nobody else's business
-    )
+    if source.startswith("hub:"):
+        return f"that of the weights, {source}"
+    return f"that of the weights, {Path(source).name}"  # a path is nobody else's business
 
 
 def request_for(
     context: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
 ) -> ExportRequest:
     checkpoint, model = context.checkpoint, context.form
+    batch = "B" if context.layout.batched else "1"
     if scheme.quantized:
         assert context.conditioned is not None
         layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
@@ -70,18 +69,19 @@ def request_for(
         output=path,
         backend=backend,
         ranges=_ranges(context, scheme, planes=planes),
-        input_name=takes,
+        input_name=context.layout.input_name if takes == "pixels" else takes,
         output_name=_output_name(context),
         metadata={
             "labels": "\n".join(checkpoint.labels),
             "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
             "author": "Edge DeiT",
-            "license": _license(checkpoint),
-            "description": f"{checkpoint.name}, {scheme.precision}: {_TAKES[takes]} -> "
+            "license": license_of(context.origin or checkpoint.source),
+            "description": f"{checkpoint.name}, {scheme.precision}: {_TAKES[takes].format(batch)} -> "
             f"{_output_name(context)}",
             "version": checkpoint.sha256[:12],
         },
         half_remainder=scheme.precision in target.half_remainder and context.fits_half,
+        dynamic_batch=context.layout.batched,
     )
 
 
@@ -119,8 +119,8 @@ def manifest_of(
         task=checkpoint.config.task,
         config=asdict(checkpoint.config),
         weights=_weights(context),
-        input=_input(context),
-        output=_port(request.output_name, (1, *context.reference.shape[1:])),
+        input=_input(context, request),
+        output=_port(request, request.output_name, (1, *context.reference.shape[1:])),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
         scheme=_scheme(context, request),
@@ -139,16 +139,19 @@ def _weights(context: ExportContext) -> Weights:
     return found
 
 
-def _input(context: ExportContext) -> Port:
+def _input(context: ExportContext, request: ExportRequest) -> Port:
     if context.file_form.takes == "pixels":
-        return {**_port("pixels", context.photos[:1].shape), "layout": "NCHW"}
+        return {**_port(request, request.input_name, context.photos[:1].shape), "layout": "NCHW"}
     height, width = context.photos.shape[2:]
     shape = [1, height, width, 3]
     return {"name": "image", "shape": shape, "dtype": "uint8", "layout": "NHWC"}
 
 
-def _port(name: str, shape: Sequence[int]) -> Port:
-    return {"name": name, "shape": list(shape), "dtype": "float32"}
+def _port(request: ExportRequest, name: str, shape: Sequence[int]) -> Port:
+    port: Port = {"name": name, "shape": list(shape), "dtype": "float32"}
+    if request.dynamic_batch:
+        port["free_batch"] = True
+    return port
 
 
 def _calibration(context: ExportContext, request: ExportRequest) -> Calibration | None:

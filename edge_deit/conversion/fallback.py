@@ -118,7 +118,7 @@ class Ladder:
         already stay so until they are float.
         """
         yield scheme
-        form, dynamic = self._context.form, _has_dynamic(target)
+        form, dynamic = self._context.form, _has_dynamic(self._context, target)
         layers = scheme.quantized_layers(form)
         order = [d.layer for d in self.ranking(target.integer_outputs) if d.layer in layers]
         fixed = [name for name in order if name not in scheme.dynamic]
@@ -162,7 +162,7 @@ def choose_fallback(limit: DropLimit, context: ExportContext, items: list[Item])
         if scheme.precision != _PRECISION or limit.max_drop is None:
             result.append((target, scheme, backend))
             continue
-        key = target.integer_outputs, _has_dynamic(target), scheme
+        key = target.integer_outputs, _has_dynamic(context, target), scheme
         if key not in chosen:
             chosen[key], note = _choose(context, ladder, target, scheme, limit.max_drop)
             notes.append(note)
@@ -193,8 +193,9 @@ def _kind(outputs: bool) -> str:
     return "integer outputs" if outputs else "float outputs"
 
 
-def _has_dynamic(target: Target) -> bool:
-    return "int8-dynamic" in target.precisions
+def _has_dynamic(context: ExportContext, target: Target) -> bool:
+    """Whether layers may find their ranges at run time, which would be those of a whole batch of photos."""
+    return "int8-dynamic" in (target.batched if context.layout.batched else target.precisions)
 
 
 def _counts(layers: int) -> list[int]:

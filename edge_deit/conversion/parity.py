@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 from torch import Tensor
@@ -12,10 +13,12 @@ from edge_deit.metrics.outputs import Closeness, aligned, closeness
 from edge_deit.quantization.scheme import Scheme
 from exporters.target import Runner, run_each
 
-__all__ = ["MIN_COSINE_FLOAT", "MIN_COSINE_INT8", "check_parity"]
+__all__ = ["MIN_COSINE_FLOAT", "MIN_COSINE_INT8", "check_batches", "check_parity"]
 
 MIN_COSINE_FLOAT = 0.99
 MIN_COSINE_INT8 = 0.9
+MIN_COSINE_BATCH = 0.999
+_BATCH: Final = 3
 
 
 def check_parity(
@@ -49,3 +52,23 @@ def check_parity(
             + ("; try more --calibration photos or --keep-float" if scheme.quantized else "")
         )
     return result
+
+
+def check_batches(runner: Runner, pixels: Tensor, scheme: Scheme) -> None:
+    """Run the artefact on three photos at once, whose answers must be those of one at a time.
+
+    Where there is one photo, it is taken three times with different brightness.
+
+    Raises:
+        EdgeDeitError: an output that is not finite or not alike.
+    """
+    some = pixels[:_BATCH].numpy()
+    if len(some) < _BATCH:
+        some = np.concatenate([some[:1] * (1 + 0.1 * step) for step in range(_BATCH)])
+    together = np.asarray(runner(some))
+    result = closeness(run_each(runner, some), together, classes=False)
+    if not result.cosine >= MIN_COSINE_BATCH:
+        raise EdgeDeitError(
+            f"the exported {scheme.precision} file is wrong for {_BATCH} photos at once: cosine "
+            f"{result.cosine:.4f} with its answers one at a time, at least {MIN_COSINE_BATCH} is expected"
+        )

@@ -15,7 +15,7 @@ from edge_deit.common.files import workplace
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.describe import manifest_of, request_for
-from edge_deit.conversion.parity import check_parity
+from edge_deit.conversion.parity import check_batches, check_parity
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.quantization.scheme import Scheme
 from exporters import Runner, Target
@@ -54,7 +54,7 @@ def export_one(
     started = time.monotonic()
     mark = "" if backend == target.backends[0] else f"-{backend}"
     mark += ".image" if context.file_form.takes == "image" else ""
-    name = f"{context.checkpoint.name}.{scheme.precision}{mark}{target.suffix}"
+    name = context.layout.file_name(context.checkpoint.name, scheme.precision, mark, target.suffix)
     with workplace(context.output, ".export-") as folder:
         request = request_for(context, target, scheme, backend, folder / name)
         with quiet(), rare_collection():
@@ -66,8 +66,8 @@ def export_one(
             result = _check(context, target, scheme, request.output, accept)
         manifest = manifest_of(context, target, request, result, stand_in)
         write_manifest(manifest, manifest_path(request.output))
-        final = context.output / name
-        _move(request.output, final, folder)
+        _move(request.output, context.output / name, folder)
+    final = (context.home or context.output) / name
     return Exported(final, manifest, result, stand_in, time.monotonic() - started)
 
 
@@ -92,6 +92,8 @@ def _check(
             classes=context.checkpoint.config.task == "classification",
             on_photo=lambda: advance(1),
         )
+        if context.layout.batched:
+            check_batches(runner, context.photos, scheme)
         accept(runner)
         return result
 

@@ -7,16 +7,14 @@ manifest. Nothing is printed; progress and notes go to a `Progress`.
 from __future__ import annotations
 
 import functools
-import shutil
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from edge_deit import assets
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.arguments import Threads, checked_arguments
@@ -33,11 +31,13 @@ from edge_deit.conversion.fallback import (
     keeps_limit,
     kept_finer,
 )
+from edge_deit.conversion.inputs import calibration_photos, check_space, load_named
+from edge_deit.conversion.layout import Layout, LayoutName
+from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
-from edge_deit.data.calibration import CalibrationSet, calibration_set
+from edge_deit.data.calibration import CalibrationSet
 from edge_deit.data.label_choice import read_label_choice
-from edge_deit.data.labels import model_labels
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
@@ -46,6 +46,15 @@ from edge_deit.model.outputs import outputs
 from edge_deit.quantization.scheme import Precision
 
 __all__ = ["ExportResult", "export_model"]
+
+
+class Places(NamedTuple):
+    """The layout, where files are written, where they lie in the end, and what the weights are called."""
+
+    layout: Layout
+    files: Path
+    home: Path
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,10 @@ def export_model(
     weights: str | Checkpoint = "bundled",
     *,
     targets: Sequence[str] | None = None,
-    precisions: Sequence[Precision] = ("int8",),
+    precisions: Sequence[Precision] | None = None,
     output: Path = Path("out"),
+    layout: LayoutName = "plain",
+    dynamic_batch: bool = False,
     model: str | None = None,
     task: Task | None = None,
     image_size: int | None = None,
@@ -92,7 +103,10 @@ def export_model(
 
     `weights` is what `load_model` takes, or a checkpoint that it returned; then `model`, `task`,
     `image_size` and `options` must be None. `options` say what the weights' files do not. `targets` None
-    means all that have the precision. `calibration` is a folder of photos like those of the app, of which
+    means all that have the precision, `precisions` None int8. With the `layout` `huggingface`, `output`
+    becomes a folder for Hugging Face's tools: `.onnx` files under the names that these expect, by default
+    in all precisions that have one; it appears whole or not at all. `dynamic_batch` lets files take any
+    number of photos at once. `calibration` is a folder of photos like those of the app, of which
     at most `calibration_images` are used; without it the bundled photos are, for the bundled weights.
     `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
     `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns` is
@@ -105,10 +119,15 @@ def export_model(
 
     Raises:
         EdgeDeitError: a request that cannot be met, weights or photos that cannot be read, or a file whose
-            outputs differ from the float model's; it names the remedy. Files made before it stay.
+            outputs differ from the float model's; it names the remedy. Files made before it stay, in the
+            plain layout.
     """
     started = time.monotonic()
-    plan = make_plan(targets, precisions, keep_float, backend, progress)
+    laid = Layout(layout, dynamic_batch)
+    plan = make_plan(
+        laid.targets(targets), laid.precisions(precisions), keep_float, backend, progress
+    )
+    laid.check(plan)
     if min(calibration_images, parity_images, threads) < 1:
         raise EdgeDeitError(
             "--calibration-images, --parity-images and --threads must be at least 1"
@@ -116,78 +135,39 @@ def export_model(
     choice = None if labels is None else read_label_choice(labels)
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
-    checkpoint = _load(weights, model, task, image_size, options)
-    for line in checkpoint.assumptions:
-        progress.note(line)
-    checkpoint = replace(checkpoint, labels=model_labels(checkpoint.labels, choice))
+    checkpoint = load_named(weights, model, task, image_size, options, choice, progress)
     limit.check_task(checkpoint.config.task)
-    file_form = _file_form(input_kind, returns, checkpoint.config.task)
+    file_form = laid.file_form(input_kind, returns, checkpoint.config.task)
     if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
         raise EdgeDeitError(
             "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    _check_space(checkpoint, output)
-    photos = _calibration(checkpoint, calibration, calibration_images, progress)
-    if max_drop is not None:
-        photos = photos.with_labels(checkpoint.labels, choice)
-        progress.note(f"labels of the calibration photos: {photos.labels_matched}")
-    context, plan = _prepare(
-        checkpoint,
-        plan,
-        photos,
-        own=calibration is not None or checkpoint.source == "bundled",
-        parity_images=parity_images,
-        output=output,
-        threads=threads,
-        cache=conditioning_cache() if cache else None,
-        progress=progress,
-        options=options or LoadOptions(),
-        file_form=file_form,
-    )
-    done, notes = _export_all(context, plan, limit)
-    return ExportResult(
-        checkpoint, tuple(done), len(context.photos), tuple(notes), time.monotonic() - started
-    )
-
-
-def _load(
-    weights: str | Checkpoint,
-    model: str | None,
-    task: Task | None,
-    image_size: int | None,
-    options: LoadOptions | None,
-) -> Checkpoint:
-    if isinstance(weights, str):
-        chosen = options or LoadOptions()
-        return chosen.load(weights, model, image_size=image_size, task=task)
-    if (model, task, image_size, options) != (None, None, None, None):
-        raise EdgeDeitError(
-            "a loaded checkpoint has its variant, task, image size and options; give them to load_model"
+    own = calibration is not None or checkpoint.source == "bundled"
+    with laid.opened(output) as folder:
+        stored = stored_as(laid, checkpoint, folder, output, progress)
+        check_space(checkpoint, folder)
+        photos = calibration_photos(stored, calibration, calibration_images, progress)
+        if max_drop is not None:
+            photos = photos.with_labels(stored.labels, choice)
+            progress.note(f"labels of the calibration photos: {photos.labels_matched}")
+        context, plan = _prepare(
+            stored,
+            plan,
+            photos,
+            own=own,
+            parity_images=parity_images,
+            places=Places(laid, laid.files_in(folder), laid.files_in(output), checkpoint.source),
+            file_form=file_form,
+            threads=threads,
+            cache=conditioning_cache() if cache else None,
+            progress=progress,
+            options=LoadOptions() if options is None or laid.whole_folder else options,
         )
-    return weights
-
-
-def _calibration(
-    checkpoint: Checkpoint, folder: Path | None, count: int, progress: Progress
-) -> CalibrationSet:
-    with ExitStack() as stack:
-        if folder is None:
-            folder = stack.enter_context(assets.calibration_folder())
-        found = calibration_set(folder, checkpoint.preprocess, count)
-    for line in found.remarks():
-        progress.note(line)
-    return found
-
-
-def _check_space(checkpoint: Checkpoint, output: Path) -> None:
-    need = 6 * checkpoint.size_bytes
-    free = shutil.disk_usage(output).free
-    if free < need:
-        raise EdgeDeitError(
-            f"{output} has {free / 1e6:.0f} MB free, an export needs about {need / 1e6:.0f} MB; "
-            "free some space or choose another --output"
-        )
+        done, notes = _export_all(context, plan, limit)
+        if laid.whole_folder:
+            write_card(folder, checkpoint, tuple(done))
+    taken = time.monotonic() - started
+    return ExportResult(stored, tuple(done), len(context.photos), tuple(notes), taken)
 
 
 def _prepare(
@@ -197,12 +177,12 @@ def _prepare(
     *,
     own: bool,
     parity_images: int,
-    output: Path,
+    places: Places,
+    file_form: FileForm,
     threads: int,
     cache: CacheFolder | None,
     progress: Progress,
     options: LoadOptions,
-    file_form: FileForm,
 ) -> tuple[ExportContext, list[Item]]:
     """What all files share, and the plan with each target's own layers.
 
@@ -225,26 +205,16 @@ def _prepare(
         calibration=photos,
         photos=torch.cat(chosen),
         reference=reference,
-        output=output,
+        output=places.files,
+        layout=places.layout,
+        home=places.home,
+        origin=places.origin,
+        file_form=file_form,
         threads=threads,
         progress=progress,
         options=options,
-        file_form=file_form,
     )
     return context, fitted
-
-
-def _file_form(takes: InputKind, returns: ReturnKind | None, task: Task) -> FileForm:
-    """What the files take and return.
-
-    Raises:
-        EdgeDeitError: answers are asked of a model that has none.
-    """
-    if task != "classification":
-        if returns is not None:
-            raise EdgeDeitError(f"--returns {returns}: --task {task} returns neither; leave it out")
-        return FileForm(takes)
-    return FileForm(takes, returns or ("probabilities" if takes == "image" else "logits"))
 
 
 def _export_all(

@@ -25,6 +25,7 @@ __all__ = [
     "RMSNorm",
     "TokenScale",
     "quantizable_layers",
+    "scaled",
 ]
 
 _FLOAT_LAYERS = ("mean_square", "coarse_embed.conv")
@@ -92,7 +93,10 @@ class ImageInput(nn.Module):
         self.planes = planes
 
     def forward(self, image: Tensor) -> Tensor:
-        return image if self.planes else image.float().permute(0, 3, 1, 2)
+        if self.planes:
+            return image
+        levels = image if image.is_floating_point() else image.float()
+        return levels.permute(0, 3, 1, 2)
 
 
 class DeployAttention(nn.Module):
@@ -117,10 +121,10 @@ class DeployAttention(nn.Module):
         weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, R, N)
         heads = torch.bmm(weights, v).transpose(0, 1)  # (R, h, d)
         mixed = heads.reshape(readers.shape)  # (1, R, D)
-        return _scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
+        return scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
 
 
-def _scaled(layer: nn.Linear, x: Tensor, scale: TokenScale | None) -> Tensor:
+def scaled(layer: nn.Linear, x: Tensor, scale: TokenScale | None) -> Tensor:
     """`layer` on x, or on tokens of one magnitude, with the bias added after their size is back."""
     if scale is None:
         plain: Tensor = layer(x)
@@ -142,7 +146,7 @@ class DeployMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.act(self.fc1(x))  # (1, N, M)
-        return _scaled(self.fc2, hidden, self.token_scale)  # (1, N, D)
+        return scaled(self.fc2, hidden, self.token_scale)  # (1, N, D)
 
 
 class DeployBlock(nn.Module):

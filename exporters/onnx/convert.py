@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT, RMSNorm, quantizable_layers
+from exporters.onnx.batched import BatchedDeiT
 from exporters.target import ExportRequest
 
 __all__ = ["LAYER_KINDS", "convert"]
@@ -28,11 +29,15 @@ LAYER_KINDS: Final = ("MatMul", "Gemm", "Conv")
 
 _OPSET: Final = 20
 _IR_VERSION: Final = 9  # onnx 1.15, the first with opset 20; ONNX Runtime 1.17 takes no later one
+_HALF_FORM: Final = "form"  # what `_Half` calls the form inside it
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"  # the converter's record of the modules around a node
 
 
 class _FusedNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * 1, the spelling that ONNX Runtime recognises; the ones are part of it."""
+    """x / sqrt(mean(x^2) + eps) * 1, the spelling that ONNX Runtime recognises; the ones are part of it.
+
+    It is computed in single precision, whatever the tokens are in: squares leave the range of half.
+    """
 
     ones: Tensor
 
@@ -42,11 +47,37 @@ class _FusedNorm(nn.Module):
         self.register_buffer("ones", torch.ones(norm.mean_square.in_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.ones
+        wide = x.float()
+        normed = wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps) * self.ones
+        return normed.to(x.dtype)
 
 
-def _spelled(model: nn.Module) -> DeployDeiT:
-    """A copy of the form with flat tokens and norms that are fused."""
+class _Half(nn.Module):
+    """A form in half precision whose input and output stay float32."""
+
+    def __init__(self, form: nn.Module) -> None:
+        super().__init__()
+        self.form = form.half()
+        for norm in (one for one in form.modules() if isinstance(one, _FusedNorm)):
+            norm.float()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        out: Tensor = self.form(pixels.half())
+        return out.float()
+
+
+def _spelled(request: ExportRequest) -> nn.Module:
+    """A copy of the form with flat tokens and norms that are fused, in the precision asked for."""
+    form: nn.Module = _flat(request.model)
+    if request.dynamic_batch:
+        assert isinstance(form, DeployDeiT)
+        form = BatchedDeiT(form)
+    if request.scheme.precision == "fp16":
+        form = _Half(form)
+    return form.eval()
+
+
+def _flat(model: nn.Module) -> DeployDeiT:
     assert isinstance(model, DeployDeiT)
     form = copy.deepcopy(model)
     form.flat_stream = True
@@ -65,9 +96,12 @@ def convert(request: ExportRequest) -> Any:
     Raises:
         EdgeDeitError: the converter returned nothing.
     """
+    example, free = request.example, None
+    if request.dynamic_batch:  # an axis of length 1 would be taken for a fixed one
+        example, free = example.repeat(2, 1, 1, 1), ({0: torch.export.Dim("batch")},)
     program = torch.onnx.export(
-        _spelled(request.model),
-        (request.example,),
+        _spelled(request),
+        (example,),
         input_names=[request.input_name],
         output_names=[request.output_name],
         opset_version=_OPSET,
@@ -75,6 +109,7 @@ def convert(request: ExportRequest) -> Any:
         external_data=False,
         optimize=True,
         verbose=False,
+        dynamic_shapes=free,
     )
     if program is None:
         raise EdgeDeitError("torch.onnx returned no program; install torch 2.13")
@@ -108,7 +143,8 @@ def _module_of(node: Any) -> str:
     """Path of the innermost module around a node; the last scope is the operation itself."""
     scopes = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES, "[]")
     modules = [str(scope) for scope in ast.literal_eval(scopes)[:-1]]
-    return modules[-1] if modules else ""
+    name = modules[-1] if modules else ""
+    return "" if name == _HALF_FORM or name.startswith("_") else name.removeprefix(f"{_HALF_FORM}.")
 
 
 def _notes(model: Any) -> Iterator[Any]:

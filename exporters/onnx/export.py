@@ -28,7 +28,7 @@ from exporters.target import ExportRequest, Target
 
 __all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
 
-_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8", "int8-dynamic")
+_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynamic")
 
 
 def export(request: ExportRequest) -> Path:
@@ -113,5 +113,6 @@ TARGET: Final = Target(
     backends=("cpu",),
     export=export,
     least={one: {"onnxruntime": "1.17"} for one in _PRECISIONS},  # the first with opset 20
+    batched=("fp32", "fp16", "int8"),
     layer_reader=layer_reader,
 )

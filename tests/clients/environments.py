@@ -1,8 +1,4 @@
-"""Environments of the programs that users open our files with, made once for each machine.
-
-`tests/clients/NAME.txt` pins what is installed, and `environment(NAME)` is a folder with it in the cache. A
-program runs in one as a script of its own: it can import nothing of ours.
-"""
+"""Environments of other people's programs, each made once from pinned lists and kept between runs."""
 
 from __future__ import annotations
 
@@ -12,15 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
-from collections.abc import Mapping
+import sysconfig
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
-__all__ = ["environment", "run_script"]
+__all__ = ["HERE", "node_environment", "python_environment", "run_script"]
 
 HERE = Path(__file__).parent
 _MINUTES = 10
@@ -28,44 +24,63 @@ _NO_PACKAGES = ("NewConnectionError", "Temporary failure in name resolution", "C
 """What pip says where no index can be reached; anything else is an error, not a reason to skip."""
 
 
-def environment(name: str) -> Path:
-    """The virtual environment of `NAME.txt`, made or made anew when that file changed.
+def python_environment(name: str, *, over_ours: bool = False) -> Path:
+    """The Python of an environment with what `NAME.txt` pins.
 
-    Skips the test where no package index can be reached.
+    With `over_ours` it also sees this environment's packages, which its own go before: for lists that need
+    torch, which is large.
     """
-    wanted = HERE / f"{name}.txt"
-    digest = hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-deit-clients"
+    listed = HERE / f"{name}.txt"
+    ours = sysconfig.get_path("purelib")
+    key = [listed.read_bytes(), sys.version.encode(), ours.encode() if over_ours else b""]
+
+    def make(folder: Path) -> None:
+        _run([sys.executable, "-m", "venv", str(folder)])
+        if over_ours:
+            (found,) = folder.glob("lib/python*/site-packages")
+            (found / "ours.pth").write_text(f"{ours}\n", encoding="utf-8")
+        pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet"]
+        _run([*pip, *(["--no-deps"] if over_ours else []), "--requirement", str(listed)])
+
+    return _made(name, key, make) / "bin/python"
+
+
+def node_environment(name: str = "node") -> Path:
+    """A folder with the `node_modules` that NAME/package-lock.json pins."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed; Debian and nodejs.org have it")
+    files = [HERE / name / one for one in ("package.json", "package-lock.json")]
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for file in files:
+            shutil.copy(file, folder)
+        _run(["npm", "ci", "--ignore-scripts", "--silent"], folder)
+
+    return _made(name, [file.read_bytes() for file in files], make)
+
+
+def _made(name: str, key: list[bytes], make: Callable[[Path], None]) -> Path:
+    """The folder NAME in the cache, made anew where it was made from something else than `key`."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edge-deit-clients"
     cache.mkdir(parents=True, exist_ok=True)
     folder, stamp = cache / name, cache / f"{name}.stamp"
+    wanted = hashlib.sha256(b"\0".join(key)).hexdigest()
     with FileLock(cache / f"{name}.lock"):
-        if not stamp.is_file() or stamp.read_text() != digest:
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
             stamp.unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
-            venv.create(folder, with_pip=True)
-            _install(folder, wanted)
-            stamp.write_text(digest)
+            make(folder)
+            stamp.write_text(wanted, encoding="utf-8")
     return folder
 
 
-def _install(folder: Path, wanted: Path) -> None:
-    """Install what a requirements file pins."""
-    command = [_python(folder), "-m", "pip", "install", "--quiet", "--requirement", str(wanted)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60 * _MINUTES
-    )
-    if done.returncode and any(sign in done.stderr for sign in _NO_PACKAGES):
-        pytest.skip(f"no package index can be reached; pip install -r {wanted.name} needs one")
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def _python(folder: Path) -> str:
-    return str(folder / "bin" / "python")
-
-
 def run_script(name: str, script: str, *arguments: object, env: Mapping[str, str] = {}) -> Any:
-    """What `tests/clients/SCRIPT` printed as its last line, which is JSON, in the environment `name`."""
-    command = [_python(environment(name)), str(HERE / script), *map(str, arguments)]
+    """What `tests/clients/SCRIPT` printed as its last line, which is JSON, in the environment `name`.
+
+    The script can import nothing of ours.
+    """
+    command = [str(python_environment(name)), str(HERE / script), *map(str, arguments)]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -76,3 +91,10 @@ def run_script(name: str, script: str, *arguments: object, env: Mapping[str, str
     )
     assert done.returncode == 0, f"{script}: {done.stdout[-1000:]}{done.stderr[-2000:]}"
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _run(command: list[str], folder: Path | None = None) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode and any(sign in done.stderr for sign in _NO_PACKAGES):
+        pytest.skip(f"no package index can be reached: {' '.join(command)}")
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"

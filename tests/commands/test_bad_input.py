@@ -82,6 +82,23 @@ CASES: dict[str, tuple[Case, str]] = {
     "unknown task": (lambda p: export(p, "--task", "segmentation"), "classification, features"),
     "unknown option": (lambda p: [*export(p), "--quantize"], "--quantize"),
     "missing target": (lambda p: ["export"], "--target"),
+    "unknown layout": (lambda p: export(p, "--layout", "zip"), "one of: plain, huggingface"),
+    "layout without that target": (
+        lambda p: export(p, "--layout", "huggingface", "--target", "tflite"),
+        "holds .onnx files, no tflite",
+    ),
+    "layout without that precision": (
+        lambda p: export(p, "--layout", "huggingface", "--precision", "int8-dynamic"),
+        "no name for int8-dynamic",
+    ),
+    "layout over other files": (
+        lambda p: export(p, "--layout", "huggingface", "--output", p.photos),
+        "would be lost",
+    ),
+    "batch that a target lacks": (
+        lambda p: [*export(p, "--target", "tflite"), "--dynamic-batch"],
+        "with a free batch",
+    ),
     "missing weights": (lambda p: export(p, "--weights", p.root / "no.safetensors"), "no.safetens"),
     "empty weights": (
         lambda p: export(p, "--weights", p.file("empty.safetensors", b"")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,16 @@ TARGET = onnx_target.TARGET
 if missing := TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
 
-MIN_COSINE = {"fp32": 0.99999, "int8": 0.95, "int8-dynamic": 0.95}
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic")
+MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9999, "int8": 0.95, "int8-dynamic": 0.95}
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
 
 
-def export(folder: Path, kind: str, scheme: Scheme) -> Path:
+def export(folder: Path, kind: str, scheme: Scheme, *, dynamic_batch: bool = False) -> Path:
     """The exported file of one model and scheme, made once."""
-    output = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.onnx"
+    mark = "batched." if dynamic_batch else ""
+    output = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.{mark}onnx"
     request = request_for(TARGET, deploy(fresh_model(kind)), scheme, output)
+    request = replace(request, dynamic_batch=dynamic_batch)
     with quiet():
         return once(output, lambda _: TARGET.export(request))
 
@@ -103,6 +106,61 @@ def test_names_and_metadata(plain: dict[Precision, Path]) -> None:
     names = [node.name for node in onnx.load(plain["fp32"]).graph.node]
     assert len(names) == len(set(names))
     assert set(quantizable_layers(deploy(fresh_model("plain")))) <= set(names)
+
+
+@pytest.mark.parametrize("precision", TARGET.batched)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_free_batch_gives_each_photo_its_own_answer(
+    folder: Path, kind: str, precision: Precision
+) -> None:
+    """One, three and 32 photos at once, against the file that takes one and against the float model."""
+    path = export(folder, kind, Scheme(precision), dynamic_batch=True)
+    pixels = images(32, seed=3)
+    with quiet():
+        runner = TARGET.load_runner(path, 1)
+    found = [np.concatenate([runner(part.numpy()) for part in pixels.split(n)]) for n in (1, 3, 32)]
+    fixed = outputs_of(TARGET, export(folder, kind, Scheme(precision)), pixels)
+    scale = np.abs(fixed).max()
+    most = {"fp32": 1e-5, "fp16": 2e-3, "int8": 2e-2}[precision]
+    for one in found:
+        assert one.shape == fixed.shape
+        assert np.abs(one - fixed).max() <= most * scale
+    with torch.inference_mode():
+        reference = fresh_model(kind)(pixels).numpy()
+    result = closeness(reference, found[-1], classes=kind != "features")
+    assert result.cosine_all >= MIN_COSINE[precision]
+
+
+def test_a_batched_graph_asks_for_its_shape_once(folder: Path) -> None:
+    """The batch axis is free, and no reshape computes its sizes at run time."""
+    import onnx
+
+    path = export(folder, "distilled", Scheme("int8"), dynamic_batch=True)
+    graph = onnx.load(path).graph
+    ends = [graph.input[0].type.tensor_type.shape.dim, graph.output[0].type.tensor_type.shape.dim]
+    assert [one[0].dim_param for one in ends] == ["batch", "batch"]
+    assert [size.dim_value for size in ends[0]][1:] == [3, 64, 64]
+    constants = {entry.name for entry in graph.initializer}
+    assert all(node.input[1] in constants for node in graph.node if node.op_type == "Reshape")
+    assert sum(node.op_type == "Shape" for node in graph.node) == 1
+    layers = quantizable_layers(deploy(fresh_model("distilled")))
+    assert set(layers) <= {node.name for node in graph.node}
+    assert integer_matrices(path) == len(layers)
+
+
+def test_half_precision_leaves_the_norms_single(plain: dict[Precision, Path]) -> None:
+    """Weights are half as large, the ends are float32, and squares are taken in float32."""
+    import onnx
+
+    assert plain["fp16"].stat().st_size < 0.55 * plain["fp32"].stat().st_size
+    graph = onnx.shape_inference.infer_shapes(onnx.load(plain["fp16"])).graph
+    kinds = {one.name: one.type.tensor_type.elem_type for one in graph.value_info}
+    single, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    assert all(one.type.tensor_type.elem_type == single for one in (*graph.input, *graph.output))
+    assert {kinds[n.output[0]] for n in graph.node if n.op_type in ("Pow", "ReduceMean")} == {
+        single
+    }
+    assert {kinds[n.output[0]] for n in graph.node if n.op_type == "MatMul"} == {half}
 
 
 @pytest.mark.parametrize(("precision", "floats"), [("int8", 0), ("int8-dynamic", 1)])

@@ -1,0 +1,180 @@
+"""Where the files of an export lie, and what they are called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import workplace
+from edge_deit.conversion.plan import Item
+from edge_deit.model.config import Task
+from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
+from edge_deit.quantization.scheme import Precision
+
+__all__ = ["FOLDER_NAMES", "Layout", "LayoutName"]
+
+LayoutName = Literal["plain", "huggingface"]
+
+FOLDER_NAMES: Final[Mapping[Precision, str]] = {
+    "fp32": "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "int8": "model_quantized.onnx",
+}
+"""What optimum and transformers.js call the files of a folder, by precision."""
+
+_DEFAULT: Final[Precision] = "int8"
+_TARGET: Final = "onnx"
+_FOLDER: Final = "onnx"
+_PARTS: Final = ("config.json", "preprocessor_config.json", "model.safetensors", "README.md")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of laying out an export.
+
+    `plain`: MODEL.PRECISION.SUFFIX in the output folder, beside what is there. `huggingface`: the output
+    folder itself is what Hugging Face's tools load; it appears whole or not at all, and takes the place of
+    a former one. `dynamic_batch` says that files take any number of photos at once.
+    """
+
+    name: LayoutName = "plain"
+    dynamic_batch: bool = False
+
+    @property
+    def whole_folder(self) -> bool:
+        """Whether the output folder as a whole is what is made."""
+        return self.name == "huggingface"
+
+    @property
+    def batched(self) -> bool:
+        """Whether files take any number of photos at once."""
+        return self.dynamic_batch or self.whole_folder
+
+    @property
+    def input_name(self) -> str:
+        """What files call their input."""
+        return "pixel_values" if self.whole_folder else "pixels"
+
+    def targets(self, names: Sequence[str] | None) -> Sequence[str] | None:
+        """The targets that are meant by `names`, None meaning all.
+
+        Raises:
+            EdgeDeitError: one that the layout has no place for.
+        """
+        if not self.whole_folder:
+            return names
+        if other := [name for name in names or () if name != _TARGET]:
+            raise EdgeDeitError(
+                f"--layout huggingface holds .onnx files, no {other[0]}; leave --target out"
+            )
+        return [_TARGET]
+
+    def precisions(self, wanted: Sequence[Precision] | None) -> Sequence[Precision]:
+        """The precisions that are meant; None is int8, or all that a folder has names for.
+
+        Raises:
+            EdgeDeitError: one without a name.
+        """
+        if not self.whole_folder:
+            return (_DEFAULT,) if wanted is None else wanted
+        if other := [name for name in wanted or () if name not in FOLDER_NAMES]:
+            raise EdgeDeitError(
+                f"--layout huggingface has no name for {other[0]}; it has: {', '.join(FOLDER_NAMES)}"
+            )
+        return tuple(FOLDER_NAMES) if wanted is None else wanted
+
+    def check(self, plan: Sequence[Item]) -> None:
+        """Refuse files that cannot take many photos at once where that is wanted.
+
+        Raises:
+            EdgeDeitError: the target, and what it has.
+        """
+        for target, scheme, _ in plan if self.batched else ():
+            if scheme.precision not in target.batched:
+                able = ", ".join(target.batched) or "nothing; leave --dynamic-batch out"
+                raise EdgeDeitError(
+                    f"target {target.name} has no {scheme.precision} with a free batch; with "
+                    f"--dynamic-batch it has: {able}"
+                )
+
+    def file_form(self, takes: InputKind, returns: ReturnKind | None, task: Task) -> FileForm:
+        """What the files take and return.
+
+        Raises:
+            EdgeDeitError: answers are asked of a model that has none, or another form of many at once.
+        """
+        if task != "classification":
+            if returns is not None:
+                raise EdgeDeitError(
+                    f"--returns {returns}: --task {task} returns neither; leave it out"
+                )
+            return FileForm(takes)
+        default: ReturnKind = "probabilities" if takes == "image" else "logits"
+        form = FileForm(takes, returns or default)
+        if self.batched and form != FileForm():
+            raise EdgeDeitError(
+                "--input image and --returns probabilities are for one photo at a time in the plain "
+                "layout; leave them out, or --layout huggingface and --dynamic-batch"
+            )
+        return form
+
+    def file_name(self, model: str, precision: Precision, mark: str, suffix: str) -> str:
+        """The name of one file; `mark` tells the backend where it is not the target's first."""
+        if self.whole_folder:
+            return FOLDER_NAMES[precision]
+        return f"{model}.{precision}{mark}{suffix}"
+
+    def files_in(self, output: Path) -> Path:
+        """The folder of the files themselves."""
+        return output / _FOLDER if self.whole_folder else output
+
+    @contextmanager
+    def opened(self, output: Path) -> Iterator[Path]:
+        """A folder to write into: `output`, or one that takes its place when the block ends well.
+
+        Raises:
+            EdgeDeitError: `output` holds what is no part of such a folder, so it may not be replaced.
+        """
+        if not self.whole_folder:
+            output.mkdir(parents=True, exist_ok=True)
+            yield output
+            return
+        final = Path(os.path.realpath(output))
+        _check_replaceable(output, final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with workplace(final.parent, ".export-") as work:
+            made, former = work / "made", work / "former"
+            self.files_in(made).mkdir(parents=True)
+            yield made
+            if final.exists():
+                final.rename(former)
+            try:
+                made.rename(final)
+            except OSError:
+                if former.exists():
+                    former.rename(final)
+                raise
+
+
+def _check_replaceable(output: Path, final: Path) -> None:
+    if not os.path.lexists(final):
+        return
+    if not final.is_dir():
+        raise EdgeDeitError(f"--output {output} is no folder")
+    found = sorted(path.relative_to(final).as_posix() for path in final.rglob("*"))
+    known = {*_PARTS, _FOLDER}
+    for name in FOLDER_NAMES.values():
+        known |= {f"{_FOLDER}/{name}", f"{_FOLDER}/{name}.json"}
+    other = [name for name in found if name not in known]
+    if found and "config.json" not in found:
+        other = other or found
+    if other:
+        raise EdgeDeitError(
+            f"--output {output} holds {other[0]}, which is no part of a folder for Hugging Face's tools "
+            "and would be lost; give a new folder"
+        )
