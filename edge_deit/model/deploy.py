@@ -10,7 +10,7 @@ An exact rewrite for batch size 1 and a fixed image size:
 * that mean is a Linear(D, 1) with weight 1/D and bias eps, an operator every backend has;
 * LayerNorm's scale and shift are folded into the Linear that reads it, LayerScale into the one that writes;
 * prefix tokens are added through the position table: patches are padded with zero rows in front and
-  one table that already holds token + position is added, so there is no concatenation;
+  one table that already holds token + position is added, so there is no concatenation (but in ONNX);
 * both heads of a distilled model are one Linear over its two tokens;
 * of the last block's output only the tokens that the heads read are computed.
 

@@ -19,12 +19,18 @@ from environments import run_script
 from exporters import target
 from shared import once
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("old runtimes")]
 
 PHOTOS = 20
 MIN_SNR_DB = {"fp32": 80.0, "int8": 20.0, "int8-dynamic": 20.0, "int8-full": 10.0}
 
 Made = Callable[[str, Precision], tuple[Path, Path, np.ndarray]]
+
+
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "tflite": ("fp32", "int8", "int8-dynamic", "int8-full"),
+    "onnx": ("fp32", "int8", "int8-dynamic"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +39,28 @@ def made(shared: Path) -> Made:
 
     def make(name: str, precision: Precision) -> tuple[Path, Path, np.ndarray]:
         folder = once(
-            shared / f"client-{name}-{precision}",
-            lambda output: export_model(targets=[name], precisions=[precision], output=output),
+            shared / f"clients-{name}",
+            lambda output: export_model(
+                targets=[name], precisions=PRECISIONS[name], output=output, threads=1
+            ),
         )
-        (path,) = folder.glob(f"*{target(name).suffix}")
-        spec = read_manifest(path).preprocess_spec
-        with assets.validation_folder() as photos:
-            listed = list_photos(photos, use="validation").photos[:PHOTOS]
-            stack = [
-                load_pixels(photo.path, spec).reshape(3, *[spec.crop_size] * 2) for photo in listed
-            ]
-        pixels = np.ascontiguousarray(np.stack(stack), np.float32)
-        stored = folder / "pixels.npy"
-        once(stored, lambda output: np.save(output, pixels))
+        (path,) = folder.glob(f"*.{precision}{target(name).suffix}")
+        pixels = once(folder / "pixels.npy", lambda output: np.save(output, photos_for(path)))
         runner = target(name).load_runner(path, 1)
-        return path, stored, np.concatenate([runner(photo[None]) for photo in pixels])
+        return path, pixels, np.concatenate([runner(photo[None]) for photo in np.load(pixels)])
 
     return make
+
+
+def photos_for(path: Path) -> np.ndarray:
+    """(M, 3, H, W) pixels of the bundled validation photos."""
+    spec = read_manifest(path).preprocess_spec
+    with assets.validation_folder() as folder:
+        photos = list_photos(folder, use="validation").photos[:PHOTOS]
+        stack = [
+            load_pixels(photo.path, spec).reshape(3, *[spec.crop_size] * 2) for photo in photos
+        ]
+    return np.ascontiguousarray(np.stack(stack), np.float32)
 
 
 def assert_right(found: Any, expected: np.ndarray, precision: Precision) -> None:
@@ -61,7 +72,7 @@ def assert_right(found: Any, expected: np.ndarray, precision: Precision) -> None
     assert np.mean(logits.argmax(1) == expected.argmax(1)) >= 0.95
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int8-dynamic", "int8-full"])
+@pytest.mark.parametrize("precision", PRECISIONS["tflite"])
 def test_tflite_runtime_2_14_is_right_or_refuses(made: Made, precision: Precision) -> None:
     """It cannot compute float x int8 with a scale a channel, and computes rubbish if it is not told so."""
     path, pixels, expected = made("tflite", precision)
@@ -76,7 +87,7 @@ def test_tflite_runtime_2_14_is_right_or_refuses(made: Made, precision: Precisio
         assert_right(found, expected, precision)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int8-dynamic"])
+@pytest.mark.parametrize("precision", PRECISIONS["onnx"])
 def test_onnx_runtime_1_17_is_the_first_that_is_right(made: Made, precision: Precision) -> None:
     path, pixels, expected = made("onnx", precision)
     assert read_manifest(path).requires == {"onnxruntime": "1.17"}
