@@ -35,7 +35,7 @@ from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
 from edge_deit.data.calibration import CalibrationSet, calibration_set
-from edge_deit.data.label_choice import read_label_choice
+from edge_deit.data.label_choice import LabelChoice, read_label_choice
 from edge_deit.data.labels import model_labels
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
@@ -114,9 +114,8 @@ def export_model(
     """
     started = time.monotonic()
     laid = Layout(layout, dynamic_batch)
-    plan = make_plan(
-        laid.targets(targets), laid.precisions(precisions), keep_float, backend, progress
-    )
+    wanted = laid.targets(targets), laid.precisions(precisions)
+    plan = make_plan(*wanted, keep_float, backend, progress)
     laid.check(plan)
     if min(calibration_images, parity_images, threads) < 1:
         raise EdgeDeitError(
@@ -126,9 +125,7 @@ def export_model(
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
     checkpoint = _load(weights, model, task, image_size, options)
-    for line in checkpoint.assumptions:
-        progress.note(line)
-    checkpoint = replace(checkpoint, labels=model_labels(checkpoint.labels, choice))
+    checkpoint = _named(checkpoint, choice, progress)
     limit.check_task(checkpoint.config.task)
     if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
         raise EdgeDeitError(
@@ -140,8 +137,7 @@ def export_model(
         _check_space(checkpoint, folder)
         photos = _calibration(stored, calibration, calibration_images, progress)
         if max_drop is not None:
-            photos = photos.with_labels(stored.labels, choice)
-            progress.note(f"labels of the calibration photos: {photos.labels_matched}")
+            photos = _with_labels(photos, stored, choice, progress)
         context, plan = _prepare(
             stored,
             plan,
@@ -153,16 +149,14 @@ def export_model(
             progress=progress,
             options=LoadOptions() if options is None or laid.whole_folder else options,
         )
-        context = replace(
-            context, layout=laid, home=laid.files_in(output), origin=checkpoint.source
-        )
+        home = laid.files_in(output)
+        context = replace(context, layout=laid, home=home, origin=checkpoint.source)
         fallback = choose_fallback(limit, context, plan)
         notes = [*context.calibration_doubts, *fallback.notes]
         done = tuple(_export_all(context, fallback, limit, notes))
-        if laid.whole_folder:
-            write_card(folder, checkpoint, done)
-    taken = time.monotonic() - started
-    return ExportResult(stored, done, len(context.photos), tuple(notes), taken)
+        write_card(laid, folder, checkpoint, done)
+    seconds = time.monotonic() - started
+    return ExportResult(stored, done, len(context.photos), tuple(notes), seconds)
 
 
 def _load(
@@ -182,6 +176,13 @@ def _load(
     return weights
 
 
+def _named(checkpoint: Checkpoint, choice: LabelChoice | None, progress: Progress) -> Checkpoint:
+    """The checkpoint with the names of classes that were asked for; its assumptions are said."""
+    for line in checkpoint.assumptions:
+        progress.note(line)
+    return replace(checkpoint, labels=model_labels(checkpoint.labels, choice))
+
+
 def _calibration(
     checkpoint: Checkpoint, folder: Path | None, count: int, progress: Progress
 ) -> CalibrationSet:
@@ -191,6 +192,14 @@ def _calibration(
         found = calibration_set(folder, checkpoint.preprocess, count)
     for line in found.remarks():
         progress.note(line)
+    return found
+
+
+def _with_labels(
+    photos: CalibrationSet, checkpoint: Checkpoint, choice: LabelChoice | None, progress: Progress
+) -> CalibrationSet:
+    found = photos.with_labels(checkpoint.labels, choice)
+    progress.note(f"labels of the calibration photos: {found.labels_matched}")
     return found
 
 
