@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,13 @@ from edge_deit.conversion.plan import Item
 from edge_deit.model.config import Task
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
 from edge_deit.quantization.scheme import Precision
+from exporters.huggingface import FILE_NAMES, FOLDER, INPUT_NAME, TARGET_NAME
 
-__all__ = ["FOLDER_NAMES", "Layout", "LayoutName"]
+__all__ = ["Layout", "LayoutName"]
 
 LayoutName = Literal["plain", "huggingface"]
 
-FOLDER_NAMES: Final[Mapping[Precision, str]] = {
-    "fp32": "model.onnx",
-    "fp16": "model_fp16.onnx",
-    "int8": "model_quantized.onnx",
-}
-"""What optimum and transformers.js call the files of a folder, by precision."""
-
 _DEFAULT: Final[Precision] = "int8"
-_TARGET: Final = "onnx"
-_FOLDER: Final = "onnx"
 _PARTS: Final = ("config.json", "preprocessor_config.json", "model.safetensors", "README.md")
 
 
@@ -58,7 +50,7 @@ class Layout:
     @property
     def input_name(self) -> str:
         """What files call their input."""
-        return "pixel_values" if self.whole_folder else "pixels"
+        return INPUT_NAME if self.whole_folder else "pixels"
 
     def targets(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """The targets that are meant by `names`, None meaning all.
@@ -68,11 +60,11 @@ class Layout:
         """
         if not self.whole_folder:
             return names
-        if other := [name for name in names or () if name != _TARGET]:
+        if other := [name for name in names or () if name != TARGET_NAME]:
             raise EdgeDeitError(
-                f"--layout huggingface holds .onnx files, no {other[0]}; leave --target out"
+                f"--layout huggingface holds {TARGET_NAME} files, no {other[0]}; leave --target out"
             )
-        return [_TARGET]
+        return [TARGET_NAME]
 
     def precisions(self, wanted: Sequence[Precision] | None) -> Sequence[Precision]:
         """The precisions that are meant; None is int8, or all that a folder has names for.
@@ -82,11 +74,11 @@ class Layout:
         """
         if not self.whole_folder:
             return (_DEFAULT,) if wanted is None else wanted
-        if other := [name for name in wanted or () if name not in FOLDER_NAMES]:
+        if other := [name for name in wanted or () if name not in FILE_NAMES]:
             raise EdgeDeitError(
-                f"--layout huggingface has no name for {other[0]}; it has: {', '.join(FOLDER_NAMES)}"
+                f"--layout huggingface has no name for {other[0]}; it has: {', '.join(FILE_NAMES)}"
             )
-        return tuple(FOLDER_NAMES) if wanted is None else wanted
+        return tuple(FILE_NAMES) if wanted is None else wanted
 
     def check(self, plan: Sequence[Item]) -> None:
         """Refuse files that cannot take many photos at once where that is wanted.
@@ -126,12 +118,12 @@ class Layout:
     def file_name(self, model: str, precision: Precision, mark: str, suffix: str) -> str:
         """The name of one file; `mark` tells the backend where it is not the target's first."""
         if self.whole_folder:
-            return FOLDER_NAMES[precision]
+            return FILE_NAMES[precision]
         return f"{model}.{precision}{mark}{suffix}"
 
     def files_in(self, output: Path) -> Path:
         """The folder of the files themselves."""
-        return output / _FOLDER if self.whole_folder else output
+        return output / FOLDER if self.whole_folder else output
 
     @contextmanager
     def opened(self, output: Path) -> Iterator[Path]:
@@ -167,9 +159,9 @@ def _check_replaceable(output: Path, final: Path) -> None:
     if not final.is_dir():
         raise EdgeDeitError(f"--output {output} is no folder")
     found = sorted(path.relative_to(final).as_posix() for path in final.rglob("*"))
-    known = {*_PARTS, _FOLDER}
-    for name in FOLDER_NAMES.values():
-        known |= {f"{_FOLDER}/{name}", f"{_FOLDER}/{name}.json"}
+    known = {*_PARTS, FOLDER}
+    for name in FILE_NAMES.values():
+        known |= {f"{FOLDER}/{name}", f"{FOLDER}/{name}.json"}
     other = [name for name in found if name not in known]
     if found and "config.json" not in found:
         other = other or found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from edge_deit.checkpoint.huggingface_folder import store_folder
 from edge_deit.checkpoint.load import Checkpoint
@@ -16,10 +15,9 @@ from edge_deit.conversion.describe import license_of
 from edge_deit.conversion.layout import Layout
 from edge_deit.conversion.produce import Exported
 from edge_deit.model.config import DeiTConfig
+from exporters.huggingface import FOLDER, TAGS, usage
 
 __all__ = ["stored_as", "write_card"]
-
-_DTYPES: Final = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}  # as transformers.js calls them
 
 
 def stored_as(
@@ -38,12 +36,16 @@ def stored_as(
     return stored
 
 
-def write_card(folder: Path, checkpoint: Checkpoint, done: Sequence[Exported]) -> None:
+def write_card(
+    layout: Layout, folder: Path, checkpoint: Checkpoint, done: Sequence[Exported]
+) -> None:
     """README.md: what the folder holds, from which weights, what the checks found, how to load it.
 
-    `checkpoint` is what the user named.
+    `checkpoint` is what the user named. A layout without a folder of its own has no card.
     """
-    tags = "\n".join(f"- {tag}" for tag in ("onnx", "transformers.js", checkpoint.config.family))
+    if not layout.whole_folder:
+        return
+    tags = "\n".join(f"- {tag}" for tag in (*TAGS, checkpoint.config.family))
     license_line = "license: apache-2.0\n" if checkpoint.source == "bundled" else ""
     parts = [
         f"---\npipeline_tag: image-classification\n{license_line}tags:\n{tags}\n---",
@@ -51,12 +53,7 @@ def write_card(folder: Path, checkpoint: Checkpoint, done: Sequence[Exported]) -
         _about(checkpoint),
         "## Files",
         _table(done),
-        "## Python",
-        _python(done),
-        "## JavaScript",
-        _javascript(done),
-        "The browser and Node resize photos with another filter than Pillow, so scores differ a "
-        "little from Python's; on a photo of the right size they are the same.",
+        usage([one.manifest.precision for one in done]),
     ]
     write_text(folder / "README.md", "\n\n".join(parts) + "\n")
 
@@ -94,42 +91,10 @@ def _table(done: Sequence[Exported]) -> str:
         assert found is not None
         assert found.agreement is not None
         photos = found.images
+        megabytes = one.manifest.size_bytes / 1e6
         rows.append(
-            f"| onnx/{one.path.name} | {one.manifest.precision} | {one.manifest.size_bytes / 1e6:.1f} | "
+            f"| {FOLDER}/{one.path.name} | {one.manifest.precision} | {megabytes:.1f} | "
             f"{100 * found.agreement:.0f} % | {found.cosine:.5f} | {found.snr_db:.1f} |"
         )
     said = f"Compared with the float model in PyTorch on {photos} of the photos of the export."
     return "\n".join([*rows, "", f"{said} Beside each file lies its manifest."])
-
-
-def _python(done: Sequence[Exported]) -> str:
-    return f"""```python
-from optimum.onnxruntime import ORTModelForImageClassification
-from transformers import AutoImageProcessor, pipeline
-
-folder = "."  # this folder, or its name on the hub
-model = ORTModelForImageClassification.from_pretrained(
-    folder, subfolder="onnx", file_name="{done[0].path.name}"
-)
-classify = pipeline(
-    "image-classification", model=model, image_processor=AutoImageProcessor.from_pretrained(folder)
-)
-classify("photo.jpg")
-```
-
-`pipeline("image-classification", model=folder)` runs `model.safetensors` in PyTorch."""
-
-
-def _javascript(done: Sequence[Exported]) -> str:
-    names = ", ".join(f"`{_DTYPES[one.manifest.precision]}`" for one in done)
-    return f"""```js
-import {{ env, pipeline }} from "@huggingface/transformers";
-
-env.localModelPath = "/models/"; // the folder that holds this one; leave it out for the hub
-const classify = await pipeline("image-classification", "NAME-OF-THIS-FOLDER", {{
-  dtype: "{_DTYPES[done[0].manifest.precision]}",
-}});
-await classify("photo.jpg", {{ top_k: 5 }});
-```
-
-`dtype` may be: {names}."""

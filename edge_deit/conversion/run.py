@@ -37,7 +37,7 @@ from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
 from edge_deit.data.calibration import CalibrationSet
-from edge_deit.data.label_choice import read_label_choice
+from edge_deit.data.label_choice import LabelChoice, read_label_choice
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
@@ -124,9 +124,8 @@ def export_model(
     """
     started = time.monotonic()
     laid = Layout(layout, dynamic_batch)
-    plan = make_plan(
-        laid.targets(targets), laid.precisions(precisions), keep_float, backend, progress
-    )
+    wanted = laid.targets(targets), laid.precisions(precisions)
+    plan = make_plan(*wanted, keep_float, backend, progress)
     laid.check(plan)
     if min(calibration_images, parity_images, threads) < 1:
         raise EdgeDeitError(
@@ -148,8 +147,7 @@ def export_model(
         check_space(checkpoint, folder)
         photos = calibration_photos(stored, calibration, calibration_images, progress)
         if max_drop is not None:
-            photos = photos.with_labels(stored.labels, choice)
-            progress.note(f"labels of the calibration photos: {photos.labels_matched}")
+            photos = _with_labels(photos, stored, choice, progress)
         context, plan = _prepare(
             stored,
             plan,
@@ -164,10 +162,17 @@ def export_model(
             options=LoadOptions() if options is None or laid.whole_folder else options,
         )
         done, notes = _export_all(context, plan, limit)
-        if laid.whole_folder:
-            write_card(folder, checkpoint, tuple(done))
+        write_card(laid, folder, checkpoint, tuple(done))
     taken = time.monotonic() - started
     return ExportResult(stored, tuple(done), len(context.photos), tuple(notes), taken)
+
+
+def _with_labels(
+    photos: CalibrationSet, checkpoint: Checkpoint, choice: LabelChoice | None, progress: Progress
+) -> CalibrationSet:
+    found = photos.with_labels(checkpoint.labels, choice)
+    progress.note(f"labels of the calibration photos: {found.labels_matched}")
+    return found
 
 
 def _prepare(

@@ -24,10 +24,10 @@ from edge_deit import assets
 from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.artefacts.predict import predict_photos
 from edge_deit.common.quiet import quiet
-from edge_deit.conversion.layout import FOLDER_NAMES
 from edge_deit.conversion.run import export_model
 from edge_deit.data.image_files import load_image
 from environments import HERE, node_environment, python_environment
+from exporters.huggingface import FILE_NAMES
 from shared import once
 
 pytestmark = pytest.mark.clients
@@ -92,7 +92,7 @@ def squares(shared: Path, folder: Path, originals: list[Path]) -> list[Path]:
 
 
 def _square(photo: Path, folder: Path) -> Image.Image:
-    spec = read_manifest(folder / "onnx" / FOLDER_NAMES["fp32"]).preprocess_spec
+    spec = read_manifest(folder / "onnx" / FILE_NAMES["fp32"]).preprocess_spec
     assert spec.resize == "shortest"
     image, side = load_image(photo), spec.resize_size
     width, height = image.size
@@ -110,7 +110,7 @@ def _square(photo: Path, folder: Path) -> Image.Image:
 
 def reference(folder: Path, precision: str, photos: list[Path]) -> Answers:
     """What `predict` says."""
-    found = predict_photos(folder / "onnx" / FOLDER_NAMES[precision], photos, top=TOP, threads=1)
+    found = predict_photos(folder / "onnx" / FILE_NAMES[precision], photos, top=TOP, threads=1)
     return {
         one.image.stem: [(ranked.label, ranked.probability) for ranked in one.top] for one in found
     }
@@ -149,13 +149,13 @@ def run(command: list[object], **environment: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("precision", FOLDER_NAMES)
+@pytest.mark.parametrize("precision", FILE_NAMES)
 def test_optimum_gives_the_same_answers(
     folder: Path, originals: list[Path], precision: str
 ) -> None:
     """One photo at a time and three at once, on the photos as they are."""
     python = python_environment("optimum", over_ours=True)
-    name = FOLDER_NAMES[precision]  # type: ignore[index]
+    name = FILE_NAMES[precision]  # type: ignore[index]
     said = run([python, "-W", "ignore", HERE / "classify_optimum.py", folder, name, *originals])
     wanted = reference(folder, precision, originals)
     assert_alike(answers_of(said["answers"]), wanted, precision)
@@ -174,7 +174,7 @@ def test_transformers_loads_the_weights(folder: Path, originals: list[Path]) -> 
     assert_alike(answers_of(found), reference(folder, "fp32", originals), "fp32")
 
 
-@pytest.mark.parametrize("precision", FOLDER_NAMES)
+@pytest.mark.parametrize("precision", FILE_NAMES)
 def test_transformers_js_gives_the_same_answers_in_node(
     folder: Path, squares: list[Path], precision: str
 ) -> None:
@@ -184,7 +184,7 @@ def test_transformers_js_gives_the_same_answers_in_node(
     assert_alike(answers_of(said["answers"]), reference(folder, precision, squares), precision)
 
 
-@pytest.mark.parametrize("precision", FOLDER_NAMES)
+@pytest.mark.parametrize("precision", FILE_NAMES)
 def test_transformers_js_gives_the_same_answers_in_chromium(
     folder: Path, squares: list[Path], precision: str, tmp_path: Path
 ) -> None:

@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "unknown layout": (lambda p: export(p, "--layout", "zip"), "one of: plain, huggingface"),
     "layout without that target": (
         lambda p: export(p, "--layout", "huggingface", "--target", "tflite"),
-        "holds .onnx files, no tflite",
+        "holds onnx files, no tflite",
     ),
     "layout without that precision": (
         lambda p: export(p, "--layout", "huggingface", "--precision", "int8-dynamic"),

@@ -18,12 +18,12 @@ from edge_deit.artefacts.predict import predict_photos
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
-from edge_deit.conversion.layout import FOLDER_NAMES
 from edge_deit.conversion.parity import check_batches
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
 from edge_deit.quantization.scheme import Scheme
 from exporters import target
+from exporters.huggingface import FILE_NAMES
 from shared import once
 
 if missing := target("onnx").missing():
@@ -64,8 +64,8 @@ def test_the_folder_holds_what_the_tools_look_for(folder: Path) -> None:
 
     assert {path.name for path in folder.iterdir()} == PARTS
     files = {path.name for path in (folder / "onnx").iterdir()}
-    assert files == {name + end for name in FOLDER_NAMES.values() for end in ("", ".json")}
-    for precision, name in FOLDER_NAMES.items():
+    assert files == {name + end for name in FILE_NAMES.values() for end in ("", ".json")}
+    for precision, name in FILE_NAMES.items():
         graph = onnx.load(folder / "onnx" / name).graph
         (source,), (result,) = graph.input, graph.output
         assert (source.name, result.name) == ("pixel_values", "logits")
@@ -75,7 +75,7 @@ def test_the_folder_holds_what_the_tools_look_for(folder: Path) -> None:
         assert manifest.input["free_batch"] is True
         assert manifest.weights["source"] == str(folder)
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert all(name in card for name in FOLDER_NAMES.values())
+    assert all(name in card for name in FILE_NAMES.values())
     assert "/" not in json.loads((folder / "config.json").read_text())["_name_or_path"]
 
 
@@ -83,13 +83,13 @@ def test_every_file_answers_as_the_float_model_of_the_folder(
     folder: Path, tiny_weights: Path, photos: Path
 ) -> None:
     """The folder's own model.safetensors is the float model; its weights are those of the export."""
-    artefacts = [read_artefact(folder / "onnx" / name) for name in FOLDER_NAMES.values()]
+    artefacts = [read_artefact(folder / "onnx" / name) for name in FILE_NAMES.values()]
     (found,) = find_float_models(artefacts, None)
     before = load_model(str(tiny_weights)).model.state_dict()
     after = found.checkpoint.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert len(found.artefacts) == len(FOLDER_NAMES)
+    assert len(found.artefacts) == len(FILE_NAMES)
     images = [one.path for one in list_photos(photos).photos][:3]
     said = predict_photos(folder / "onnx" / "model.onnx", images, threads=1)
     assert [one.top[0].label.split()[0] for one in said] == ["class"] * 3
@@ -147,7 +147,7 @@ def test_a_file_that_mixes_photos_up_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": ["tflite"]}, "holds .onnx files, no tflite"),
+        ({"targets": ["tflite"]}, "holds onnx files, no tflite"),
         ({"precisions": ["int8-dynamic"]}, "no name for int8-dynamic"),
         ({"layout": "zip"}, "choose one of: plain, huggingface"),
         (

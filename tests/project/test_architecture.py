@@ -39,8 +39,6 @@ HEAVY = (
     *("tensorflow", "jax", "onnx", "onnxruntime", "onnxscript", "transformers", "huggingface_hub"),
 )
 MAY_NAME_TARGETS = {"exporters", "edge_deit.mobile", "edge_deit.emulation", *COMMANDS}
-HUB_FOLDER = {"edge_deit.conversion.layout", "edge_deit.conversion.model_card"}
-"""They know a folder of other people's, whose file names tell the format."""
 MAY_FILL_INIT = {"edge_deit", "edge_deit.assets", "exporters"} | set(TARGETS.values())
 UNDECLARED = {"edge_deit.checkpoint.hub", "edge_deit.gating.run", "edge_deit.training.run"}
 """Each goes when its module gets its public function and an `__all__`."""
@@ -94,7 +92,7 @@ def test_only_the_version_is_taken_from_the_top(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in FILES if package_of(n) not in MAY_NAME_TARGETS and n not in HUB_FOLDER]
+    "name", [name for name in FILES if package_of(name) not in MAY_NAME_TARGETS]
 )
 def test_the_core_names_no_target(name: str) -> None:
     found = [
