@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +54,17 @@ def export_one(
     started = time.monotonic()
     mark = "" if backend == target.backends[0] else f"-{backend}"
     name = f"{context.checkpoint.name}.{scheme.precision}{mark}{target.suffix}"
-    with workplace(context.output, ".export-") as folder:
+    unchecked = target.unchecked(backend)
+    with workplace(context.output, ".export-") as folder, ExitStack() as stack:
+        # it imports its runtime while the converter works
+        worker = None if unchecked else stack.enter_context(Worker(target.name))
         request = request_for(context, target, scheme, backend, folder / name)
         with quiet(), rare_collection():
             target.export(request)
-        unchecked = target.unchecked(backend)
         stand_in = unchecked or target.runs_on()
         result = None
-        if unchecked is None:
-            result = _check(context, target, scheme, request.output, accept)
+        if worker is not None:
+            result = _check(context, worker, scheme, request.output, accept)
         manifest = manifest_of(context, target, request, result, stand_in)
         write_manifest(manifest, manifest_path(request.output))
         final = context.output / name
@@ -70,12 +73,9 @@ def export_one(
 
 
 def _check(
-    context: ExportContext, target: Target, scheme: Scheme, path: Path, accept: Accept
+    context: ExportContext, worker: Worker, scheme: Scheme, path: Path, accept: Accept
 ) -> Closeness:
-    with (
-        context.progress.task("check on photos", len(context.photos)) as advance,
-        Worker(target.name) as worker,
-    ):
+    with context.progress.task("check on photos", len(context.photos)) as advance:
         runner = worker.load(path, context.threads)
         result = check_parity(
             runner,
