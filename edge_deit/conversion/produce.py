@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,15 +56,17 @@ def export_one(
     mark = "" if backend == target.backends[0] else f"-{backend}"
     mark += ".image" if context.file_form.takes == "image" else ""
     name = context.layout.file_name(context.checkpoint.name, scheme.precision, mark, target.suffix)
-    with workplace(context.output, ".export-") as folder:
+    unchecked = target.unchecked(backend)
+    with workplace(context.output, ".export-") as folder, ExitStack() as stack:
+        # it imports its runtime while the converter works
+        worker = None if unchecked else stack.enter_context(Worker(target.name))
         request = request_for(context, target, scheme, backend, folder / name)
         with quiet(), rare_collection():
             target.export(request)
-        unchecked = target.unchecked(backend)
         stand_in = unchecked or target.runs_on()
         result = None
-        if unchecked is None:
-            result = _check(context, target, scheme, request.output, accept)
+        if worker is not None:
+            result = _check(context, worker, scheme, request.output, accept)
         manifest = manifest_of(context, target, request, result, stand_in)
         write_manifest(manifest, manifest_path(request.output))
         _move(request.output, context.output / name, folder)
@@ -72,12 +75,9 @@ def export_one(
 
 
 def _check(
-    context: ExportContext, target: Target, scheme: Scheme, path: Path, accept: Accept
+    context: ExportContext, worker: Worker, scheme: Scheme, path: Path, accept: Accept
 ) -> Closeness:
-    with (
-        context.progress.task("check on photos", len(context.photos)) as advance,
-        Worker(target.name) as worker,
-    ):
+    with context.progress.task("check on photos", len(context.photos)) as advance:
         form = context.file_form
         contract = Contract(
             form.takes == "image", form.returns == "probabilities", context.checkpoint.preprocess

@@ -80,7 +80,7 @@ def export(request: ExportRequest) -> Path:
         )
     arithmetic, system = _PRECISIONS[precision]
     with torch.no_grad():
-        program = torch.export.export(model, (request.example,), strict=True)
+        program = torch.export.export(model, (request.example,))
     converted = ct.convert(
         program.run_decompositions({}),
         convert_to="mlprogram",
