@@ -8,13 +8,16 @@ softmax does not see.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.data.preprocess import PreprocessSpec, bytes_of
 from exporters import Runner
+
+if TYPE_CHECKING:  # so that running files costs no torch
+    from edge_deit.model.file_form import FileForm
 
 __all__ = ["Contract"]
 
@@ -34,6 +37,11 @@ class Contract:
         """As a manifest has it."""
         image = manifest.input["dtype"] == "uint8"
         return cls(image, manifest.output["name"] == "probabilities", manifest.preprocess_spec)
+
+    @classmethod
+    def of_form(cls, form: FileForm, spec: PreprocessSpec) -> Self:
+        """As an export was asked for it, before there is a manifest."""
+        return cls(form.takes == "image", form.returns == "probabilities", spec)
 
     def wrap(self, runner: Runner) -> Runner:
         """A runner from pixels to logits around one of the file."""

@@ -78,10 +78,7 @@ def _check(
     context: ExportContext, worker: Worker, scheme: Scheme, path: Path, accept: Accept
 ) -> Closeness:
     with context.progress.task("check on photos", len(context.photos)) as advance:
-        form = context.file_form
-        contract = Contract(
-            form.takes == "image", form.returns == "probabilities", context.checkpoint.preprocess
-        )
+        contract = Contract.of_form(context.file_form, context.checkpoint.preprocess)
         runner = contract.wrap(worker.load(path, context.threads))
         result = check_parity(
             runner,
