@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from rich import box
@@ -17,11 +17,8 @@ from edge_deit.quantization.scheme import PRECISIONS, Precision
 from exporters import TARGETS
 
 if TYPE_CHECKING:
-    from edge_deit.conversion.layout import LayoutName
     from edge_deit.conversion.run import ExportResult
     from edge_deit.metrics.outputs import Closeness
-    from edge_deit.model.config import Task
-    from edge_deit.model.file_form import InputKind, ReturnKind
 
 __all__ = ["export"]
 
@@ -139,18 +136,18 @@ def export(
             targets=_targets(target, layout),
             precisions=cast(list[Precision] | None, precision or None),
             output=output,
-            layout=cast("LayoutName", layout),
+            layout=_one_of("layout", layout),
             dynamic_batch=dynamic_batch,
             model=model,
-            task=_task(task),
+            task=_one_of("task", task),
             image_size=image_size,
             backend=backend,
             calibration=calibration,
             calibration_images=calibration_images,
             options=LoadOptions(ema, heads, preprocessing, mean, std, resize, crop, interpolation),
             labels=labels,
-            input_kind=cast("InputKind", input_kind),
-            returns=cast("ReturnKind | None", returns),
+            input_kind=_one_of("input", input_kind),
+            returns=_one_of("returns", returns),
             keep_float=keep_float or [],
             max_drop=max_drop,
             sensitivity_report=sensitivity_report,
@@ -168,15 +165,17 @@ def _targets(name: str | None, layout: str) -> list[str] | None:
     return None if name in (None, "all") else [str(name)]
 
 
-def _task(name: str | None) -> Task | None:
+def _one_of(option: str, value: str | None) -> Any:
+    """The value of an option that takes one of a few words."""
+    from edge_deit.conversion.layout import LayoutName
     from edge_deit.model.config import Task
+    from edge_deit.model.file_form import InputKind, ReturnKind
 
-    if name is None:
-        return None
-    for task in get_args(Task):
-        if name == task:
-            return cast(Task, task)
-    raise EdgeDeitError(f"unknown task {name!r}; choose one of: classification, features")
+    words = {"task": Task, "input": InputKind, "returns": ReturnKind, "layout": LayoutName}
+    known = get_args(words[option])
+    if value is not None and value not in known:
+        raise EdgeDeitError(f"--{option} is {value!r}; choose one of: {', '.join(known)}")
+    return value
 
 
 def _print(result: ExportResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -19,13 +20,37 @@ def rare_collection() -> Iterator[None]:
     A converter keeps nearly all that it makes, so that looking through it over and over is a sixth of its
     processor time and finds nothing.
     """
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS, *before[1:])
+    _RARELY.enter()
     try:
         yield
     finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-        gc.collect()
+        _RARELY.leave()
+
+
+class _Rarely:
+    """The threshold is the process's: the first thread in changes it, the last one out puts it back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._before = gc.get_threshold()
+
+    def enter(self) -> None:
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._before = gc.get_threshold()
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(_NEW_OBJECTS, *self._before[1:])
+
+    def leave(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if not self._depth:
+                gc.set_threshold(*self._before)
+                gc.unfreeze()
+                gc.collect()
+
+
+_RARELY: Final = _Rarely()

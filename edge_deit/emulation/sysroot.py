@@ -7,12 +7,12 @@ a changed recipe simply finds its part missing.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge_deit.common.cache import user_cache
 from edge_deit.common.errors import EdgeDeitError
 
 __all__ = [
@@ -180,9 +180,14 @@ RUNTIMES: Final = tuple(name for name in PARTS if name not in _COMMON)
 
 
 def cache_folder() -> Path:
-    """${XDG_CACHE_HOME:-~/.cache}/edge-deit/arm64."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "edge-deit" / "arm64"
+    """${XDG_CACHE_HOME:-~/.cache}/edge-deit/arm64.
+
+    Raises:
+        EdgeDeitError: there is no home to keep it in.
+    """
+    if (base := user_cache()) is None:
+        raise EdgeDeitError("there is no home folder; set XDG_CACHE_HOME to a folder that stays")
+    return base / "arm64"
 
 
 def find_cpu(name: str) -> Cpu:

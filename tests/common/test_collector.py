@@ -34,3 +34,15 @@ def test_also_after_a_failure() -> None:
     with pytest.raises(ValueError, match="broken"), rare_collection():
         raise ValueError("broken")
     assert gc.get_threshold() == before
+
+
+def test_two_threads_leave_it_as_it_was() -> None:
+    before = gc.get_threshold()
+    first, second = rare_collection(), rare_collection()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # not in the order of a stack, as threads do it
+    assert gc.get_threshold() != before
+    second.__exit__(None, None, None)
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
