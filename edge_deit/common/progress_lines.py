@@ -14,7 +14,7 @@ _EVERY_S: Final = 10.0
 
 
 class ProgressLines:
-    """Says how far tasks are, at most once in ten seconds for all of them together.
+    """Says how far tasks of ten seconds and more are, at most once in ten seconds for all together.
 
     A task that took at least that long has a line at its end as well; short ones have none.
     """
@@ -36,7 +36,7 @@ class ProgressLines:
             with self._lock:
                 done += steps
                 now = self._clock()
-                if now - self._said >= _EVERY_S and done != total:
+                if now - max(self._said, started) >= _EVERY_S and done != total:
                     self._said = now
                     self._say(f"{what}: {_how_far(done, total, now - started)}")
 
