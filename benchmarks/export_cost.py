@@ -33,7 +33,16 @@ app = new_app(__doc__)
 def _export(real: Path, precision: str, output: Path) -> tuple[float, float]:
     """Seconds and peak bytes of one export of all targets."""
     command = [
-        *(sys.executable, "-m", "edge_deit.export", "--target", "all", "--precision", precision),
+        *(
+            sys.executable,
+            "-m",
+            "edge_deit.export",
+            "--target",
+            "all",
+            "--no-cache",
+            "--precision",
+            precision,
+        ),
         *("--weights", str(real / "deit_tiny_patch16_224" / "model.safetensors")),
         *("--calibration", str(real / "imagenet400"), "--output", str(output)),
     ]
