@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from edge_deit.common.text import visible
+
 __all__ = ["EdgeDeitError", "first_line"]
 
 
 class EdgeDeitError(Exception):
     """Bad input or a refused request: one line that says what failed and what to do about it.
 
-    The library raises it; the command line prints it on stderr and exits with status 2.
+    The library raises it; the command line prints it on stderr and exits with status 2. Its text shows what it
+    quotes of a file escaped where a terminal would not show it, in Python as on the command line.
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 def first_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from edge_deit.common.console import PlainConsole
+from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.text import visible
 from edge_deit.report.junit import junit
 from edge_deit.report.text import markdown
@@ -31,6 +32,13 @@ ODD = (
 
 def shows_nothing(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+@pytest.mark.parametrize("text", [*ODD, "co\u05cdt"])
+def test_an_error_shows_what_it_quotes(text: str) -> None:
+    said = str(EdgeDeitError(f"an operator called {text} is not known"))
+    assert said.isprintable()
+    assert str(EdgeDeitError(said)) == said
 
 
 @pytest.mark.parametrize(
