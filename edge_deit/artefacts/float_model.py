@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,12 +15,16 @@ from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
+from edge_deit.checkpoint.sources import is_path
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.whereabouts import recall
 from edge_deit.data.labels import numbered
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.outputs import as_runner
 
 __all__ = ["FloatModel", "find_float_models"]
+
+_NEAR: Final = 3  # from a folder's onnx/model.onnx up to where the folder lies
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def find_float_models(artefacts: Sequence[Artefact], weights: str | None) -> lis
 
 def _float_model(group: Sequence[Artefact], weights: str | None) -> FloatModel:
     manifest = group[0].manifest
-    source = weights or manifest.weights["source"]
+    source = weights or _source(group[0])
     options = LoadOptions.from_json(manifest.weights.get("options", {}))
     try:
         checkpoint = options.load(source, image_size=manifest.image_size)
@@ -68,6 +74,16 @@ def _float_model(group: Sequence[Artefact], weights: str | None) -> FloatModel:
     for artefact in group:
         _check(artefact, checkpoint, source)
     return FloatModel(checkpoint, source, tuple(group), options)
+
+
+def _source(artefact: Artefact) -> str:
+    """Where the weights are: as the manifest names them, where they were noted, or near the artefact."""
+    named, sha256 = artefact.manifest.weights["source"], artefact.manifest.weights["sha256"]
+    if not is_path(named):
+        return named
+    near = [folder / named for folder in artefact.path.absolute().parents[:_NEAR]]
+    places = [recall(sha256), Path(named), *near]
+    return str(next((place for place in places if place and os.path.exists(place)), named))
 
 
 def _config(manifest: Manifest) -> dict[str, Any]:

@@ -42,7 +42,12 @@ _Scalar = bool | int | float | str | None
 class Weights(TypedDict):
     """The float model."""
 
-    source: Annotated[Text, About("As it was named at the export: bundled, a path, or hub:ID.")]
+    source: Annotated[
+        Text,
+        About(
+            "What it was made from: bundled, hub:ID, or a path that names no folder of the machine."
+        ),
+    ]
     sha256: Annotated[Sha256, About("Of its file.")]
     options: NotRequired[
         Annotated[dict[str, bool | int | str], About("Options that loading it took, by name.")]

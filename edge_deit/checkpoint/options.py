@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.checkpoint.processors import PreprocessChoice
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.strict_json import parse_json
+from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import Task
 
 __all__ = ["LoadOptions"]
@@ -20,7 +24,8 @@ class LoadOptions:
 
     `ema` takes the averaged weights, `heads` is the number of attention heads. `preprocessing` is a
     recipe's name or a file; `mean`, `std`, `resize`, `crop` and `interpolation` replace single values,
-    written as `PreprocessChoice.from_text` reads them.
+    written as `PreprocessChoice.from_text` reads them. `stated` is a whole preprocessing as JSON, in place
+    of all these: what a file said that others do not have.
     """
 
     ema: bool = False
@@ -31,6 +36,14 @@ class LoadOptions:
     resize: str | None = None
     crop: int | None = None
     interpolation: str | None = None
+    stated: str | None = None
+
+    def shareable(self, spec: PreprocessSpec) -> LoadOptions:
+        """The same without a file that others do not have: `spec`, read from it, is spelled out."""
+        if self.preprocessing is None or not Path(self.preprocessing).exists():
+            return self
+        stated = json.dumps(spec.to_json())
+        return LoadOptions(ema=self.ema, heads=self.heads, stated=stated)
 
     def to_json(self) -> dict[str, Any]:
         """What was given, by name; empty when nothing was."""
@@ -66,14 +79,7 @@ class LoadOptions:
         Raises:
             EdgeDeitError: as `load_model`, or an option of another form.
         """
-        choice = PreprocessChoice.from_text(
-            self.preprocessing,
-            mean=self.mean,
-            std=self.std,
-            resize=self.resize,
-            crop=self.crop,
-            interpolation=self.interpolation,
-        )
+        choice = self._choice()
         return load_model(
             weights,
             model,
@@ -84,4 +90,20 @@ class LoadOptions:
             ema=self.ema,
             num_heads=self.heads,
             preprocessing=choice,
+        )
+
+    def _choice(self) -> PreprocessChoice | None:
+        if self.stated is not None:
+            try:
+                stated = parse_json(self.stated)
+            except ValueError as error:
+                raise EdgeDeitError(f"the stated preprocessing is no JSON: {error}") from error
+            return PreprocessChoice(stated=PreprocessSpec.from_json(stated))
+        return PreprocessChoice.from_text(
+            self.preprocessing,
+            mean=self.mean,
+            std=self.std,
+            resize=self.resize,
+            crop=self.crop,
+            interpolation=self.interpolation,
         )

@@ -87,6 +87,8 @@ def _spec_of_file(path: Path, image_size: int) -> Found:
 class PreprocessChoice:
     """What a user asks for: a `source` as `spec_named` takes it, and single values that replace its own.
 
+    `stated` is a whole preprocessing, in place of a source.
+
     All of it is for the size that the model has in the end, after any interpolation of positions.
     """
 
@@ -97,6 +99,7 @@ class PreprocessChoice:
     resize_size: int | None = None
     crop_size: int | None = None
     resample: str | None = None
+    stated: PreprocessSpec | None = None
 
     @classmethod
     def from_text(
@@ -135,7 +138,9 @@ class PreprocessChoice:
 
     def changes(self) -> dict[str, Any]:
         """The single values that are given, by `PreprocessSpec`'s names."""
-        values = {name: getattr(self, name) for name in _fields() if name != "source"}
+        values = {
+            name: getattr(self, name) for name in _fields() if name not in ("source", "stated")
+        }
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -157,11 +162,15 @@ def apply_choice(
     if choice is None:
         return found()
     changes = choice.changes()
-    if choice.source is not None:
+    spec: PreprocessSpec
+    lines: tuple[str, ...] = ()
+    if choice.stated is not None:
+        spec = choice.stated
+    elif choice.source is not None:
         spec, lines = spec_named(choice.source, image_size)
     elif choice.complete():
         changes.setdefault("crop_size", image_size)
-        spec, lines = PreprocessSpec(crop_size=image_size), ()
+        spec = PreprocessSpec(crop_size=image_size)
     else:
         spec, lines = found()
     return replace(spec, **changes), lines

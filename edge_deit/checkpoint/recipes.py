@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from edge_deit.common.errors import EdgeDeitError
@@ -177,7 +178,9 @@ def spec_of_timm(
     )
     if not absent:
         return spec, ()
-    return spec, (f"assumed: {where} does not say {', '.join(absent)}; timm's defaults are taken",)
+    return spec, (
+        f"assumed: {Path(where).name} does not say {', '.join(absent)}; timm's defaults are taken",
+    )
 
 
 def _triple(fields: Mapping[str, Any], name: str, where: str) -> _Triple:

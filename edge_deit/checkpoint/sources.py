@@ -9,8 +9,9 @@ from typing import Final
 from edge_deit.checkpoint.hub import download
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.opening import check_regular
+from edge_deit.common.whereabouts import shareable
 
-__all__ = ["check_content", "check_weights_file", "locate"]
+__all__ = ["check_content", "check_weights_file", "is_path", "locate", "shareable_source"]
 
 _SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
 _ARCHIVES: Final = (
@@ -22,6 +23,19 @@ _HUB_ADDRESS: Final = re.compile(
 _LFS: Final = b"version https://git-lfs"
 _PAGE: Final = re.compile(rb"\s*<(!doctype\s+html|html|\?xml)", re.IGNORECASE)
 _FORMS: Final = "a file, a folder, hub:ORG/NAME or bundled"
+
+
+def is_path(weights: str) -> bool:
+    """Whether `weights` name a file or folder, not the bundled weights or the hub's."""
+    return weights != "bundled" and not weights.startswith("hub:")
+
+
+def shareable_source(weights: str) -> str:
+    """What a file for others may say of where the weights come from (`common.whereabouts.shareable`)."""
+    if not is_path(weights):
+        return weights
+    name = shareable(weights)
+    return name if is_path(name) else f"./{name}"
 
 
 def locate(weights: str, cache_dir: Path | None) -> Path:

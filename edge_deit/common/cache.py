@@ -12,8 +12,9 @@ from typing import Final
 
 from edge_deit.common.files import replacing
 
-__all__ = ["CacheFolder", "user_cache"]
+__all__ = ["CacheFolder", "cache_folder", "user_cache"]
 
+_PLACE: Final = "EDGE_DEIT_CACHE"
 _LEFT_OVER_S: Final = 24 * 3600  # a half-written file of this age belongs to nobody
 
 
@@ -75,3 +76,10 @@ class CacheFolder:
                 return
             file.unlink(missing_ok=True)
             total -= size
+
+
+def cache_folder(kind: str, limit_bytes: int) -> CacheFolder | None:
+    """Its folder in what EDGE_DEIT_CACHE names (none, where that is empty), or else in the user's cache."""
+    named = os.environ.get(_PLACE)
+    base = user_cache() if named is None else Path(named) if named else None
+    return None if base is None else CacheFolder(base / kind, limit_bytes)

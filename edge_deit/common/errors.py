@@ -10,8 +10,8 @@ __all__ = ["EdgeDeitError", "first_line"]
 class EdgeDeitError(Exception):
     """Bad input or a refused request: one line that says what failed and what to do about it.
 
-    The library raises it; the command line prints it on stderr and exits with status 2. Its text shows what it
-    quotes of a file escaped where a terminal would not show it, in Python as on the command line.
+    The library raises it; the command line prints it on stderr and exits with status 2. What its text
+    quotes of a file is escaped where a terminal would not show it.
     """
 
     def __str__(self) -> str:

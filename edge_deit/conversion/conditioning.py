@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Final
 
-from edge_deit.common.cache import CacheFolder, user_cache
+from edge_deit.common.cache import CacheFolder, cache_folder
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
 from edge_deit.data.calibration import CalibrationSet
@@ -34,14 +32,11 @@ from edge_deit.quantization.stored import (
 __all__ = ["conditioning_cache", "find_conditioned"]
 
 _LIMIT_BYTES: Final = 2 << 30
-_PLACE: Final = "EDGE_DEIT_CACHE"
 
 
 def conditioning_cache() -> CacheFolder | None:
-    """The folder that EDGE_DEIT_CACHE names (none, where that is empty), or one in the user's cache."""
-    named = os.environ.get(_PLACE)
-    base = user_cache() if named is None else Path(named) if named else None
-    return None if base is None else CacheFolder(base / "conditioning", _LIMIT_BYTES)
+    """Where conditioned forms are kept; None where nothing is."""
+    return cache_folder("conditioning", _LIMIT_BYTES)
 
 
 def find_conditioned(

@@ -17,6 +17,7 @@ from edge_deit.artefacts.manifest import (
     SchemeEntry,
     Weights,
 )
+from edge_deit.checkpoint.sources import is_path, shareable_source
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
 from edge_deit.metrics.outputs import Closeness
@@ -44,9 +45,7 @@ def license_of(source: str) -> str:
     """The licence of a file made from the weights that a user calls `source`."""
     if source == "bundled":
         return "Apache-2.0; trained on Fashion-MNIST (Expat)"
-    if source.startswith("hub:"):
-        return f"that of the weights, {source}"
-    return f"that of the weights, {Path(source).name}"  # a path is nobody else's business
+    return f"that of the weights, {Path(source).name if is_path(source) else source}"
 
 
 def request_for(
@@ -133,8 +132,9 @@ def manifest_of(
 
 
 def _weights(context: ExportContext) -> Weights:
-    found: Weights = {"source": context.checkpoint.source, "sha256": context.checkpoint.sha256}
-    if options := context.options.to_json():
+    checkpoint = context.checkpoint
+    found: Weights = {"source": shareable_source(checkpoint.source), "sha256": checkpoint.sha256}
+    if options := context.options.shareable(checkpoint.preprocess).to_json():
         found["options"] = options
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_deit.checkpoint.huggingface_folder import store_folder
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.processors import describe
+from edge_deit.checkpoint.sources import is_path
 from edge_deit.common.files import write_text
 from edge_deit.common.progress import Progress
 from edge_deit.conversion.describe import license_of
@@ -60,7 +61,7 @@ def write_card(
 
 def _about(checkpoint: Checkpoint) -> str:
     config, source = checkpoint.config, checkpoint.source
-    shown = source if source == "bundled" or source.startswith("hub:") else Path(source).name
+    shown = Path(source).name if is_path(source) else source
     lines = [
         f"{_kind(config)} with {config.num_classes} classes, "
         f"{config.image_size} x {config.image_size} pixels, made by Edge DeiT.",

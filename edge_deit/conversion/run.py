@@ -17,10 +17,12 @@ import torch
 
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
+from edge_deit.checkpoint.sources import is_path
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.cache import CacheFolder
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
+from edge_deit.common.whereabouts import remember
 from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.fallback import (
@@ -114,7 +116,7 @@ def export_model(
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
     int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
-    With `cache` what conditioning finds is kept in the user's cache, and taken from there.
+    With `cache` what conditioning finds, and where the weights lie, is kept in the user's cache.
     Each file is run on `parity_images` photos and compared with the float model before it is kept.
 
     Raises:
@@ -135,6 +137,8 @@ def export_model(
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
     checkpoint = load_named(weights, model, task, image_size, options, choice, progress)
+    if cache and is_path(checkpoint.source):
+        remember(checkpoint.sha256, checkpoint.source)
     limit.check_task(checkpoint.config.task)
     file_form = laid.file_form(input_kind, returns, checkpoint.config.task)
     if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):

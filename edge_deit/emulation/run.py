@@ -17,6 +17,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.common.host import describe_host
 from edge_deit.common.progress import SILENT, Progress
+from edge_deit.common.whereabouts import shareable_names
 from edge_deit.emulation.check import (
     ArmResult,
     Batch,
@@ -110,9 +111,10 @@ def _matching(report: Report, found: Sequence[Artefact], path: Path) -> Report:
 
 
 def _write(results: Sequence[ArmResult], path: Path) -> None:
+    names = shareable_names([one.artefact.path for one in results])
     entries = [
         {
-            "path": str(one.artefact.path),
+            "path": name,
             "sha256": one.artefact.manifest.sha256,
             "target": one.artefact.manifest.target,
             "precision": one.artefact.manifest.precision,
@@ -120,7 +122,7 @@ def _write(results: Sequence[ArmResult], path: Path) -> None:
             "arm64": one.arm64,
             "problems": list(one.problems),
         }
-        for one in results
+        for name, one in zip(names, results, strict=True)
     ]
     content = {"environment": describe_host(tool_versions()), "artefacts": entries}
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

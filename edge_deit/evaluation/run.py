@@ -19,6 +19,7 @@ from edge_deit.common.files import hash_path, shown_name, write_text
 from edge_deit.common.host import describe_host
 from edge_deit.common.lock import claimed
 from edge_deit.common.progress import SILENT, Progress
+from edge_deit.common.whereabouts import remember, shareable, shareable_names
 from edge_deit.data.label_choice import read_label_choice
 from edge_deit.data.listing import Listing
 from edge_deit.evaluation.accuracy import Evaluation
@@ -33,6 +34,7 @@ from exporters import tool_versions
 
 __all__ = ["validate_artefacts"]
 
+_BUNDLED: Final = "bundled"
 _REPORTS: Final = ("report.json", "report.html", "report.md")  # what a gate reads goes first
 _LEFTOVERS: Final = (".validate-*.jsonl", "..validate-*.part", ".report.*.part")
 
@@ -110,7 +112,7 @@ def validate_artefacts(
             stack.enter_context(_replaced(output))
         opened, seen, results = _measure_all(settings, opened)
         report = _report(
-            opened, seen, listing, environment, str(data or "bundled"),
+            opened, seen, listing, environment, data,
             _as_given(results, artefacts, phones),
         )  # fmt: skip
         if output is not None:
@@ -125,18 +127,32 @@ def _report(
     seen: Evaluation,
     listing: Listing,
     environment: Mapping[str, Any],
-    source: str,
+    source: Path | None,
     results: tuple[ArtefactResult, ...],
 ) -> Report:
+    """The report, which names no folder of this machine; where things lie is noted for later runs."""
+    data = data_result(seen, _named(source), listing.split)
+    if source is not None:
+        remember(data.sha256, source)
+    for one in results:
+        remember(one.sha256, one.path)
+    names = shareable_names([one.path for one in results])
     return Report(
         created=_now(),
         environment=environment,
-        data=data_result(seen, source, listing.split),
-        artefacts=results,
+        data=data,
+        artefacts=tuple(replace(one, path=name) for one, name in zip(results, names, strict=True)),
         labels_matched="; ".join(dict.fromkeys(one.labels_matched for one in opened)),
         assumptions=_assumptions([one.float_model for one in opened]),
         left_out=_left_out(listing),
     )
+
+
+def _named(data: Path | None) -> str:
+    if data is None:
+        return _BUNDLED
+    name = shareable(data)
+    return f"./{name}" if name == _BUNDLED else name
 
 
 def _open_all(

@@ -9,6 +9,7 @@ from typing import Final
 
 from edge_deit.common.arguments import checked_arguments
 from edge_deit.common.files import hash_path
+from edge_deit.common.whereabouts import recall
 from edge_deit.gating.judge import BASELINE_PREFIX, judge_report
 from edge_deit.gating.thresholds import Thresholds, read_thresholds
 from edge_deit.report.figures import display_names
@@ -55,7 +56,7 @@ def _unfinished(report: Report, baseline: Report | None) -> Iterator[str]:
 def _replaced(report: Report, folder: Path | None) -> Iterator[str]:
     """Artefacts that are there and are not the files that were measured."""
     for name, one in zip(display_names(report), report.artefacts, strict=True):
-        places = [Path(one.path)]
+        places = [Path(one.path), *filter(None, [recall(one.sha256)])]
         if folder is not None:
             places += [folder / one.path, folder / one.name]
         for path in dict.fromkeys(places):

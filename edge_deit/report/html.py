@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from edge_deit import assets
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.common.text import visible
+from edge_deit.common.whereabouts import recall
 from edge_deit.data.preprocess import load_image
 from edge_deit.report.device_rows import emulated_rows, phone_labels, phone_rows
 from edge_deit.report.figure import DASH
@@ -83,8 +85,8 @@ def photo_root(report: Report) -> Iterator[Path | None]:
         with assets.validation_folder() as folder:
             yield folder
         return
-    folder = Path(report.data.source)
-    yield folder if folder.is_dir() else None
+    places = [recall(report.data.sha256), Path(report.data.source)]
+    yield next((place for place in places if place and os.path.isdir(place)), None)
 
 
 def _require(*names: str) -> None:

@@ -113,7 +113,7 @@ def test_place_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert found is not None
     assert found.path == tmp_path / "conditioning"
     monkeypatch.delenv("EDGE_DEIT_CACHE")
-    monkeypatch.setattr("edge_deit.conversion.conditioning.user_cache", lambda: None)
+    monkeypatch.setattr("edge_deit.common.cache.user_cache", lambda: None)
     assert conditioning_cache() is None
 
 
