@@ -110,7 +110,7 @@ def export(
         bool, typer.Option("--dynamic-batch", help="ONNX: any number of photos at once.")
     ] = False,
     parity_images: Annotated[
-        int, typer.Option(help="Photos for the check that ends each export.")
+        int, typer.Option(help="Most photos that the check of each file takes.")
     ] = 20,
     threads: Annotated[int, typer.Option(help="Threads of the runners.")] = 2,
     no_cache: Annotated[
@@ -183,6 +183,8 @@ def _print(result: ExportResult) -> None:
         out().print(note)
     checkpoint, done = result.checkpoint, result.artefacts
     title = f"{checkpoint.name}, {result.parity_images} photos against the float model"
+    if not result.held_back:
+        title += " (they calibrated it too: give more photos)"
     table = Table(title=title, box=box.SIMPLE, padding=0)  # narrow enough for 80 columns
     for name in ("target", "precision"):
         table.add_column(name, no_wrap=True)

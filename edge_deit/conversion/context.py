@@ -30,9 +30,10 @@ class ExportContext:
 
     `form` is the deployment form, `prepare` makes what integer precisions start from (None when there are
     none), `reference` the float model's outputs (M, ...) on `photos` (M, 3, H, W), which the check after
-    each export runs on. `options` are those that loading the weights took, `file_form` is what the files
-    take and return. Files are written to `output`; `home` is where they lie in the end, as the user named
-    it, and `layout` says what they are called. `origin` is what the user named as weights.
+    each export runs on; `held_back` says that they took no part in the calibration. `options` are those
+    that loading the weights took, `file_form` is what the files take and return. Files are written to
+    `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
+    called. `origin` is what the user named as weights.
     """
 
     checkpoint: Checkpoint
@@ -49,6 +50,7 @@ class ExportContext:
     layout: Layout = field(default_factory=Layout)
     home: Path | None = None
     origin: str | None = None
+    held_back: bool = True
 
     @functools.cached_property
     def conditioned(self) -> Conditioned | None:

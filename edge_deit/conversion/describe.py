@@ -106,6 +106,7 @@ def manifest_of(
     if result is not None:
         parity |= asdict(result)
         parity["snr_db"] = None if math.isinf(result.snr_db) else result.snr_db
+        parity["held_back"] = context.held_back
     return Manifest(
         schema=SCHEMA,
         artefact=request.output.name,

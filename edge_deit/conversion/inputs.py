@@ -1,4 +1,4 @@
-"""What an export starts from: the weights, the calibration photos, and space for the files."""
+"""What an export starts from: the weights, the photos, and space for the files."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
 
 from edge_deit import assets
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
-from edge_deit.data.calibration import CalibrationSet, calibration_set
+from edge_deit.data.calibration import CalibrationSet, calibration_set, read_set
 from edge_deit.data.label_choice import LabelChoice
 from edge_deit.data.labels import model_labels
+from edge_deit.data.listing import pick_evenly
+from edge_deit.data.photos import list_photos
 from edge_deit.model.config import Task
 
-__all__ = ["calibration_photos", "check_space", "load_named"]
+__all__ = ["ExportPhotos", "check_space", "export_photos", "load_named"]
+
+_ONE_IN: Final = 5
+_LEAST_ASIDE: Final = 4
 
 
 def load_named(
@@ -57,16 +66,54 @@ def _load(
     return weights
 
 
-def calibration_photos(
-    checkpoint: Checkpoint, folder: Path | None, count: int, progress: Progress
-) -> CalibrationSet:
+class ExportPhotos(NamedTuple):
+    """The photos that calibrate, and pixels (M, 3, H, W) of those that the files are checked on.
+
+    `held_back` says that the latter took no part in the calibration.
+    """
+
+    calibration: CalibrationSet
+    checked: Tensor
+    held_back: bool
+
+
+def export_photos(
+    checkpoint: Checkpoint,
+    folder: Path | None,
+    *,
+    count: int,
+    checked: int,
+    calibrates: bool,
+    progress: Progress,
+) -> ExportPhotos:
+    """At most `count` photos of the folder that calibrate, and at most `checked` others for the check.
+
+    Of a folder whose photos calibrate one in five is held back for the check, at least four, but never more
+    than half. The bundled photos are calibration photos and others already.
+
+    Raises:
+        EdgeDeitError: no photo, or a broken one (named).
+    """
+    spec = checkpoint.preprocess
     with ExitStack() as stack:
         if folder is None:
-            folder = stack.enter_context(assets.calibration_folder())
-        found = calibration_set(folder, checkpoint.preprocess, count)
-    for line in found.remarks():
+            found = calibration_set(stack.enter_context(assets.calibration_folder()), spec, count)
+            others = list_photos(stack.enter_context(assets.validation_folder()), use="validation")
+            return ExportPhotos(found, read_set(others.pick(checked), spec).pixels, held_back=True)
+        listing = list_photos(folder, use="calibration")
+    for line in listing.remarks():
         progress.note(line)
-    return found
+    aside = min(checked, max(_LEAST_ASIDE, len(listing) // _ONE_IN), len(listing) // 2)
+    if not calibrates or not aside:
+        found = read_set(listing.pick(count), spec)
+        few = torch.cat(pick_evenly(list(found), checked))
+        return ExportPhotos(found, few, held_back=not calibrates)
+    held, rest = listing.pick(count + aside).split_off(aside)
+    found, total = read_set(rest, spec), len(held) + len(rest)
+    progress.note(
+        f"{len(held)} of {total} photos are held back for the check: they calibrate nothing"
+    )
+    return ExportPhotos(found, read_set(held, spec).pixels, held_back=True)
 
 
 def check_space(checkpoint: Checkpoint, output: Path) -> None:

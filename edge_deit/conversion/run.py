@@ -33,14 +33,12 @@ from edge_deit.conversion.fallback import (
     keeps_limit,
     kept_finer,
 )
-from edge_deit.conversion.inputs import calibration_photos, check_space, load_named
+from edge_deit.conversion.inputs import ExportPhotos, check_space, export_photos, load_named
 from edge_deit.conversion.layout import Layout, LayoutName
 from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
-from edge_deit.data.calibration import CalibrationSet
 from edge_deit.data.label_choice import LabelChoice, read_label_choice
-from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
@@ -63,13 +61,15 @@ class Places(NamedTuple):
 class ExportResult:
     """What an export wrote, in the order of the request.
 
-    `parity_images` is the number of photos that each file was compared on; `notes` say why the calibration
+    `parity_images` is the number of photos that each file was compared on, `held_back` says that none of
+    them took part in the calibration; `notes` say why the calibration
     photos are too few or too alike, what `max_drop` kept finer, and where the table of layers lies.
     """
 
     checkpoint: Checkpoint
     artefacts: tuple[Exported, ...]
     parity_images: int
+    held_back: bool
     notes: tuple[str, ...]
     seconds: float
 
@@ -109,7 +109,8 @@ def export_model(
     becomes a folder for Hugging Face's tools: `.onnx` files under the names that these expect, by default
     in all precisions that have one; it appears whole or not at all. `dynamic_batch` lets files take any
     number of photos at once. `calibration` is a folder of photos like those of the app, of which
-    at most `calibration_images` are used; without it the bundled photos are, for the bundled weights.
+    at most `calibration_images` are used, and some held back for the check; without it the bundled photos
+    are, for the bundled weights.
     `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
     `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns` is
     `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
@@ -117,7 +118,8 @@ def export_model(
     int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
     With `cache` what conditioning finds, and where the weights lie, is kept in the user's cache.
-    Each file is run on `parity_images` photos and compared with the float model before it is kept.
+    Each file is run on at most `parity_images` photos that took no part in the calibration, and compared
+    with the float model before it is kept.
 
     Raises:
         EdgeDeitError: a request that cannot be met, weights or photos that cannot be read, or a file whose
@@ -149,7 +151,14 @@ def export_model(
     with laid.opened(output) as folder:
         stored = stored_as(laid, checkpoint, folder, output, progress)
         check_space(checkpoint, folder)
-        photos = calibration_photos(stored, calibration, calibration_images, progress)
+        photos = export_photos(
+            stored,
+            calibration,
+            count=calibration_images,
+            checked=parity_images,
+            calibrates=any(scheme.quantized for _, scheme, _ in plan),
+            progress=progress,
+        )
         if max_drop is not None:
             photos = _with_labels(photos, stored, choice, progress)
         context, plan = _prepare(
@@ -157,7 +166,6 @@ def export_model(
             plan,
             photos,
             own=own,
-            parity_images=parity_images,
             places=Places(laid, laid.files_in(folder), laid.files_in(output), checkpoint.source),
             file_form=file_form,
             threads=threads,
@@ -168,24 +176,24 @@ def export_model(
         done, notes = _export_all(context, plan, limit)
         write_card(laid, folder, checkpoint, tuple(done))
     taken = time.monotonic() - started
-    return ExportResult(stored, tuple(done), len(context.photos), tuple(notes), taken)
+    checked, held_back = len(context.photos), context.held_back
+    return ExportResult(stored, tuple(done), checked, held_back, tuple(notes), taken)
 
 
 def _with_labels(
-    photos: CalibrationSet, checkpoint: Checkpoint, choice: LabelChoice | None, progress: Progress
-) -> CalibrationSet:
-    found = photos.with_labels(checkpoint.labels, choice)
+    photos: ExportPhotos, checkpoint: Checkpoint, choice: LabelChoice | None, progress: Progress
+) -> ExportPhotos:
+    found = photos.calibration.with_labels(checkpoint.labels, choice)
     progress.note(f"labels of the calibration photos: {found.labels_matched}")
-    return found
+    return photos._replace(calibration=found)
 
 
 def _prepare(
     checkpoint: Checkpoint,
     plan: Sequence[Item],
-    photos: CalibrationSet,
+    photos: ExportPhotos,
     *,
     own: bool,
-    parity_images: int,
     places: Places,
     file_form: FileForm,
     threads: int,
@@ -202,17 +210,17 @@ def _prepare(
     fitted = [(target, target.fit(scheme, form), backend) for target, scheme, backend in plan]
     prepare = None
     if any(scheme.quantized for _, scheme, _ in fitted):
-        measured = photos if own or calibration_needed(fitted) else None
+        measured = photos.calibration if own or calibration_needed(fitted) else None
         spec = checkpoint.preprocess
         prepare = functools.partial(find_conditioned, form, spec, measured, cache, progress)
-    chosen = pick_evenly(list(photos), parity_images)
-    reference = outputs(checkpoint.model, chosen).numpy()
+    reference = outputs(checkpoint.model, torch.split(photos.checked, 1)).numpy()
     context = ExportContext(
         checkpoint=checkpoint,
         form=form,
         prepare=prepare,
-        calibration=photos,
-        photos=torch.cat(chosen),
+        calibration=photos.calibration,
+        photos=photos.checked,
+        held_back=photos.held_back,
         reference=reference,
         output=places.files,
         layout=places.layout,

@@ -18,7 +18,7 @@ from edge_deit.data.listing import Listing
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 
-__all__ = ["CalibrationSet", "calibration_set"]
+__all__ = ["CalibrationSet", "calibration_set", "read_set"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,15 @@ def calibration_set(folder: Path, spec: PreprocessSpec, count: int) -> Calibrati
     Raises:
         EdgeDeitError: no photo, or a broken one (named).
     """
-    listing = list_photos(folder, use="calibration").pick(count)
+    return read_set(list_photos(folder, use="calibration").pick(count), spec)
+
+
+def read_set(listing: Listing, spec: PreprocessSpec) -> CalibrationSet:
+    """All photos of a listing, as pixels.
+
+    Raises:
+        EdgeDeitError: no photo, or a broken one (named).
+    """
     pixels = np.concatenate([load_pixels(photo.path, spec) for photo in listing.photos])
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     source = f"{len(listing)} photos"

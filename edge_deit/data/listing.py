@@ -82,6 +82,13 @@ class Listing:
             return self
         return replace(self, photos=tuple(pick_evenly(self.photos, count)))
 
+    def split_off(self, count: int) -> tuple[Listing, Listing]:
+        """`count` photos, evenly spread, and all others."""
+        chosen = set(pick_evenly(range(len(self)), count))
+        first = tuple(photo for place, photo in enumerate(self.photos) if place in chosen)
+        rest = tuple(photo for place, photo in enumerate(self.photos) if place not in chosen)
+        return replace(self, photos=first), replace(self, photos=rest)
+
     def left_out_by_reason(self) -> dict[str, list[str]]:
         """Files by the reason why they were left out."""
         found: dict[str, list[str]] = {}
