@@ -37,6 +37,8 @@ class ExportRequest:
     `description`, `version`. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
     (`quantization.half`), `dynamic_batch` that the file takes any number of photos at once.
+    `weight_steps` are the steps of each output channel (O,) of layers whose grid is not their greatest
+    weight's (`quantization.pairs`).
     """
 
     model: nn.Module
@@ -51,6 +53,7 @@ class ExportRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     half_remainder: bool = False
     dynamic_batch: bool = False
+    weight_steps: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def run_each(
@@ -81,7 +84,8 @@ class Target:
     finer with it. `least` says for each precision what runs its files: the oldest version of a runtime, or
     of a system that brings one. `half_remainder` lists the precisions whose files can let what stays
     float run in half precision, `batched` those whose files can take any number of photos at once.
-    `image_planes` says that the runtime makes float planes of an image by itself.
+    `image_planes` says that the runtime makes float planes of an image by itself, `in_pairs` that its
+    kernels add neighbouring products in 16 bits on some processors (`quantization.pairs`).
     """
 
     runtime: Runtime
@@ -94,6 +98,7 @@ class Target:
     int8_dynamic: tuple[str, ...] = ()
     half_remainder: tuple[Precision, ...] = ()
     image_planes: bool = False
+    in_pairs: bool = False
     least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
     batched: tuple[Precision, ...] = ()
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from torch import Tensor
+
 from edge_deit.artefacts.manifest import (
     SCHEMA,
     Calibration,
@@ -53,10 +55,14 @@ def request_for(
 ) -> ExportRequest:
     checkpoint, model = context.checkpoint, context.form
     batch = "B" if context.layout.batched else "1"
+    steps: dict[str, Tensor] = {}
     if scheme.quantized:
         assert context.conditioned is not None
         layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
-        model = context.conditioned.with_layers(layers, dynamic, token_ranges=target.token_ranges)
+        found, in_pairs = context.conditioned, target.in_pairs
+        ranges_a_token = target.token_ranges
+        model = found.with_layers(layers, dynamic, token_ranges=ranges_a_token, in_pairs=in_pairs)
+        steps = found.pair_steps(layers) if in_pairs else {}
     takes, planes, spec = context.file_form.takes, target.image_planes, checkpoint.preprocess
     if context.file_form != FileForm():
         model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
@@ -81,6 +87,7 @@ def request_for(
         },
         half_remainder=scheme.precision in target.half_remainder and context.fits_half,
         dynamic_batch=context.layout.batched,
+        weight_steps=steps,
     )
 
 

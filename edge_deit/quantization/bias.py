@@ -19,6 +19,7 @@ from edge_deit.model.form import DeployDeiT
 from edge_deit.model.hooks import watching
 from edge_deit.quantization.fakequant import round_activation
 from edge_deit.quantization.observe import rows
+from edge_deit.quantization.pairs import PairedLayer
 from edge_deit.quantization.scheme import LayerRanges, Range
 
 __all__ = ["correct_biases"]
@@ -30,8 +31,10 @@ def correct_biases(
     ranges: Mapping[str, LayerRanges],
     photos: Iterable[Tensor],
     on_photo: Callable[[], None] = lambda: None,
+    *,
+    paired: Mapping[str, PairedLayer] | None = None,
 ) -> None:
-    """Correct the biases of `rounded`, in place; weights and inputs of `exact` are not rounded."""
+    """Correct the biases of `rounded` and `paired`, in place; `exact` has nothing rounded."""
     layers = {name: exact.get_submodule(name) for name in ranges}
     sums: dict[str, tuple[Tensor, Tensor]] = {}  # of the exact and the rounded input, (C,) each
     done: dict[tuple[int, Range], tuple[Tensor, Tensor]] = {}  # several layers may read one tensor
@@ -56,8 +59,13 @@ def correct_biases(
             on_photo()
     with torch.no_grad():
         for name, (plain, grid) in sums.items():
-            error = _weight(rounded, name) @ grid - _weight(exact, name) @ plain  # (O,)
+            wanted = _weight(exact, name) @ plain  # (O,)
+            error = _weight(rounded, name) @ grid - wanted
             rounded.get_submodule(name).get_parameter("bias").sub_((error / count).float())
+            if paired and name in paired:
+                weight = paired[name].weight(exact.get_submodule(name).get_parameter("weight"))
+                error = weight.double() @ grid - wanted
+                paired[name].bias.sub_((error / count).float())
 
 
 def _weight(form: DeployDeiT, name: str) -> Tensor:

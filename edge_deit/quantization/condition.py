@@ -6,10 +6,12 @@
 4. A range for each layer's input and output (`quantization.survey`, `quantization.ranges`), once as things
    are and once with tokens of one magnitude; a layer keeps the token scale where that takes enough noise
    away.
-5. Weights on the int8 grid, errors carried on (`quantization.rounding`).
+5. Weights on the int8 grid, errors carried on (`quantization.rounding`); once more on a grid for kernels
+   that add neighbouring products in 16 bits (`quantization.pairs`).
 6. Bias correction (`quantization.bias`).
 
-Steps 1 to 4 do not change the function. Every target gets the same conditioned weights and ranges.
+Steps 1 to 4 do not change the function. Every target gets the same conditioned weights and ranges, on the
+grid that its kernels need.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from itertools import islice
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from edge_deit.data.calibration import CalibrationSet
 from edge_deit.data.preprocess import PreprocessSpec
@@ -35,10 +38,11 @@ from edge_deit.quantization.narrow import (
     use_grey_levels,
 )
 from edge_deit.quantization.observe import LayerView, importance_pass
+from edge_deit.quantization.pairs import PairedLayer, round_layer
 from edge_deit.quantization.pinning import Pinning, measure_pinning
 from edge_deit.quantization.ranges import ChosenRange, choose_range
 from edge_deit.quantization.rotate import rotate
-from edge_deit.quantization.rounding import round_weights
+from edge_deit.quantization.rounding import pair_scale, round_weights
 from edge_deit.quantization.scheme import LayerRanges
 from edge_deit.quantization.survey import survey
 
@@ -57,6 +61,7 @@ class Conditioned:
     those of the scaled layers, `token_scaled` the layers with tokens of one magnitude, `methods` say how
     each range was found, `noise` is each layer's predicted share of noise power in the output (from its
     input, from its output). `pinning` says how well the photos pin the ranges, None without photos.
+    `paired` are the integer layers for kernels that add neighbouring products in 16 bits.
     """
 
     form: DeployDeiT
@@ -67,19 +72,29 @@ class Conditioned:
     methods: dict[str, tuple[str, str]] = field(default_factory=dict)
     noise: dict[str, tuple[float, float]] = field(default_factory=dict)
     pinning: Pinning | None = None
+    paired: dict[str, PairedLayer] = field(default_factory=dict)
 
     def with_layers(
-        self, layers: Collection[str], dynamic: Collection[str] = (), *, token_ranges: bool = False
+        self,
+        layers: Collection[str],
+        dynamic: Collection[str] = (),
+        *,
+        token_ranges: bool = False,
+        in_pairs: bool = False,
     ) -> DeployDeiT:
         """The form whose named layers are on the int8 grid and whose others are as they were.
 
         Biases make up for what fixed ranges cut off; those of layers in `dynamic` have nothing to make up
         for. A token scale stays where it is of use: in an integer layer, unless that is in `dynamic` and
-        its runtime finds a range for each token (`token_ranges`).
+        its runtime finds a range for each token (`token_ranges`). With `in_pairs` the layers in `paired`
+        are taken from there.
         """
         model = copy.deepcopy(self.unrounded)
         for name in layers:
             state = self.form.get_submodule(name).state_dict()
+            if in_pairs and (found := self.paired.get(name)) is not None:
+                unrounded = self.unrounded.get_submodule(name).get_parameter("weight")
+                state = {"weight": found.weight(unrounded), "bias": found.bias}
             if name in dynamic:
                 state["bias"] = self.unrounded.get_submodule(name).get_parameter("bias")
             model.get_submodule(name).load_state_dict(state)
@@ -87,6 +102,14 @@ class Conditioned:
             if name not in layers or (token_ranges and name in dynamic):
                 unscale_tokens(model, name)
         return model
+
+    def pair_steps(self, layers: Collection[str]) -> dict[str, Tensor]:
+        """The step of each output channel (O,) of those layers that are in `paired`."""
+        return {
+            name: pair_scale(self.unrounded.get_submodule(name).get_parameter("weight").detach())
+            for name in layers
+            if name in self.paired
+        }
 
 
 def passes(photos: int) -> int:
@@ -102,7 +125,7 @@ def condition_without_photos(
     use_grey_levels(plain, spec)
     plain = rotate(plain, seed)
     views = {name: LayerView() for name in quantizable_layers(plain)}
-    return Conditioned(_round(plain, views), plain, {})
+    return Conditioned(_round(plain, views), plain, {}, paired=_paired(plain, views))
 
 
 def condition(
@@ -139,8 +162,9 @@ def condition(
             choices[name] = with_scale
     ranges = {name: chosen.ranges for name, chosen in choices.items()}
     pinning = measure_pinning([one.view for one in choices.values()], photos.photo_sha256)
-    rounded = _round(plain, found.plain)
-    correct_biases(plain, rounded, ranges, islice(photos, _BIAS_PHOTOS), on_photo)
+    rounded, paired = _round(plain, found.plain), _paired(plain, found.plain)
+    some_photos = islice(photos, _BIAS_PHOTOS)
+    correct_biases(plain, rounded, ranges, some_photos, on_photo, paired=paired)
     return Conditioned(
         rounded,
         plain,
@@ -150,6 +174,7 @@ def condition(
         {name: chosen.methods for name, chosen in choices.items()},
         {name: chosen.noise for name, chosen in choices.items()},
         pinning,
+        paired,
     )
 
 
@@ -183,3 +208,10 @@ def _round(form: DeployDeiT, views: dict[str, LayerView]) -> DeployDeiT:
             weight = rounded.get_submodule(name).get_parameter("weight")
             weight.copy_(round_weights(weight, view.moments))
     return rounded
+
+
+def _paired(form: DeployDeiT, views: dict[str, LayerView]) -> dict[str, PairedLayer]:
+    found = {
+        name: round_layer(form.get_submodule(name), one.moments) for name, one in views.items()
+    }
+    return {name: layer for name, layer in found.items() if layer is not None}

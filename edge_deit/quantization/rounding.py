@@ -4,7 +4,11 @@ Weights are symmetric, -127 to 127, one scale an output channel. Columns are rou
 and the error of each is carried into those still to come, in proportion to how the inputs go together:
 this minimises the output's error on the calibration photos instead of each weight's own. A backend that
 rounds again by the usual rule, greatest magnitude / 127, finds the same integers, because the greatest
-weight of each row is kept at 127 steps: so all files of one model hold the same integers.
+weight of each row is kept at 127 steps.
+
+Some kernels add two neighbouring products in 16 bits: those of x86 without VNNI do. Where weights are
+rounded for them, a row's step is so large that no two neighbours, each times the greatest uint8, leave that
+range: 255 (a + b) lies within -32768 and 32767 where a + b lies within -128 and 128.
 
 Source: GPTQ, arXiv 2210.17323, algorithm 1.
 
@@ -18,9 +22,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["GREATEST", "int8_scale", "round_weights"]
+__all__ = ["GREATEST", "int8_scale", "pair_scale", "round_in_pairs", "round_weights"]
 
 GREATEST: Final = 127
+_GREATEST_PAIR: Final = 128
 _DAMPING: Final = 0.01  # share of the mean of the moments' diagonal that is added to it
 _BLOCK: Final = 64  # columns whose errors are carried on together
 
@@ -28,6 +33,23 @@ _BLOCK: Final = 64  # columns whose errors are carried on together
 def int8_scale(weight: Tensor) -> Tensor:
     """Step of each output channel (O,): greatest magnitude / 127."""
     return weight.flatten(1).abs().amax(1).clamp_min(1e-12) / GREATEST
+
+
+def pair_scale(weight: Tensor) -> Tensor:
+    """Step of each output channel (O,) that leaves room for the sum of neighbouring weights of (O, C)."""
+    even, odd = weight[:, ::2], weight[:, 1::2]
+    even = even[:, : odd.shape[1]]  # the last of an odd number has no neighbour
+    up = (even.clamp_min(0) + odd.clamp_min(0)).amax(1)
+    down = (even.clamp_max(0) + odd.clamp_max(0)).amin(1)
+    return torch.maximum(int8_scale(weight), torch.maximum(up, -down) / _GREATEST_PAIR)
+
+
+def round_in_pairs(weight: Tensor, moments: Tensor | None) -> Tensor:
+    """Integers (O, C), int8, in steps of `pair_scale`; columns 2i and 2i + 1 are neighbours."""
+    steps = weight.double() / pair_scale(weight)[:, None].double()
+    if moments is None:
+        moments = torch.eye(weight.shape[1])
+    return _carried(steps, moments.double(), in_pairs=True).to(torch.int8)
 
 
 def round_weights(weight: Tensor, moments: Tensor | None) -> Tensor:
@@ -44,21 +66,27 @@ def round_weights(weight: Tensor, moments: Tensor | None) -> Tensor:
     return (integers * scale[:, None]).float().reshape(weight.shape)
 
 
-def _carried(steps: Tensor, moments: Tensor) -> Tensor:
+def _carried(steps: Tensor, moments: Tensor, *, in_pairs: bool = False) -> Tensor:
     """Integers (O, C) for weights in units of their step; columns of great power come first."""
     order = moments.diagonal().argsort(descending=True)
     factor = _inverse_factor(moments[order][:, order])  # (C, C)
     pending = steps[:, order].T.contiguous()  # (C, O): a column of the weights is a row here
     greatest = pending.abs() >= GREATEST * (1 - 1e-9)  # stay at 127: the scale is found again
     kept = GREATEST * pending.sign()
-    integers = torch.empty_like(pending)
+    integers = torch.zeros_like(pending)
+    neighbours = _neighbours(order) if in_pairs else None
     for start in range(0, len(pending), _BLOCK):
         stop = min(start + _BLOCK, len(pending))
         errors = pending.new_empty(stop - start, pending.shape[1])
         for column in range(start, stop):
             value = pending[column]
             rounded = value.round().clamp_(-GREATEST, GREATEST)
-            rounded = torch.where(greatest[column], kept[column], rounded)
+            if neighbours is None:
+                rounded = torch.where(greatest[column], kept[column], rounded)
+            elif (other := neighbours[column]) is not None:
+                room_up = _GREATEST_PAIR - integers[other].clamp_min(0)
+                room_down = -_GREATEST_PAIR - integers[other].clamp_max(0)
+                rounded = rounded.minimum(room_up).maximum(room_down)
             integers[column] = rounded
             error = torch.sub(value, rounded).div_(factor[column, column])
             errors[column - start] = error
@@ -67,6 +95,12 @@ def _carried(steps: Tensor, moments: Tensor) -> Tensor:
     back = torch.empty_like(integers)
     back[order] = integers
     return back.T.contiguous()
+
+
+def _neighbours(order: Tensor) -> list[int | None]:
+    """For each place in the order, that of the neighbouring column; None where there is none."""
+    place = {column: index for index, column in enumerate(order.tolist())}
+    return [place.get(column ^ 1) for column in order.tolist()]
 
 
 def _inverse_factor(moments: Tensor) -> Tensor:

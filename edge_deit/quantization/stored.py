@@ -26,13 +26,16 @@ from edge_deit.model.config import DeiTConfig
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.narrow import scale_tokens, split_coarse, use_grey_levels
+from edge_deit.quantization.pairs import PairedLayer
 from edge_deit.quantization.pinning import Pinning
 from edge_deit.quantization.scheme import LayerRanges, Range
 
 __all__ = ["read_conditioned", "recipe", "tensors_hash", "write_conditioned"]
 
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 """Version of the file's layout, to be raised with it."""
+_INTEGERS: Final = "paired.integers."
+_BIAS: Final = "paired.bias."
 _SOURCES: Final = ("edge_deit.quantization", "edge_deit.model")
 _HEADER: Final = "edge_deit.conditioned"
 _HASH: Final = "edge_deit.sha256"
@@ -128,15 +131,29 @@ def read_conditioned(path: Path, config: DeiTConfig, spec: PreprocessSpec) -> Co
         header.methods,
         header.noise,
         pinning,
+        _paired(tensors),
     )
 
 
 def _tensors(found: Conditioned) -> dict[str, Tensor]:
     parts = {"form": found.form, "unrounded": found.unrounded}
-    return {
+    tensors = {
         f"{part}.{name}": value.detach().contiguous()
         for part, form in parts.items()
         for name, value in form.state_dict().items()
+    }
+    for name, layer in found.paired.items():
+        tensors |= {f"{_INTEGERS}{name}": layer.integers, f"{_BIAS}{name}": layer.bias}
+    return tensors
+
+
+def _paired(tensors: Mapping[str, Tensor]) -> dict[str, PairedLayer]:
+    return {
+        name.removeprefix(_INTEGERS): PairedLayer(
+            value, tensors[_BIAS + name.removeprefix(_INTEGERS)]
+        )
+        for name, value in tensors.items()
+        if name.startswith(_INTEGERS)
     }
 
 

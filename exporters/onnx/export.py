@@ -50,12 +50,12 @@ def export(request: ExportRequest) -> Path:
     model = convert(request)
     _check_layers(model, static + dynamic)
     if dynamic:
-        quantize_dynamic(model, request.output, dynamic)
+        quantize_dynamic(model, request, dynamic)
         model = onnx.load(request.output)
     if static:
         quantize_static(model, request, static)
         model = onnx.load(request.output)
-    store_unsigned(model)
+    store_unsigned(model, request.weight_steps)
     check_quantized(model, len(static + dynamic))
     onnx.helper.set_model_props(model, dict(request.metadata))
     onnx.checker.check_model(model, full_check=True)
@@ -115,4 +115,5 @@ TARGET: Final = Target(
     least={one: {"onnxruntime": "1.17"} for one in _PRECISIONS},  # the first with opset 20
     batched=("fp32", "fp16", "int8"),
     layer_reader=layer_reader,
+    in_pairs=True,
 )

@@ -1,18 +1,19 @@
 """The integer layers of an ONNX graph: static ones as Q/DQ, dynamic ones as MatMulInteger.
 
-Activations are uint8: ONNX Runtime has no fast kernels for int8 ones on x86. Weights are stored as
-uint8 with zero point 128, the same integers one hundred and twenty-eight higher: on x86 without VNNI its
-kernels for uint8 x int8 add products in pairs that saturate, those for uint8 x uint8 never do. Only `fc2`
-keeps int8: behind GELU most inputs are a few steps, pairs stay small, and hosts with VNNI, which have
-faster kernels for int8 weights, lose less. docs/int8.md has what each form gave.
+Activations are uint8: ONNX Runtime has no fast kernels for int8 ones on x86. Weights are int8, on the grid
+of `request.weight_steps`: on x86 without VNNI its kernels add neighbouring products in 16 bits, and on that
+grid no such sum saturates. What has no such grid, the patch embedding, is stored as uint8 with zero point
+128, the same integers one hundred and twenty-eight higher: slower kernels, which never saturate.
+docs/int8.md has what each form gave.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any, Final
 
 import numpy as np
+import torch
 
 from edge_deit.common.errors import EdgeDeitError
 from exporters.onnx.convert import LAYER_KINDS
@@ -20,9 +21,9 @@ from exporters.target import ExportRequest
 
 __all__ = ["check_quantized", "quantize_dynamic", "quantize_static", "store_unsigned"]
 
-_SIGNED: Final = ".fc2.weight"  # part of the names of weights that stay int8
 _MIDDLE: Final = 128  # what uint8 calls zero
 _STEPS: Final = 255
+_TRANSPOSED: Final = "/transposed"  # ends the names of weights that were
 _NOT_PLAIN: Final = 0.5  # any factor but 1
 
 
@@ -91,7 +92,7 @@ def _own_inputs(model: Any, layers: list[str]) -> None:
 
 
 def _overrides(model: Any, request: ExportRequest, layers: list[str]) -> dict[str, list[Any]]:
-    """Each input tensor's scale and zero point, as onnxruntime's quantizer takes them."""
+    """Scales and zero points of inputs and weights, as onnxruntime's quantizer takes them."""
     from onnxruntime import quantization
 
     found: dict[str, list[Any]] = {}
@@ -107,10 +108,20 @@ def _overrides(model: Any, request: ExportRequest, layers: list[str]) -> dict[st
                 "zero_point": np.array(round(-least / scale), np.uint8),
             }
         ]
+        if (steps := request.weight_steps.get(node.name)) is not None:
+            found[node.input[1]] = [
+                {
+                    "axis": 0,
+                    "quant_type": quantization.QuantType.QInt8,
+                    "scale": np.array(step, np.float32),
+                    "zero_point": np.array(0, np.int8),
+                }
+                for step in steps.tolist()
+            ]
     return found
 
 
-def quantize_dynamic(model: Any, output: Path, layers: list[str]) -> None:
+def quantize_dynamic(model: Any, request: ExportRequest, layers: list[str]) -> None:
     """MatMulInteger with ranges found at run time; weights int8 per output channel.
 
     The patch embedding stays float: it is a small part of the work, and ConvInteger was not tried. All
@@ -124,15 +135,37 @@ def quantize_dynamic(model: Any, output: Path, layers: list[str]) -> None:
     _scale_bias(model, others, _NOT_PLAIN)
     quantization.quantize_dynamic(
         model,
-        output,
+        request.output,
         op_types_to_quantize=["MatMul"],
         nodes_to_quantize=layers,
         per_channel=True,
         weight_type=quantization.QuantType.QInt8,
     )
-    written = onnx.load(output)
+    written = onnx.load(request.output)
     _scale_bias(written, others, 1.0)
-    onnx.save(written, output)
+    _set_weights(written, request, layers)
+    onnx.save(written, request.output)
+
+
+def _set_weights(model: Any, request: ExportRequest, layers: list[str]) -> None:
+    """Put weights on the request's grid; the dynamic quantizer knows only that of the greatest weight.
+
+    Raises:
+        EdgeDeitError: weights are not there.
+    """
+    import onnx
+
+    entries = {entry.name: entry for entry in model.graph.initializer}
+    for name in layers:
+        if (steps := request.weight_steps.get(name)) is None:
+            continue
+        weight = request.model.get_submodule(name).get_parameter("weight").detach()
+        integers = (weight / steps[:, None]).round().T.to(torch.int8)  # (C, O)
+        values = {"quantized": integers.contiguous().numpy(), "scale": steps.numpy()}
+        for end, value in values.items():
+            if (entry := entries.get(f"{name}.weight{_TRANSPOSED}_{end}")) is None:
+                raise _renamed(name, len(layers))
+            entry.CopyFrom(onnx.numpy_helper.from_array(value, entry.name))
 
 
 def _scale_bias(model: Any, names: list[str], beta: float) -> None:
@@ -149,14 +182,18 @@ def _scale_bias(model: Any, names: list[str], beta: float) -> None:
 
     nodes = {node.name: node for node in model.graph.node if node.op_type == "Gemm"}
     if lost := [name for name in names if name not in nodes]:
-        raise EdgeDeitError(
-            f"the quantizer renamed {lost[0]} ({len(lost)} layers in all); "
-            "install the tested one: pip install 'edge-deit[onnx]'"
-        )
+        raise _renamed(lost[0], len(lost))
     for name in names:
         kept = [one for one in nodes[name].attribute if one.name != "beta"]
         del nodes[name].attribute[:]
         nodes[name].attribute.extend([*kept, onnx.helper.make_attribute("beta", beta)])
+
+
+def _renamed(name: str, count: int) -> EdgeDeitError:
+    return EdgeDeitError(
+        f"the quantizer renamed {name} ({count} layers in all); "
+        "install the tested one: pip install 'edge-deit[onnx]'"
+    )
 
 
 def _gemm_to_matmul(model: Any, layers: list[str]) -> None:
@@ -171,7 +208,7 @@ def _gemm_to_matmul(model: Any, layers: list[str]) -> None:
             continue
         source, weight, *bias = node.input  # a bias of zeros is optimised away
         transposed = onnx.numpy_helper.to_array(weights[weight]).T.copy()
-        weight = f"{weight}/transposed"
+        weight = f"{weight}{_TRANSPOSED}"
         model.graph.initializer.append(onnx.numpy_helper.from_array(transposed, weight))
         product = f"{node.name}/product" if bias else node.output[0]
         nodes.append(onnx.helper.make_node("MatMul", [source, weight], [product], node.name))
@@ -185,15 +222,16 @@ def _gemm_to_matmul(model: Any, layers: list[str]) -> None:
         model.graph.initializer.remove(entry)
 
 
-def store_unsigned(model: Any) -> None:
+def store_unsigned(model: Any, signed: Collection[str]) -> None:
     """Store int8 weights and their zero points as uint8, 128 higher, which is the same function.
 
-    Weights called `_SIGNED` stay as they are.
+    Those of the layers `signed` stay as they are.
     """
     import onnx
 
+    names = tuple(f"{name}.weight" for name in signed)
     for entry in model.graph.initializer:
-        if entry.data_type == onnx.TensorProto.INT8 and _SIGNED not in entry.name:
+        if entry.data_type == onnx.TensorProto.INT8 and not entry.name.startswith(names):
             shifted = onnx.numpy_helper.to_array(entry).astype(np.int16) + _MIDDLE
             entry.CopyFrom(onnx.numpy_helper.from_array(shifted.astype(np.uint8), entry.name))
 
