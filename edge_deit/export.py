@@ -109,6 +109,9 @@ def export(
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="ONNX: any number of photos at once.")
     ] = False,
+    batch: Annotated[
+        int, typer.Option(help="Photos at once that the files take, in .batchN files; 1 to 64.")
+    ] = 1,
     parity_images: Annotated[
         int, typer.Option(help="Most photos that the check of each file takes.")
     ] = 20,
@@ -138,6 +141,7 @@ def export(
             output=output,
             layout=_one_of("layout", layout),
             dynamic_batch=dynamic_batch,
+            batch=batch,
             model=model,
             task=_one_of("task", task),
             image_size=image_size,

@@ -28,8 +28,8 @@ __all__ = ["ExportRequest", "Runner", "Target", "run_each"]
 class ExportRequest:
     """All that an exporter is told.
 
-    `model` is the deployment form (eval, float32, batch 1), `example` an input of it: pixels (1, 3, H, W),
-    or, where `model.image` is set, an image (`model.file_form`),
+    `model` is the deployment form (eval, float32), `example` an input of it: pixels (1, 3, H, W),
+    or, where `model.image` is set, an image (`model.file_form`), with B for the 1 where it takes B photos,
     `calibration` the photos of a static scheme (None when it needs none), `ranges` what was found on them
     for each quantizable layer (empty when the scheme needs none), `output` the file or folder to write,
     which does not exist yet. `metadata` is text that the format may carry
@@ -54,15 +54,20 @@ class ExportRequest:
 
 
 def run_each(
-    runner: Runner, pixels: np.ndarray, on_photo: Callable[[], None] = lambda: None
+    runner: Runner,
+    pixels: np.ndarray,
+    on_photo: Callable[[], None] = lambda: None,
+    *,
+    photos: int = 1,
 ) -> np.ndarray:
-    """Outputs (M, ...) for pixels (M, 3, H, W), one photo at a time."""
+    """Outputs (M, ...) for pixels (M, 3, H, W), one photo at a time, or at most `photos`."""
     import numpy as np
 
     found = []
-    for index in range(len(pixels)):
-        found.append(np.asarray(runner(pixels[index : index + 1])))
-        on_photo()
+    for start in range(0, len(pixels), photos):
+        found.append(np.asarray(runner(pixels[start : start + photos])))
+        for _ in found[-1]:
+            on_photo()
     return np.concatenate(found)
 
 
@@ -81,7 +86,8 @@ class Target:
     finer with it. `least` says for each precision what runs its files: the oldest version of a runtime, or
     of a system that brings one. `half_remainder` lists the precisions whose files can let what stays
     float run in half precision, `batched` those whose files can take any number of photos at once.
-    `image_planes` says that the runtime makes float planes of an image by itself.
+    `image_planes` says that the runtime makes float planes of an image by itself, of one at a time.
+    `one_photo` maps the precisions whose files can take but one photo to the reason.
     """
 
     runtime: Runtime
@@ -96,6 +102,7 @@ class Target:
     image_planes: bool = False
     least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
     batched: tuple[Precision, ...] = ()
+    one_photo: Mapping[Precision, str] = field(default_factory=dict)
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
 
     @property

@@ -13,7 +13,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.opening import check_regular
 from exporters import RUNTIMES, Runtime, runtime_of
 
-__all__ = ["Artefact", "check_classes", "read_artefact", "read_artefacts"]
+__all__ = ["Artefact", "check_classes", "check_one_photo", "read_artefact", "read_artefacts"]
 
 _CLASSES: Final = "classification"
 
@@ -83,6 +83,19 @@ def check_classes(artefact: Artefact) -> None:
         raise EdgeDeitError(
             f"{artefact.path} returns {artefact.manifest.task}, not classes: there is no answer in it; "
             f"export again with --task {_CLASSES}"
+        )
+
+
+def check_one_photo(artefact: Artefact, what: str) -> None:
+    """Refuse an artefact that takes several photos at once, for `what`, which hands it one.
+
+    Raises:
+        EdgeDeitError: it says how to export it.
+    """
+    if (photos := artefact.manifest.photos_at_once) > 1:
+        raise EdgeDeitError(
+            f"{artefact.path.name} takes {photos} photos at once (--batch {photos}), and {what}: "
+            "export it without --batch"
         )
 
 

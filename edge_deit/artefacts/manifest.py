@@ -18,6 +18,7 @@ from edge_deit.data.preprocess import PreprocessSpec
 
 __all__ = [
     "MANIFEST_FILE",
+    "MOST_PHOTOS",
     "SCHEMA",
     "Calibration",
     "Manifest",
@@ -35,6 +36,9 @@ SCHEMA: Final = 1
 
 An entry that came later has a default, which stands in for it in older files: that is no new version.
 """
+
+MOST_PHOTOS: Final = 64
+"""How many photos a file may take at once; more might not fit the limits of the process that runs it."""
 
 _Scalar = bool | int | float | str | None
 
@@ -162,6 +166,11 @@ class Manifest:
         return size
 
     @property
+    def photos_at_once(self) -> int:
+        """How many photos it takes at once, no fewer and no more (but for `free_batch`)."""
+        return int(self.input["shape"][0])
+
+    @property
     def preprocess_spec(self) -> PreprocessSpec:
         """The preprocessing as the Python code takes it."""
         return PreprocessSpec.from_json(self.preprocessing)
@@ -179,6 +188,8 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(
             f"config.image_size is {size!r}; it must be a whole number from 1 to {_MOST_PIXELS}"
         )
+    if (photos := manifest.photos_at_once) > MOST_PHOTOS:
+        raise ValueError(f"input.shape begins with {photos}; at most {MOST_PHOTOS} photos at once")
     for name in ("mean", "std"):
         if not isinstance(manifest.preprocessing.get(name), list):
             raise ValueError(f"preprocessing.{name} must be a list of 3 numbers")

@@ -16,7 +16,14 @@ from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
 from edge_deit.common.errors import EdgeDeitError
 from exporters import Runner, check_units, runtime_of
 
-__all__ = ["ArtefactRunner", "RunnerCrashError", "logits_of", "open_runner", "stand_in"]
+__all__ = [
+    "ArtefactRunner",
+    "RunnerCrashError",
+    "all_logits",
+    "logits_of",
+    "open_runner",
+    "stand_in",
+]
 
 
 class ArtefactRunner:
@@ -32,6 +39,11 @@ class ArtefactRunner:
         self._contract = Contract.of(manifest)
 
     @property
+    def photos(self) -> int:
+        """How many photos the file takes at once; fewer cost as much time as so many."""
+        return self._contract.photos
+
+    @property
     def up_to_a_constant(self) -> bool:
         """Whether the file returns probabilities, which leave one constant of the logits open."""
         return self._contract.probabilities
@@ -40,25 +52,30 @@ class ArtefactRunner:
         """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens).
 
         Where the file takes a photo's bytes or returns probabilities, these are made of the pixels, and
-        logits of those.
+        logits of those. Where it takes several photos at once, the 1 may be any number M: the file is
+        called as often as it takes, the last time filled up with repeats of the last photo.
 
         Raises:
             EdgeDeitError: pixels or outputs of another shape than the manifest says, or the runtime failed.
             RunnerCrashError: the process died, or did not answer.
         """
         source = self._contract.input_of(pixels)
-        if source.shape != self._takes:
+        count = source.shape[:1] if self.photos > 1 else self._takes[:1]
+        if source.shape != (*count, *self._takes[1:]) or not source.size:
             raise EdgeDeitError(
                 f"{self._name} takes pixels {self._takes}, not {source.shape}; its manifest "
                 "and its preprocessing do not fit: export it again"
             )
+        return self._contract.logits(self._contract.in_batches(self._run, source))
+
+    def _run(self, source: np.ndarray, /) -> np.ndarray:
         found = self._runner(source)
         if found.shape != self._returns:
             raise EdgeDeitError(
                 f"{self._name} returns shape {found.shape}, its manifest says "
                 f"{self._returns}; export it again"
             )
-        return self._contract.logits(found)
+        return found
 
     def close(self) -> None:
         """End its process, where it has one of its own."""
@@ -126,11 +143,21 @@ def logits_of(runner: Runner, pixels: np.ndarray, name: str, labels: Sequence[st
     Raises:
         EdgeDeitError: they are not finite, or not as many as there are labels; or as the runner does.
     """
+    (logits,) = all_logits(runner, pixels, name, labels)
+    return np.asarray(logits)
+
+
+def all_logits(runner: Runner, pixels: np.ndarray, name: str, labels: Sequence[str]) -> np.ndarray:
+    """The logits (M, K) of photos (M, 3, H, W), as many as the runner takes at once.
+
+    Raises:
+        EdgeDeitError: as `logits_of`.
+    """
     logits = np.asarray(runner(pixels), np.float32)
-    if logits.shape != (1, len(labels)):
+    if logits.shape != (len(pixels), len(labels)):
         raise EdgeDeitError(
             f"{name} returns shape {logits.shape} for {len(labels)} labels; export it again"
         )
     if not np.isfinite(logits).all():
         raise EdgeDeitError(f"{name} returned NaN or infinite logits; export it again")
-    return logits.reshape(-1)
+    return logits

@@ -37,7 +37,7 @@ def _output_name(context: ExportContext) -> str:
 
 _TAKES: Final = {
     "pixels": "pixels ({}, 3, H, W) float32, RGB, normalised as `preprocessing` says",
-    "image": "image (1, H, W, 3) uint8, RGB, cut to size as `preprocessing` says",
+    "image": "image ({}, H, W, 3) uint8, RGB, cut to size as `preprocessing` says",
 }
 
 
@@ -52,7 +52,7 @@ def request_for(
     context: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
 ) -> ExportRequest:
     checkpoint, model = context.checkpoint, context.form
-    batch = "B" if context.layout.batched else "1"
+    batch = "B" if context.layout.batched else str(context.file_form.photos)
     if scheme.quantized:
         assert context.conditioned is not None
         layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
@@ -120,7 +120,9 @@ def manifest_of(
         config=asdict(checkpoint.config),
         weights=_weights(context),
         input=_input(context, request),
-        output=_port(request, request.output_name, (1, *context.reference.shape[1:])),
+        output=_port(
+            request, request.output_name, (context.file_form.photos, *context.reference.shape[1:])
+        ),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
         scheme=_scheme(context, request),
@@ -141,10 +143,11 @@ def _weights(context: ExportContext) -> Weights:
 
 
 def _input(context: ExportContext, request: ExportRequest) -> Port:
+    photos, (height, width) = context.file_form.photos, context.photos.shape[2:]
     if context.file_form.takes == "pixels":
-        return {**_port(request, request.input_name, context.photos[:1].shape), "layout": "NCHW"}
-    height, width = context.photos.shape[2:]
-    shape = [1, height, width, 3]
+        shape = [photos, 3, height, width]
+        return {**_port(request, request.input_name, shape), "layout": "NCHW"}
+    shape = [photos, height, width, 3]
     return {"name": "image", "shape": shape, "dtype": "uint8", "layout": "NHWC"}
 
 

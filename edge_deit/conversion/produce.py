@@ -55,6 +55,7 @@ def export_one(
     started = time.monotonic()
     mark = "" if backend == target.backends[0] else f"-{backend}"
     mark += ".image" if context.file_form.takes == "image" else ""
+    mark += f".batch{context.file_form.photos}" if context.file_form.photos > 1 else ""
     name = context.layout.file_name(context.checkpoint.name, scheme.precision, mark, target.suffix)
     unchecked = target.unchecked(backend)
     with workplace(context.output, ".export-") as folder, ExitStack() as stack:
@@ -86,6 +87,7 @@ def _check(
             context.reference,
             scheme,
             up_to_a_constant=contract.probabilities,
+            photos=contract.photos,
             classes=context.checkpoint.config.task == "classification",
             on_photo=lambda: advance(1),
         )

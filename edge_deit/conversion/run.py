@@ -83,6 +83,7 @@ def export_model(
     output: Path = Path("out"),
     layout: LayoutName = "plain",
     dynamic_batch: bool = False,
+    batch: int = 1,
     model: str | None = None,
     task: Task | None = None,
     image_size: int | None = None,
@@ -108,9 +109,9 @@ def export_model(
     means all that have the precision, `precisions` None int8. With the `layout` `huggingface`, `output`
     becomes a folder for Hugging Face's tools: `.onnx` files under the names that these expect, by default
     in all precisions that have one; it appears whole or not at all. `dynamic_batch` lets files take any
-    number of photos at once. `calibration` is a folder of photos like those of the app, of which
-    at most `calibration_images` are used, and some held back for the check; without it the bundled photos
-    are, for the bundled weights.
+    number of photos at once, `batch` makes them take so many, no fewer and no more. `calibration` is a
+    folder of photos like those of the app, of which at most `calibration_images` are used, and some held
+    back for the check; without it the bundled photos are, for the bundled weights.
     `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
     `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns` is
     `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
@@ -127,10 +128,10 @@ def export_model(
             plain layout.
     """
     started = time.monotonic()
-    laid = Layout(layout, dynamic_batch)
+    laid = Layout(layout, dynamic_batch, batch)
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
-    laid.check(plan)
+    laid.check(plan, input_kind)
     if min(calibration_images, parity_images, threads) < 1:
         raise EdgeDeitError(
             "--calibration-images, --parity-images and --threads must be at least 1"

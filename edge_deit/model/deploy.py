@@ -1,6 +1,6 @@
 """The deployment form: the same function as the float DeiT, written the way phone runtimes like it.
 
-An exact rewrite for batch size 1 and a fixed image size:
+An exact rewrite for a fixed image size and a fixed number of photos, one as a rule:
 
 * the attention scale 1 / sqrt(d) is folded into the query's weights, q, k and v are three Linears,
   heads are the batch of a rank-3 matrix product, softmax is a plain softmax;

@@ -1,9 +1,10 @@
-"""The modules of the deployment form: DeiT for batch size 1, written the way phone runtimes like it.
+"""The modules of the deployment form: DeiT for a fixed number of photos, written as phone runtimes like it.
 
 `model.deploy` says what was rewritten and fills in the weights. No tensor has a rank above 4.
 
 Shapes: N tokens, R tokens that are read, T prefix tokens, p patch size, D width, M hidden width, h heads,
-d = D / h, K classes. The residual stream is (1, N, D), or (N, D) where `flat_stream` is set.
+d = D / h, K classes. The residual stream is (1, N, D), or (N, D) where `flat_stream` is set. These are the
+shapes for one photo; for B photos a leading 1 is B, and h is B h in the attention.
 """
 
 from __future__ import annotations
@@ -113,14 +114,22 @@ class DeployAttention(nn.Module):
         self.token_scale: TokenScale | None = None
 
     def _split(self, x: Tensor) -> Tensor:
+        if x.dim() == 3 and len(x) > 1:
+            heads = x.view(len(x), -1, self.num_heads, self.head_dim).transpose(1, 2)
+            return heads.flatten(0, 1)  # (B h, N, d)
         return x.view(-1, self.num_heads, self.head_dim).transpose(0, 1)  # (h, N, d)
+
+    def _joined(self, heads: Tensor, shape: torch.Size) -> Tensor:
+        """The inverse of `_split`, as `shape` has it."""
+        if len(heads) > self.num_heads:
+            return heads.view(-1, self.num_heads, *heads.shape[1:]).transpose(1, 2).reshape(shape)
+        return heads.transpose(0, 1).reshape(shape)
 
     def forward(self, x: Tensor, readers: Tensor) -> Tensor:
         """What the tokens `readers` (1, R, D) take from the tokens x (1, N, D): (1, R, D)."""
         q, k, v = self._split(self.q(readers)), self._split(self.k(x)), self._split(self.v(x))
         weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, R, N)
-        heads = torch.bmm(weights, v).transpose(0, 1)  # (R, h, d)
-        mixed = heads.reshape(readers.shape)  # (1, R, D)
+        mixed = self._joined(torch.bmm(weights, v), readers.shape)  # (1, R, D)
         return scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
 
 
@@ -243,7 +252,8 @@ class DeployDeiT(nn.Module):
         if not self.config.num_classes:
             tokens: Tensor = self.norm(x) * self.scale + self.shift
             return tokens[None] if self.flat_stream else tokens  # (1, N, D)
-        logits: Tensor = self.head(self.norm(x).reshape(1, -1))
+        photos = 1 if self.flat_stream else len(x)
+        logits: Tensor = self.head(self.norm(x).reshape(photos, -1))
         return logits.softmax(dim=-1) if self.probabilities else logits  # (1, K)
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -46,9 +46,9 @@ _FIELDS: Final = {  # field of the specification's metadata, attribute of coreml
 _LABEL: Final = "classLabel"
 _PREVIEW: Final = "com.apple.coreml.model.preview.type"  # lets Xcode try the model on photos
 _RETURNS: Final = {
-    "logits": "Logits (1, K), float32, in the order of the metadata's `labels`",
+    "logits": "Logits ({}, K), float32, in the order of the metadata's `labels`",
     "probabilities": "Probability of each class, in the order of the metadata's `labels`",
-    "features": "Final normalised tokens (1, N, D), float32",
+    "features": "Final normalised tokens ({}, N, D), float32",
 }
 _DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"  # ties operators to PyTorch nodes
 
@@ -148,19 +148,19 @@ def _describe(converted: Any, request: ExportRequest) -> None:
         setattr(converted, attribute, texts.pop(name, ""))
     for name, text in texts.items():
         converted.user_defined_metadata[name] = text
-    height, width = request.example.shape[2:]
+    photos, _, height, width = request.example.shape
     image = _takes_image(request)
     converted.input_description[request.input_name] = (
         f"RGB photo, cut to {width} x {height} as the metadata's `preprocessing` says"
         if image
-        else f"RGB pixels (1, 3, {height}, {width}), float32, normalised as the metadata's "
+        else f"RGB pixels ({photos}, 3, {height}, {width}), float32, normalised as the metadata's "
         "`preprocessing` says"
     )
     label = converted.get_spec().description.predictedFeatureName
     scores = (
         f"{label}_probs" if label else request.output_name
     )  # as coremltools calls the dictionary
-    converted.output_description[scores] = _RETURNS[request.output_name]
+    converted.output_description[scores] = _RETURNS[request.output_name].format(photos)
     if label:
         converted.output_description[_LABEL] = "Most probable class"
         converted.user_defined_metadata[_PREVIEW] = "imageClassifier"

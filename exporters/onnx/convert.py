@@ -69,7 +69,7 @@ class _Half(nn.Module):
 def _spelled(request: ExportRequest) -> nn.Module:
     """A copy of the form with flat tokens and norms that are fused, in the precision asked for."""
     form: nn.Module = _flat(request.model)
-    if request.dynamic_batch:
+    if request.dynamic_batch or len(request.example) > 1:
         assert isinstance(form, DeployDeiT)
         form = BatchedDeiT(form)
     if request.scheme.precision == "fp16":

@@ -71,7 +71,13 @@ def export(request: ExportRequest) -> Path:
 def _classifies_images(request: ExportRequest) -> bool:
     """Whether MediaPipe's image classifier can take the file."""
     form = request.model
-    return isinstance(form, DeployDeiT) and form.image is not None and bool(form.config.num_classes)
+    one = len(request.example) == 1  # it takes no more at a time
+    return (
+        one
+        and isinstance(form, DeployDeiT)
+        and form.image is not None
+        and bool(form.config.num_classes)
+    )
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -156,6 +162,7 @@ TARGET: Final = Target(
     layer_reader=layer_reader,
     integer_outputs=True,
     token_ranges=True,
+    one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
     half_remainder=("int8", "int8-dynamic"),
     least={
