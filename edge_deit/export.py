@@ -59,7 +59,11 @@ def export(
         Path | None, typer.Option(help="int8: folder for a table and a plot of layer x damage.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="classification or features (final tokens, no head).")
+        str | None,
+        typer.Option(
+            help="classification, features (final tokens, no head), or masked-image (pixels and a "
+            "mask to all pixels; fp32, fp16)."
+        ),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Another input size; positions are interpolated.")

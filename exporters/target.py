@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
-from exporters.runtime import Runner, Runtime
+from exporters.runtime import MASK_NAME, Runner, Runtime
 
 if TYPE_CHECKING:  # so that the list of targets costs no torch
     import numpy as np
@@ -34,7 +34,8 @@ class ExportRequest:
     for each quantizable layer (empty when the scheme needs none), `output` the file or folder to write,
     which does not exist yet. `metadata` is text that the format may carry
     inside the file: `labels` (one a line), `preprocessing` (JSON), `author`, `license`,
-    `description`, `version`. `backend` is one of the target's `backends`. `half_remainder` says that
+    `description`, `version`. A model with a decoder takes a second input, `MASK_NAME`, of which `mask`
+    (1, P) is an example. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
     (`quantization.half`), `dynamic_batch` that the file takes any number of photos at once.
     """
@@ -49,8 +50,20 @@ class ExportRequest:
     input_name: str = "pixels"
     output_name: str = "logits"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    mask: Tensor | None = None
     half_remainder: bool = False
     dynamic_batch: bool = False
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """Each input's name and an example of it, in the order of the model's arguments."""
+        found = {self.input_name: self.example}
+        return found if self.mask is None else found | {MASK_NAME: self.mask}
+
+    @property
+    def examples(self) -> tuple[Tensor, ...]:
+        """What the model is called with."""
+        return tuple(self.inputs.values())
 
 
 def run_each(

@@ -130,7 +130,10 @@ class Manifest:
     backend: Annotated[Text, About("What it was made for within the format.")]
     precision: Annotated[Text, About("Precision of weights and activations.")]
     model: Annotated[Text, About("Name of the variant.")]
-    task: Annotated[Text, About("What it returns: classification or features.")]
+    task: Annotated[
+        Text,
+        About("What it is for: classification, features, or masked-image (a photo from a part)."),
+    ]
     config: Annotated[
         dict[str, _Scalar], About("The model's sizes: image_size, patch_size, depth and so on.")
     ]
@@ -157,6 +160,12 @@ class Manifest:
         dict[str, Text],
         About("What runs it: each runtime or system that can, and the oldest version that does."),
     ] = field(default_factory=dict)
+    mask: Annotated[
+        Port | None,
+        About(
+            "Its second input, for masked-image: 1 for each hidden patch, row by row, 0 for others."
+        ),
+    ] = None
 
     @property
     def image_size(self) -> int:

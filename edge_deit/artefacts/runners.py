@@ -14,7 +14,7 @@ from edge_deit.artefacts.local import load_local
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
 from edge_deit.common.errors import EdgeDeitError
-from exporters import Runner, check_units, runtime_of
+from exporters import FileRunner, Runner, check_units, runtime_of
 
 __all__ = [
     "ArtefactRunner",
@@ -33,9 +33,10 @@ class ArtefactRunner:
     holds the runner any longer.
     """
 
-    def __init__(self, manifest: Manifest, runner: Runner, worker: Worker | None) -> None:
+    def __init__(self, manifest: Manifest, runner: FileRunner, worker: Worker | None) -> None:
         self._name, self._runner, self._worker = manifest.artefact, runner, worker
         self._takes, self._returns = tuple(manifest.input["shape"]), tuple(manifest.output["shape"])
+        self._masks = [] if manifest.mask is None else [tuple(manifest.mask["shape"])]
         self._contract = Contract.of(manifest)
 
     @property
@@ -48,8 +49,10 @@ class ArtefactRunner:
         """Whether the file returns probabilities, which leave one constant of the logits open."""
         return self._contract.probabilities
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, /, *more: np.ndarray) -> np.ndarray:
         """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens).
+
+        A file for masked images takes `more`: the mask (1, P) float32, and returns pixels.
 
         Where the file takes a photo's bytes or returns probabilities, these are made of the pixels, and
         logits of those. Where it takes several photos at once, the 1 may be any number M: the file is
@@ -66,10 +69,15 @@ class ArtefactRunner:
                 f"{self._name} takes pixels {self._takes}, not {source.shape}; its manifest "
                 "and its preprocessing do not fit: export it again"
             )
+        if [one.shape for one in more] != self._masks:
+            wanted = f"a mask {self._masks[0]} beside" if self._masks else "nothing beside"
+            raise EdgeDeitError(f"{self._name} takes {wanted} the pixels; its manifest says so")
+        if more:
+            return self._run(source, *more)
         return self._contract.logits(self._contract.in_batches(self._run, source))
 
-    def _run(self, source: np.ndarray, /) -> np.ndarray:
-        found = self._runner(source)
+    def _run(self, source: np.ndarray, /, *more: np.ndarray) -> np.ndarray:
+        found = self._runner(source, *more)
         if found.shape != self._returns:
             raise EdgeDeitError(
                 f"{self._name} returns shape {found.shape}, its manifest says "

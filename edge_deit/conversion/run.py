@@ -35,6 +35,7 @@ from edge_deit.conversion.fallback import (
 )
 from edge_deit.conversion.inputs import ExportPhotos, check_space, export_photos, load_named
 from edge_deit.conversion.layout import Layout, LayoutName
+from edge_deit.conversion.masks import check_masked, masks_for
 from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
@@ -143,6 +144,7 @@ def export_model(
     if cache and is_path(checkpoint.source):
         remember(checkpoint.sha256, checkpoint.source)
     limit.check_task(checkpoint.config.task)
+    check_masked(checkpoint.config, plan, laid, input_kind)
     file_form = laid.file_form(input_kind, returns, checkpoint.config.task)
     if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
         raise EdgeDeitError(
@@ -214,7 +216,8 @@ def _prepare(
         measured = photos.calibration if own or calibration_needed(fitted) else None
         spec = checkpoint.preprocess
         prepare = functools.partial(find_conditioned, form, spec, measured, cache, progress)
-    reference = outputs(checkpoint.model, torch.split(photos.checked, 1)).numpy()
+    masks = masks_for(checkpoint.config, len(photos.checked))
+    reference = outputs(checkpoint.model, torch.split(photos.checked, 1), masks).numpy()
     context = ExportContext(
         checkpoint=checkpoint,
         form=form,
@@ -223,6 +226,7 @@ def _prepare(
         photos=photos.checked,
         held_back=photos.held_back,
         reference=reference,
+        masks=masks,
         output=places.files,
         layout=places.layout,
         home=places.home,

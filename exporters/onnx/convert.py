@@ -61,8 +61,9 @@ class _Half(nn.Module):
         for norm in (one for one in form.modules() if isinstance(one, _FusedNorm)):
             norm.float()
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        out: Tensor = self.form(pixels.half())
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        more = () if mask is None else (mask.half(),)
+        out: Tensor = self.form(pixels.half(), *more)
         return out.float()
 
 
@@ -96,13 +97,13 @@ def convert(request: ExportRequest) -> Any:
     Raises:
         EdgeDeitError: the converter returned nothing.
     """
-    example, free = request.example, None
+    examples, free = request.examples, None
     if request.dynamic_batch:  # an axis of length 1 would be taken for a fixed one
-        example, free = example.repeat(2, 1, 1, 1), ({0: torch.export.Dim("batch")},)
+        examples, free = (request.example.repeat(2, 1, 1, 1),), ({0: torch.export.Dim("batch")},)
     program = torch.onnx.export(
         _spelled(request),
-        (example,),
-        input_names=[request.input_name],
+        examples,
+        input_names=list(request.inputs),
         output_names=[request.output_name],
         opset_version=_OPSET,
         dynamo=True,

@@ -54,7 +54,7 @@ def export(request: ExportRequest) -> Path:
             static, dynamic = scheme.static_layers(form), scheme.dynamic_layers(form)
             content = quantize_layers(content, form, static, dynamic, request.ranges)
     model = unpack(content)
-    name_ends(model, request.input_name, request.output_name)
+    name_ends(model, list(request.inputs), request.output_name)
     embed(model, request.metadata)
     declare_versions(model)
     if request.half_remainder:
@@ -122,10 +122,10 @@ def _convert(request: ExportRequest, module: nn.Module) -> bytes:
     """The float file of a module, with the module's names."""
     import litert_torch
 
-    edge_model = litert_torch.convert(module, (request.example,))
+    edge_model = litert_torch.convert(module, request.examples)
     model = unpack(edge_model.model_content())
     name_layers(model, module)
-    name_ends(model, request.input_name, request.output_name)
+    name_ends(model, list(request.inputs), request.output_name)
     return pack(model)
 
 
