@@ -10,7 +10,7 @@ __all__ = ["Decoder"]
 
 
 class Decoder(nn.Module):
-    """Tokens of patches to pixels: (1, P, D) or (P, D) -> (1, 3, s g, s g), g patches a side, s pixels each.
+    """Patches to pixels: (1, P, D) or (P, D) -> (1, 3, s g, s g), g patches of s pixels a side.
 
     It is a convolution of one pixel and `pixel_shuffle`, in tensors of rank 4 at most.
     """
