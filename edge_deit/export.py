@@ -17,6 +17,7 @@ from edge_deit.quantization.scheme import PRECISIONS, Precision
 from exporters import TARGETS
 
 if TYPE_CHECKING:
+    from edge_deit.checkpoint.options import LoadOptions
     from edge_deit.conversion.run import ExportResult
     from edge_deit.metrics.outputs import Closeness
 
@@ -134,7 +135,6 @@ def export(
     before it is kept; a file that is wrong is an error. Core ML runs only on macOS: elsewhere its file
     is run by reference numerics, and the table says so.
     """
-    from edge_deit.checkpoint.options import LoadOptions
     from edge_deit.conversion.run import export_model
 
     with Bars() as bars:
@@ -152,7 +152,7 @@ def export(
             backend=backend,
             calibration=calibration,
             calibration_images=calibration_images,
-            options=LoadOptions(ema, heads, preprocessing, mean, std, resize, crop, interpolation),
+            options=_options(ema, heads, preprocessing, mean, std, resize, crop, interpolation),
             labels=labels,
             input_kind=_one_of("input", input_kind),
             returns=_one_of("returns", returns),
@@ -171,6 +171,12 @@ def _targets(name: str | None, layout: str) -> list[str] | None:
     if name is None and layout == "plain":
         raise EdgeDeitError(f"--target is missing; choose one of: {', '.join(TARGETS)}, all")
     return None if name in (None, "all") else [str(name)]
+
+
+def _options(*chosen: Any) -> LoadOptions:
+    from edge_deit.checkpoint.options import LoadOptions
+
+    return LoadOptions(*chosen)
 
 
 def _one_of(option: str, value: str | None) -> Any:

@@ -20,7 +20,6 @@ from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.checkpoint.sources import is_path
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.cache import CacheFolder
-from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.common.whereabouts import remember
 from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
@@ -33,7 +32,14 @@ from edge_deit.conversion.fallback import (
     keeps_limit,
     kept_finer,
 )
-from edge_deit.conversion.inputs import ExportPhotos, check_space, export_photos, load_named
+from edge_deit.conversion.inputs import (
+    ExportPhotos,
+    check_counts,
+    check_space,
+    export_photos,
+    load_named,
+    photos_belong,
+)
 from edge_deit.conversion.layout import Layout, LayoutName
 from edge_deit.conversion.masks import check_masked, masks_for
 from edge_deit.conversion.model_card import stored_as, write_card
@@ -133,10 +139,7 @@ def export_model(
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
     laid.check(plan, input_kind)
-    if min(calibration_images, parity_images, threads) < 1:
-        raise EdgeDeitError(
-            "--calibration-images, --parity-images and --threads must be at least 1"
-        )
+    check_counts(calibration_images, parity_images, threads)
     choice = None if labels is None else read_label_choice(labels)
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
@@ -146,11 +149,7 @@ def export_model(
     limit.check_task(checkpoint.config.task)
     check_masked(checkpoint.config, plan, laid, input_kind)
     file_form = laid.file_form(input_kind, returns, checkpoint.config.task)
-    if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
-        raise EdgeDeitError(
-            "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
-        )
-    own = calibration is not None or checkpoint.source == "bundled"
+    own = photos_belong(checkpoint, calibration, plan)
     with laid.opened(output) as folder:
         stored = stored_as(laid, checkpoint, folder, output, progress)
         check_space(checkpoint, folder)
@@ -162,8 +161,7 @@ def export_model(
             calibrates=any(scheme.quantized for _, scheme, _ in plan),
             progress=progress,
         )
-        if max_drop is not None:
-            photos = _with_labels(photos, stored, choice, progress)
+        photos = _with_labels(photos, stored, choice, max_drop, progress)
         context, plan = _prepare(
             stored,
             plan,
@@ -184,8 +182,15 @@ def export_model(
 
 
 def _with_labels(
-    photos: ExportPhotos, checkpoint: Checkpoint, choice: LabelChoice | None, progress: Progress
+    photos: ExportPhotos,
+    checkpoint: Checkpoint,
+    choice: LabelChoice | None,
+    max_drop: float | None,
+    progress: Progress,
 ) -> ExportPhotos:
+    """The photos with their classes, where a limit on wrong answers wants them."""
+    if max_drop is None:
+        return photos
     found = photos.calibration.with_labels(checkpoint.labels, choice)
     progress.note(f"labels of the calibration photos: {found.labels_matched}")
     return photos._replace(calibration=found)

@@ -47,7 +47,7 @@ class EvaluationRequest:
     a journal with another key are not used. `journal` None: nothing is kept for another run. With `strict`
     a broken photo is an error. `calibration` holds, by model, the sha256 of the photos that it was made
     with, where they are known. `up_to_a_constant` names the models whose logits are known up to one number
-    a photo (`metrics.outputs.aligned`), `at_once` how many photos a model takes, where that is not 1.
+    a photo (`metrics.outputs.aligned`), `at_once` how many photos a model takes, 1 if not named.
     """
 
     photos: Sequence[Photo]

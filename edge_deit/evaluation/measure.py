@@ -120,7 +120,7 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
         workers=settings.workers,
         strict=settings.strict,
         up_to_a_constant=frozenset(name for name, one in models.items() if one.up_to_a_constant),
-        at_once={name: one.photos for name, one in models.items() if one.photos > 1},
+        at_once={str(one.path): one.manifest.photos_at_once for one in artefacts},
         calibration={name: known for name, known in hashes.items() if known is not None},
     )
     living = replace(float_model, artefacts=tuple(artefacts))

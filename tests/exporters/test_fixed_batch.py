@@ -15,6 +15,7 @@ from artefact_examples import copy_of, sign
 
 from conftest import TINY, CommandLine, random_model
 from edge_deit.artefacts.artefact import read_artefact
+from edge_deit.artefacts.inside import open_layer_reader
 from edge_deit.artefacts.predict import predict_photos
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
@@ -22,6 +23,7 @@ from edge_deit.conversion.run import export_model
 from edge_deit.emulation.run import measure_arm64
 from edge_deit.mobile.bundle import bundle_artefacts
 from edge_deit.mobile.golden import golden_of
+from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deploy import deploy
 from exporters import TARGETS, target
 from shared import once
@@ -139,6 +141,21 @@ def test_validate_judges_all_photos_and_times_one(
     assert "at once" not in one["runner"]
     assert three["latency_runs"] == 5
     assert three["latency_ms_p50"] > 0
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_layers_of_the_first_photo_are_shown(name: str, batch_file: Files) -> None:
+    pixels, found = PIXELS[:1], []
+    for batch in (1, 3):
+        artefact = read_artefact(batch_file(name, batch))
+        config = DeiTConfig(**artefact.manifest.config)  # type: ignore[arg-type]
+        with open_layer_reader(artefact, config) as reader:
+            found.append(reader.read(pixels))
+    one, three = found
+    assert one.keys() == three.keys()
+    for point, values in one.items():
+        assert values.shape == three[point].shape, point
+        assert np.abs(values - three[point]).max() <= 1e-4 * np.abs(values).max(), point
 
 
 def test_what_hands_over_one_photo_refuses_such_a_file(batch_file: Files, tmp_path: Path) -> None:
