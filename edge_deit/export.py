@@ -17,6 +17,7 @@ from edge_deit.quantization.scheme import PRECISIONS, Precision
 from exporters import TARGETS
 
 if TYPE_CHECKING:
+    from edge_deit.checkpoint.options import LoadOptions
     from edge_deit.conversion.run import ExportResult
     from edge_deit.metrics.outputs import Closeness
 
@@ -59,7 +60,11 @@ def export(
         Path | None, typer.Option(help="int8: folder for a table and a plot of layer x damage.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="classification or features (final tokens, no head).")
+        str | None,
+        typer.Option(
+            help="classification, features (final tokens, no head), or masked-image (pixels and a "
+            "mask to all pixels; fp32, fp16)."
+        ),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Another input size; positions are interpolated.")
@@ -109,6 +114,9 @@ def export(
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="ONNX: any number of photos at once.")
     ] = False,
+    batch: Annotated[
+        int, typer.Option(help="Photos at once that the files take, in .batchN files; 1 to 64.")
+    ] = 1,
     parity_images: Annotated[
         int, typer.Option(help="Most photos that the check of each file takes.")
     ] = 20,
@@ -127,7 +135,6 @@ def export(
     before it is kept; a file that is wrong is an error. Core ML runs only on macOS: elsewhere its file
     is run by reference numerics, and the table says so.
     """
-    from edge_deit.checkpoint.options import LoadOptions
     from edge_deit.conversion.run import export_model
 
     with Bars() as bars:
@@ -138,13 +145,14 @@ def export(
             output=output,
             layout=_one_of("layout", layout),
             dynamic_batch=dynamic_batch,
+            batch=batch,
             model=model,
             task=_one_of("task", task),
             image_size=image_size,
             backend=backend,
             calibration=calibration,
             calibration_images=calibration_images,
-            options=LoadOptions(ema, heads, preprocessing, mean, std, resize, crop, interpolation),
+            options=_options(ema, heads, preprocessing, mean, std, resize, crop, interpolation),
             labels=labels,
             input_kind=_one_of("input", input_kind),
             returns=_one_of("returns", returns),
@@ -163,6 +171,12 @@ def _targets(name: str | None, layout: str) -> list[str] | None:
     if name is None and layout == "plain":
         raise EdgeDeitError(f"--target is missing; choose one of: {', '.join(TARGETS)}, all")
     return None if name in (None, "all") else [str(name)]
+
+
+def _options(*chosen: Any) -> LoadOptions:
+    from edge_deit.checkpoint.options import LoadOptions
+
+    return LoadOptions(*chosen)
 
 
 def _one_of(option: str, value: str | None) -> Any:

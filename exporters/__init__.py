@@ -8,13 +8,15 @@ from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
-from exporters.runtime import Runner, Runtime
+from exporters.runtime import MASK_NAME, FileRunner, Runner, Runtime
 from exporters.target import ExportRequest, Target
 
 __all__ = [
+    "MASK_NAME",
     "RUNTIMES",
     "TARGETS",
     "ExportRequest",
+    "FileRunner",
     "Runner",
     "Runtime",
     "Target",

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from edge_deit.common.errors import EdgeDeitError
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Runner", "Runtime", "contiguous", "nothing_outside"]
+__all__ = [
+    "MASK_NAME",
+    "FileRunner",
+    "Runner",
+    "Runtime",
+    "contiguous",
+    "in_order",
+    "nothing_outside",
+]
 
 
 class Runner(Protocol):
@@ -24,6 +34,33 @@ class Runner(Protocol):
         A file that was made for images takes (1, H, W, 3) uint8, and one for probabilities returns them.
         """
         ...
+
+
+class FileRunner(Runner, Protocol):
+    """A runner of a file with one input, or with a photo and a mask."""
+
+    def __call__(self, pixels: np.ndarray, /, *more: np.ndarray) -> np.ndarray:
+        """As a `Runner`; `more` is the mask (1, P) float32 of a file that reconstructs photos."""
+        ...
+
+
+MASK_NAME: Final = "mask"
+"""What files that reconstruct photos call their second input."""
+
+
+def in_order(names: Sequence[str], path: Path) -> list[int]:
+    """Places of a file's inputs in the order of a runner's arguments: the photo, then a mask.
+
+    Raises:
+        EdgeDeitError: they are others.
+    """
+    masks = [place for place, name in enumerate(names) if name == MASK_NAME]
+    others = [place for place, name in enumerate(names) if name != MASK_NAME]
+    if len(others) != 1 or len(masks) > 1:
+        raise EdgeDeitError(
+            f"{path} has not one input, or one and a {MASK_NAME}, and one output; export it again"
+        )
+    return others + masks
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:
@@ -56,7 +93,7 @@ class Runtime:
     suffix: str
     extra: str
     modules: tuple[str, ...]
-    load: Callable[[Path, int, str | None], Runner]
+    load: Callable[[Path, int, str | None], FileRunner]
     runs_on: Callable[[], str | None]
     folder: bool = False
     unchecked: Callable[[str], str | None] = lambda backend: None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
-from exporters.runtime import Runner, Runtime
+from exporters.runtime import MASK_NAME, Runner, Runtime
 
 if TYPE_CHECKING:  # so that the list of targets costs no torch
     import numpy as np
@@ -28,13 +28,14 @@ __all__ = ["ExportRequest", "Runner", "Target", "run_each"]
 class ExportRequest:
     """All that an exporter is told.
 
-    `model` is the deployment form (eval, float32, batch 1), `example` an input of it: pixels (1, 3, H, W),
-    or, where `model.image` is set, an image (`model.file_form`),
+    `model` is the deployment form (eval, float32), `example` an input of it: pixels (1, 3, H, W),
+    or, where `model.image` is set, an image (`model.file_form`), with B for the 1 where it takes B photos,
     `calibration` the photos of a static scheme (None when it needs none), `ranges` what was found on them
     for each quantizable layer (empty when the scheme needs none), `output` the file or folder to write,
     which does not exist yet. `metadata` is text that the format may carry
     inside the file: `labels` (one a line), `preprocessing` (JSON), `author`, `license`,
-    `description`, `version`. `backend` is one of the target's `backends`. `half_remainder` says that
+    `description`, `version`. A model with a decoder takes a second input, `MASK_NAME`, of which `mask`
+    (1, P) is an example. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
     (`quantization.half`), `dynamic_batch` that the file takes any number of photos at once.
     `weight_steps` are the steps of each output channel (O,) of layers whose grid is not their greatest
@@ -51,21 +52,38 @@ class ExportRequest:
     input_name: str = "pixels"
     output_name: str = "logits"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    mask: Tensor | None = None
     half_remainder: bool = False
     dynamic_batch: bool = False
     weight_steps: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """Each input's name and an example of it, in the order of the model's arguments."""
+        found = {self.input_name: self.example}
+        return found if self.mask is None else found | {MASK_NAME: self.mask}
+
+    @property
+    def examples(self) -> tuple[Tensor, ...]:
+        """What the model is called with."""
+        return tuple(self.inputs.values())
+
 
 def run_each(
-    runner: Runner, pixels: np.ndarray, on_photo: Callable[[], None] = lambda: None
+    runner: Runner,
+    pixels: np.ndarray,
+    on_photo: Callable[[], None] = lambda: None,
+    *,
+    photos: int = 1,
 ) -> np.ndarray:
-    """Outputs (M, ...) for pixels (M, 3, H, W), one photo at a time."""
+    """Outputs (M, ...) for pixels (M, 3, H, W), one photo at a time, or at most `photos`."""
     import numpy as np
 
     found = []
-    for index in range(len(pixels)):
-        found.append(np.asarray(runner(pixels[index : index + 1])))
-        on_photo()
+    for start in range(0, len(pixels), photos):
+        found.append(np.asarray(runner(pixels[start : start + photos])))
+        for _ in found[-1]:
+            on_photo()
     return np.concatenate(found)
 
 
@@ -84,8 +102,9 @@ class Target:
     finer with it. `least` says for each precision what runs its files: the oldest version of a runtime, or
     of a system that brings one. `half_remainder` lists the precisions whose files can let what stays
     float run in half precision, `batched` those whose files can take any number of photos at once.
-    `image_planes` says that the runtime makes float planes of an image by itself, `in_pairs` that its
-    kernels add neighbouring products in 16 bits on some processors (`quantization.pairs`).
+    `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
+    `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
+    (`quantization.pairs`). `one_photo` maps the precisions whose files can take but one photo to the reason.
     """
 
     runtime: Runtime
@@ -101,6 +120,7 @@ class Target:
     in_pairs: bool = False
     least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
     batched: tuple[Precision, ...] = ()
+    one_photo: Mapping[Precision, str] = field(default_factory=dict)
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
 
     @property

@@ -13,7 +13,14 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.opening import check_regular
 from exporters import RUNTIMES, Runtime, runtime_of
 
-__all__ = ["Artefact", "check_classes", "read_artefact", "read_artefacts"]
+__all__ = [
+    "Artefact",
+    "check_classes",
+    "check_one_photo",
+    "no_classes",
+    "read_artefact",
+    "read_artefacts",
+]
 
 _CLASSES: Final = "classification"
 
@@ -79,10 +86,35 @@ def check_classes(artefact: Artefact) -> None:
     Raises:
         EdgeDeitError: it returns something else than one value for each label.
     """
-    if artefact.manifest.task != _CLASSES:
-        raise EdgeDeitError(
-            f"{artefact.path} returns {artefact.manifest.task}, not classes: there is no answer in it; "
+    if (reason := no_classes(artefact.manifest)) is not None:
+        raise EdgeDeitError(f"{artefact.path} {reason}")
+
+
+def no_classes(manifest: Manifest) -> str | None:
+    """Why there is no answer in an artefact, and what to do; None where there is."""
+    if manifest.task == "masked-image":
+        return (
+            "reconstructs masked photos and has no classes to show or compare; run it in its own runtime, "
+            "with the inputs that its manifest names, or export a classifier"
+        )
+    if manifest.task != _CLASSES:
+        return (
+            f"returns {manifest.task}, not classes: there is no answer in it; "
             f"export again with --task {_CLASSES}"
+        )
+    return None
+
+
+def check_one_photo(artefact: Artefact, what: str) -> None:
+    """Refuse an artefact that takes several photos at once, for `what`, which hands it one.
+
+    Raises:
+        EdgeDeitError: it says how to export it.
+    """
+    if (photos := artefact.manifest.photos_at_once) > 1:
+        raise EdgeDeitError(
+            f"{artefact.path.name} takes {photos} photos at once (--batch {photos}), and {what}: "
+            "export it without --batch"
         )
 
 

@@ -38,7 +38,7 @@ def open_layer_reader(
         contract = Contract.of(artefact.manifest)
 
         def read(pixels: np.ndarray) -> Points:
-            source = contract.input_of(pixels)
+            source = contract.input_of(pixels).repeat(contract.photos, axis=0)
             found, arrays = worker.ask(name, "looking into", {"do": "points"}, [source])
             names = found.get("points")
             if not isinstance(names, list) or len(names) != len(arrays):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters import Runner, Runtime, runtime_of
+from exporters import FileRunner, Runtime, runtime_of
 
 __all__ = ["LocalRunner", "load_local", "one_line"]
 
@@ -17,17 +17,17 @@ __all__ = ["LocalRunner", "load_local", "one_line"]
 class LocalRunner:
     """A loaded artefact. Its runtime takes care of threads: they may run at once or take turns."""
 
-    def __init__(self, name: str, runtime: Runtime, runner: Runner) -> None:
+    def __init__(self, name: str, runtime: Runtime, runner: FileRunner) -> None:
         self._name, self._runtime, self._runner = name, runtime, runner
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, *more: np.ndarray) -> np.ndarray:
         """What the file takes, float32 or uint8 -> what it returns, float32.
 
         Raises:
             EdgeDeitError: the runtime failed, or returned something else than float32.
         """
         with one_line(self._name, self._runtime, "running"):
-            found = self._runner(pixels)
+            found = self._runner(pixels, *more)
         if found.dtype != np.float32:
             raise EdgeDeitError(f"{self._name} returns {found.dtype}, not float32; export it again")
         return found

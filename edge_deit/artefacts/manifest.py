@@ -18,6 +18,7 @@ from edge_deit.data.preprocess import PreprocessSpec
 
 __all__ = [
     "MANIFEST_FILE",
+    "MOST_PHOTOS",
     "SCHEMA",
     "Calibration",
     "Manifest",
@@ -35,6 +36,9 @@ SCHEMA: Final = 1
 
 An entry that came later has a default, which stands in for it in older files: that is no new version.
 """
+
+MOST_PHOTOS: Final = 64
+"""How many photos a file may take at once; more might not fit the limits of the process that runs it."""
 
 _Scalar = bool | int | float | str | None
 
@@ -126,7 +130,10 @@ class Manifest:
     backend: Annotated[Text, About("What it was made for within the format.")]
     precision: Annotated[Text, About("Precision of weights and activations.")]
     model: Annotated[Text, About("Name of the variant.")]
-    task: Annotated[Text, About("What it returns: classification or features.")]
+    task: Annotated[
+        Text,
+        About("What it is for: classification, features, or masked-image (a photo from a part)."),
+    ]
     config: Annotated[
         dict[str, _Scalar], About("The model's sizes: image_size, patch_size, depth and so on.")
     ]
@@ -153,6 +160,12 @@ class Manifest:
         dict[str, Text],
         About("What runs it: each runtime or system that can, and the oldest version that does."),
     ] = field(default_factory=dict)
+    mask: Annotated[
+        Port | None,
+        About(
+            "Its second input, for masked-image: 1 for each hidden patch, row by row, 0 for others."
+        ),
+    ] = None
 
     @property
     def image_size(self) -> int:
@@ -160,6 +173,11 @@ class Manifest:
         size = self.config["image_size"]
         assert isinstance(size, int)
         return size
+
+    @property
+    def photos_at_once(self) -> int:
+        """How many photos it takes at once, no fewer and no more (but for `free_batch`)."""
+        return int(self.input["shape"][0])
 
     @property
     def preprocess_spec(self) -> PreprocessSpec:
@@ -179,6 +197,8 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(
             f"config.image_size is {size!r}; it must be a whole number from 1 to {_MOST_PIXELS}"
         )
+    if (photos := manifest.photos_at_once) > MOST_PHOTOS:
+        raise ValueError(f"input.shape begins with {photos}; at most {MOST_PHOTOS} photos at once")
     for name in ("mean", "std"):
         if not isinstance(manifest.preprocessing.get(name), list):
             raise ValueError(f"preprocessing.{name} must be a list of 3 numbers")

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_deit.artefacts.artefact import check_classes, read_artefact
 from edge_deit.artefacts.process import Worker
-from edge_deit.artefacts.runners import logits_of, open_runner, stand_in
+from edge_deit.artefacts.runners import all_logits, open_runner, stand_in
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.opening import check_regular
@@ -64,11 +64,13 @@ def predict_photos(
     found: list[Prediction] = []
     with Worker(manifest.target) as worker:
         runner = None
-        for image in images:
-            pixels = load_pixels(image, spec)
+        for start in range(0, len(images), manifest.photos_at_once):
+            some = images[start : start + manifest.photos_at_once]
+            pixels = np.concatenate([load_pixels(image, spec) for image in some])
             runner = runner or open_runner(opened, threads, worker=worker)
-            logits = logits_of(runner, pixels, artefact.name, labels)
-            found.append(Prediction(image, rank(logits, labels, top), stand_in(manifest)))
+            answers = all_logits(runner, pixels, artefact.name, labels)
+            for image, logits in zip(some, answers, strict=True):
+                found.append(Prediction(image, rank(logits, labels, top), stand_in(manifest)))
     return found
 
 

@@ -157,15 +157,15 @@ class IsolatedRunner:
     def __init__(self, worker: Worker, name: str, number: int) -> None:
         self._worker, self._name, self._number = worker, name, number
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(1, 3, H, W) float32 -> what the file returns, float32.
+    def __call__(self, pixels: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) float32, and what else the file takes -> what it returns, float32.
 
         Raises:
             EdgeDeitError: the runtime failed, or the worker has loaded another file since.
             RunnerCrashError: its process died, or did not answer.
         """
         request = {"do": "run", "number": self._number}
-        _, found = self._worker.ask(self._name, "running", request, [pixels])
+        _, found = self._worker.ask(self._name, "running", request, [pixels, *more])
         if len(found) != 1:
             raise RunnerCrashError(f"{self._name}: its process returned no output: export it again")
         return found[0]

@@ -14,9 +14,16 @@ from edge_deit.artefacts.local import load_local
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
 from edge_deit.common.errors import EdgeDeitError
-from exporters import Runner, check_units, runtime_of
+from exporters import FileRunner, Runner, check_units, runtime_of
 
-__all__ = ["ArtefactRunner", "RunnerCrashError", "logits_of", "open_runner", "stand_in"]
+__all__ = [
+    "ArtefactRunner",
+    "RunnerCrashError",
+    "all_logits",
+    "logits_of",
+    "open_runner",
+    "stand_in",
+]
 
 
 class ArtefactRunner:
@@ -26,39 +33,57 @@ class ArtefactRunner:
     holds the runner any longer.
     """
 
-    def __init__(self, manifest: Manifest, runner: Runner, worker: Worker | None) -> None:
+    def __init__(self, manifest: Manifest, runner: FileRunner, worker: Worker | None) -> None:
         self._name, self._runner, self._worker = manifest.artefact, runner, worker
         self._takes, self._returns = tuple(manifest.input["shape"]), tuple(manifest.output["shape"])
+        self._masks = [] if manifest.mask is None else [tuple(manifest.mask["shape"])]
         self._contract = Contract.of(manifest)
+
+    @property
+    def photos(self) -> int:
+        """How many photos the file takes at once; fewer cost as much time as so many."""
+        return self._contract.photos
 
     @property
     def up_to_a_constant(self) -> bool:
         """Whether the file returns probabilities, which leave one constant of the logits open."""
         return self._contract.probabilities
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, /, *more: np.ndarray) -> np.ndarray:
         """(1, 3, H, W) float32, normalised -> (1, K) float32 logits (or (1, N, D) tokens).
 
+        A file for masked images takes `more`: the mask (1, P) float32, and returns pixels.
+
         Where the file takes a photo's bytes or returns probabilities, these are made of the pixels, and
-        logits of those.
+        logits of those. Where it takes several photos at once, the 1 may be any number M: the file is
+        called as often as it takes, the last time filled up with repeats of the last photo.
 
         Raises:
             EdgeDeitError: pixels or outputs of another shape than the manifest says, or the runtime failed.
             RunnerCrashError: the process died, or did not answer.
         """
         source = self._contract.input_of(pixels)
-        if source.shape != self._takes:
+        count = source.shape[:1] if self.photos > 1 else self._takes[:1]
+        if source.shape != (*count, *self._takes[1:]) or not source.size:
             raise EdgeDeitError(
                 f"{self._name} takes pixels {self._takes}, not {source.shape}; its manifest "
                 "and its preprocessing do not fit: export it again"
             )
-        found = self._runner(source)
+        if [one.shape for one in more] != self._masks:
+            wanted = f"a mask {self._masks[0]} beside" if self._masks else "nothing beside"
+            raise EdgeDeitError(f"{self._name} takes {wanted} the pixels; its manifest says so")
+        if more:
+            return self._run(source, *more)
+        return self._contract.logits(self._contract.in_batches(self._run, source))
+
+    def _run(self, source: np.ndarray, /, *more: np.ndarray) -> np.ndarray:
+        found = self._runner(source, *more)
         if found.shape != self._returns:
             raise EdgeDeitError(
                 f"{self._name} returns shape {found.shape}, its manifest says "
                 f"{self._returns}; export it again"
             )
-        return self._contract.logits(found)
+        return found
 
     def close(self) -> None:
         """End its process, where it has one of its own."""
@@ -126,11 +151,21 @@ def logits_of(runner: Runner, pixels: np.ndarray, name: str, labels: Sequence[st
     Raises:
         EdgeDeitError: they are not finite, or not as many as there are labels; or as the runner does.
     """
+    (logits,) = all_logits(runner, pixels, name, labels)
+    return np.asarray(logits)
+
+
+def all_logits(runner: Runner, pixels: np.ndarray, name: str, labels: Sequence[str]) -> np.ndarray:
+    """The logits (M, K) of photos (M, 3, H, W), as many as the runner takes at once.
+
+    Raises:
+        EdgeDeitError: as `logits_of`.
+    """
     logits = np.asarray(runner(pixels), np.float32)
-    if logits.shape != (1, len(labels)):
+    if logits.shape != (len(pixels), len(labels)):
         raise EdgeDeitError(
             f"{name} returns shape {logits.shape} for {len(labels)} labels; export it again"
         )
     if not np.isfinite(logits).all():
         raise EdgeDeitError(f"{name} returned NaN or infinite logits; export it again")
-    return logits.reshape(-1)
+    return logits

@@ -86,7 +86,7 @@ class _Held:
             return {"points": list(found)}, list(found.values())
         if self._runner is None or header["number"] != self._number:
             raise EdgeDeitError("the worker has loaded another file since; load this one again")
-        return {}, [self._runner(arrays[0])]
+        return {}, [self._runner(*arrays)]
 
     def _load(self, path: Path, header: dict[str, Any]) -> Message:
         self._runner = None

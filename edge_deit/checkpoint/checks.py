@@ -11,10 +11,13 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import VARIANTS, DeiTConfig
 from edge_deit.model.deit import DeiT
 
-__all__ = ["HEADS", "check_classifier", "check_tensors", "check_variant", "model_name"]
+__all__ = ["DECODER", "HEADS", "check_classifier", "check_tensors", "check_variant", "model_name"]
 
 HEADS: Final = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 """Tensors of the classifiers, which come and go with classes and task."""
+
+DECODER: Final = ("mask_token", "decoder.weight", "decoder.bias")
+"""Tensors of the masked-image task."""
 
 _WIDTHS: Final = (
     "patch_size", "embed_dim", "depth", "num_heads", "mlp_dim", "qkv_bias", "layer_scale",

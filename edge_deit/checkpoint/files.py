@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,12 +19,13 @@ from edge_deit.checkpoint.attention_heads import (
 from edge_deit.checkpoint.class_names import check_names, labels_from_config, labels_from_timm
 from edge_deit.checkpoint.families import check_timm_fields, family_of_architecture
 from edge_deit.checkpoint.folders import Folder, is_described, read_folder
-from edge_deit.checkpoint.huggingface import config_from_json, head_problem
+from edge_deit.checkpoint.huggingface import config_from_json, decoder_stride, head_problem
 from edge_deit.checkpoint.processors import spec_for_file, spec_from_folder
 from edge_deit.checkpoint.reading import Contents, open_weights, read_model
 from edge_deit.checkpoint.sources import locate
 from edge_deit.checkpoint.tensor_names import (
     config_from_tensors,
+    decoder_tensors,
     from_hugging_face,
     from_timm,
     is_hugging_face,
@@ -61,6 +62,7 @@ class RawCheckpoint:
 
     `find_spec` reads the preprocessing, for the size that the tensors have; it raises EdgeDeitError where
     nothing tells it. `head_problem` says why the classifier is none. `notes` are lines for the user.
+    `decoder` has the tensors of a masked-image decoder of `decoder_stride`; the other tasks leave them out.
     """
 
     path: Path
@@ -72,6 +74,8 @@ class RawCheckpoint:
     notes: tuple[str, ...] = ()
     head_problem: str | None = None
     new_heads: bool = False
+    decoder: Mapping[str, Tensor] = field(default_factory=dict)
+    decoder_stride: int = 0
 
 
 def read_weights(weights: str, wanted: Wanted, cache_dir: Path | None) -> RawCheckpoint:
@@ -160,6 +164,7 @@ def _read_folder(path: Path, wanted: Wanted) -> RawCheckpoint:
         return _read_timm(path, folder, wanted)
     place = path / "config.json"
     shapes = {name: tuple(value.shape) for name, value in folder.state.items()}
+    decoder = decoder_tensors(folder.state)
     config = config_from_json(place, folder.config, shapes)
     check_stated_heads(place, config.num_heads, wanted.num_heads)
     return RawCheckpoint(
@@ -171,6 +176,8 @@ def _read_folder(path: Path, wanted: Wanted) -> RawCheckpoint:
         labels_from_config(place, folder.config, config.num_classes) if config.num_classes else (),
         folder.notes,
         head_problem(folder.config) if config.num_classes else None,
+        decoder=decoder,
+        decoder_stride=decoder_stride(place, folder.config) if decoder else 0,
     )
 
 

@@ -11,7 +11,7 @@ from edge_deit.checkpoint.families import complete_fields
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import DeiTConfig
 
-__all__ = ["config_from_json", "head_problem"]
+__all__ = ["config_from_json", "decoder_stride", "head_problem"]
 
 _SIZES: Final = {
     "hidden_size": 768,
@@ -89,6 +89,15 @@ def head_problem(data: Mapping[str, Any]) -> str | None:
         return None
     reason = _OTHER_HEADS.get(str(kind), "that is no kind of classifier known here")
     return f"problem_type is {kind!r:.40}: {reason}"
+
+
+def decoder_stride(path: Path, data: Mapping[str, Any]) -> int:
+    """Side in pixels of what a masked-image decoder makes of a patch; 16 unless the configuration says it.
+
+    Raises:
+        EdgeDeitError: it is no whole number.
+    """
+    return _whole(data, "encoder_stride", 16, path)
 
 
 def _square(data: Mapping[str, Any], name: str, default: int, path: Path) -> int:

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 from edge_deit.checkpoint.checks import (
+    DECODER,
     HEADS,
     check_classifier,
     check_tensors,
@@ -71,8 +72,9 @@ def load_model(
     `hub:ORG/NAME[@REVISION]`, where a commit hash as REVISION pins what is downloaded.
 
     `model` is the variant it must be, classes aside. With `image_size` positions are interpolated and
-    preprocessing scales along. `task="features"` drops the classifiers. With `allow_new_head`, another
-    `num_classes` gives new random heads, for fine-tuning. `ema` takes the averaged weights of a training
+    preprocessing scales along. `task="features"` drops the classifiers, `masked-image` takes the decoder of
+    a folder that has one. With `allow_new_head`, another `num_classes` gives new random heads, for
+    fine-tuning. `ema` takes the averaged weights of a training
     checkpoint. `num_heads` says how many attention heads there are, where no file does. `preprocessing`
     replaces what the files say of it.
 
@@ -159,12 +161,31 @@ def _build(raw: RawCheckpoint) -> DeiT:
 
 
 def _other_task(raw: RawCheckpoint, task: Task | None) -> RawCheckpoint:
+    if task is None and raw.decoder:
+        line = "taken: the encoder; --task masked-image takes the decoder of masked images too"
+        return replace(raw, notes=(*raw.notes, line))
     if task is None or task == raw.config.task:
         return raw
     if task == "classification":
         raise EdgeDeitError(f"{raw.path} has no classifier; export it with --task features")
-    state = {key: value for key, value in raw.state.items() if key not in HEADS}
-    return replace(raw, state=state, config=raw.config.without_head(), labels=(), head_problem=None)
+    outside = (*HEADS, *DECODER)
+    state = {key: value for key, value in raw.state.items() if key not in outside}
+    plain = replace(
+        raw, state=state, config=raw.config.without_head(), labels=(), head_problem=None
+    )
+    return plain if task == "features" else _with_decoder(plain)
+
+
+def _with_decoder(raw: RawCheckpoint) -> RawCheckpoint:
+    if not raw.decoder:
+        raise EdgeDeitError(
+            f"{raw.path} has no masked-image decoder; --task masked-image is for folders of "
+            "transformers' DeiTForMaskedImageModeling: leave --task out, or take features"
+        )
+    config = replace(raw.config, decoder_stride=raw.decoder_stride)
+    found = replace(raw, state={**raw.state, **raw.decoder}, config=config)
+    check_tensors(found)
+    return found
 
 
 def _other_classes(raw: RawCheckpoint, num_classes: int | None, allow: bool) -> RawCheckpoint:

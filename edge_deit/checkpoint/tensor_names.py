@@ -24,6 +24,7 @@ from edge_deit.model.config import DeiTConfig
 
 __all__ = [
     "config_from_tensors",
+    "decoder_tensors",
     "from_hugging_face",
     "from_timm",
     "is_hugging_face",
@@ -31,7 +32,13 @@ __all__ = [
 ]
 
 _DROPPED: Final = re.compile(r"^(pooler\.|decoder\.|embeddings\.mask_token$)")
-# outside the encoder: the pooler and the masked-image decoder, which no task here uses
+# outside the encoder: the pooler, and what masked images need (`decoder_tensors`)
+
+_DECODER: Final = {
+    "embeddings.mask_token": "mask_token",
+    "decoder.0.weight": "decoder.weight",
+    "decoder.0.bias": "decoder.bias",
+}
 
 _TOP: Final = {
     "embeddings.cls_token": "cls_token",
@@ -95,6 +102,16 @@ def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
             raise EdgeDeitError(f"the checkpoint has {name} twice, the second time as {key}")
         renamed[name] = value
     return _all_positions(_fuse(renamed), without=("reg_token",))
+
+
+def decoder_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The masked-image decoder and its mask token under our own names; none where there is no decoder."""
+    found = {}
+    for key, value in state.items():
+        short = re.sub(r"^(deit|vit)\.", "", key)
+        if short in _DECODER:
+            found[_DECODER[short]] = value
+    return found if any(name.startswith("decoder.") for name in found) else {}
 
 
 def _rename(key: str) -> str | None:

@@ -33,7 +33,8 @@ class ExportContext:
     each export runs on; `held_back` says that they took no part in the calibration. `options` are those
     that loading the weights took, `file_form` is what the files take and return. Files are written to
     `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
-    called. `origin` is what the user named as weights.
+    called. `origin` is what the user named as weights. `masks` (M, P) go with the photos where the model
+    reconstructs them.
     """
 
     checkpoint: Checkpoint
@@ -49,6 +50,7 @@ class ExportContext:
     file_form: FileForm = field(default_factory=FileForm)
     layout: Layout = field(default_factory=Layout)
     home: Path | None = None
+    masks: Tensor | None = None
     origin: str | None = None
     held_back: bool = True
 

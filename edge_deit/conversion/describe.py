@@ -27,20 +27,29 @@ from edge_deit.model.file_form import GREATEST_LEVEL, FileForm, in_file_form
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.narrow import token_scaled
 from edge_deit.quantization.scheme import LayerRanges, Scheme
-from exporters import ExportRequest, Target, tool_versions
+from exporters import MASK_NAME, ExportRequest, Target, tool_versions
 
 __all__ = ["license_of", "manifest_of", "request_for"]
 
 
 def _output_name(context: ExportContext) -> str:
-    classes = context.checkpoint.config.task == "classification"
-    return context.file_form.returns if classes else "features"
+    task = context.checkpoint.config.task
+    return _RETURNS.get(task, context.file_form.returns)
+
+
+_RETURNS: Final = {"features": "features", "masked-image": "reconstruction"}
 
 
 _TAKES: Final = {
     "pixels": "pixels ({}, 3, H, W) float32, RGB, normalised as `preprocessing` says",
-    "image": "image (1, H, W, 3) uint8, RGB, cut to size as `preprocessing` says",
+    "image": "image ({}, H, W, 3) uint8, RGB, cut to size as `preprocessing` says",
 }
+
+
+def _mask_text(context: ExportContext) -> str:
+    return (
+        "" if context.masks is None else ", mask (1, P) float32, 1 where a patch is hidden, else 0"
+    )
 
 
 def license_of(source: str) -> str:
@@ -54,7 +63,7 @@ def request_for(
     context: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
 ) -> ExportRequest:
     checkpoint, model = context.checkpoint, context.form
-    batch = "B" if context.layout.batched else "1"
+    batch = "B" if context.layout.batched else str(context.file_form.photos)
     steps: dict[str, Tensor] = {}
     if scheme.quantized:
         assert context.conditioned is not None
@@ -81,10 +90,11 @@ def request_for(
             "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
             "author": "Edge DeiT",
             "license": license_of(context.origin or checkpoint.source),
-            "description": f"{checkpoint.name}, {scheme.precision}: {_TAKES[takes].format(batch)} -> "
-            f"{_output_name(context)}",
+            "description": f"{checkpoint.name}, {scheme.precision}: {_TAKES[takes].format(batch)}"
+            f"{_mask_text(context)} -> {_output_name(context)}",
             "version": checkpoint.sha256[:12],
         },
+        mask=None if context.masks is None else context.masks[:1],
         half_remainder=scheme.precision in target.half_remainder and context.fits_half,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
@@ -127,7 +137,9 @@ def manifest_of(
         config=asdict(checkpoint.config),
         weights=_weights(context),
         input=_input(context, request),
-        output=_port(request, request.output_name, (1, *context.reference.shape[1:])),
+        output=_port(
+            request, request.output_name, (context.file_form.photos, *context.reference.shape[1:])
+        ),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
         scheme=_scheme(context, request),
@@ -136,6 +148,7 @@ def manifest_of(
         tools=tool_versions(),
         assumptions=list(checkpoint.assumptions),
         requires=dict(target.least[scheme.precision]),
+        mask=None if request.mask is None else _port(request, MASK_NAME, request.mask.shape),
     )
 
 
@@ -148,10 +161,11 @@ def _weights(context: ExportContext) -> Weights:
 
 
 def _input(context: ExportContext, request: ExportRequest) -> Port:
+    photos, (height, width) = context.file_form.photos, context.photos.shape[2:]
     if context.file_form.takes == "pixels":
-        return {**_port(request, request.input_name, context.photos[:1].shape), "layout": "NCHW"}
-    height, width = context.photos.shape[2:]
-    shape = [1, height, width, 3]
+        shape = [photos, 3, height, width]
+        return {**_port(request, request.input_name, shape), "layout": "NCHW"}
+    shape = [photos, height, width, 3]
     return {"name": "image", "shape": shape, "dtype": "uint8", "layout": "NHWC"}
 
 

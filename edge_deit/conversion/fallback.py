@@ -180,7 +180,8 @@ def keeps_limit(limit: DropLimit, context: ExportContext, scheme: Scheme) -> Acc
     def accept(runner: Runner) -> None:
         if limit.max_drop is None or scheme.precision != _PRECISION:
             return
-        found = run_each(runner, context.calibration.pixels.numpy())
+        pixels, photos = context.calibration.pixels.numpy(), context.file_form.photos
+        found = run_each(runner, pixels, photos=photos)
         actual = torch.from_numpy(found).argmax(1)
         drop = drop_of(actual, context.calibration_outputs.argmax(1), context.calibration.labels)
         if drop.points > limit.max_drop:
@@ -195,7 +196,10 @@ def _kind(outputs: bool) -> str:
 
 def _has_dynamic(context: ExportContext, target: Target) -> bool:
     """Whether layers may find their ranges at run time, which would be those of a whole batch of photos."""
-    return "int8-dynamic" in (target.batched if context.layout.batched else target.precisions)
+    able = target.batched if context.layout.batched else target.precisions
+    return "int8-dynamic" in able and not (
+        context.file_form.photos > 1 and "int8-dynamic" in target.one_photo
+    )
 
 
 def _counts(layers: int) -> list[int]:

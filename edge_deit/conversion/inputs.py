@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
+from edge_deit.conversion.plan import Item, calibration_needed
 from edge_deit.data.calibration import CalibrationSet, calibration_set, read_set
 from edge_deit.data.label_choice import LabelChoice
 from edge_deit.data.labels import model_labels
@@ -23,7 +25,14 @@ from edge_deit.data.listing import pick_evenly
 from edge_deit.data.photos import list_photos
 from edge_deit.model.config import Task
 
-__all__ = ["ExportPhotos", "check_space", "export_photos", "load_named"]
+__all__ = [
+    "ExportPhotos",
+    "check_counts",
+    "check_space",
+    "export_photos",
+    "load_named",
+    "photos_belong",
+]
 
 _ONE_IN: Final = 5
 _LEAST_ASIDE: Final = 4
@@ -114,6 +123,32 @@ def export_photos(
         f"{len(held)} of {total} photos are held back for the check: they calibrate nothing"
     )
     return ExportPhotos(found, read_set(held, spec).pixels, held_back=True)
+
+
+def check_counts(*counts: int) -> None:
+    """Refuse numbers of photos and threads that are none.
+
+    Raises:
+        EdgeDeitError: one is below 1.
+    """
+    if min(counts) < 1:
+        raise EdgeDeitError(
+            "--calibration-images, --parity-images and --threads must be at least 1"
+        )
+
+
+def photos_belong(checkpoint: Checkpoint, folder: Path | None, plan: Sequence[Item]) -> bool:
+    """Whether the photos are like those that the weights will see; the bundled ones fit the bundled ones.
+
+    Raises:
+        EdgeDeitError: they are not, and a file of the plan has ranges that come from them.
+    """
+    own = folder is not None or checkpoint.source == "bundled"
+    if not own and calibration_needed(plan):
+        raise EdgeDeitError(
+            "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
+        )
+    return own
 
 
 def check_space(checkpoint: Checkpoint, output: Path) -> None:

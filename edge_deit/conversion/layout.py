@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from edge_deit.artefacts.manifest import MOST_PHOTOS
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import workplace
 from edge_deit.conversion.plan import Item
@@ -31,11 +32,13 @@ class Layout:
 
     `plain`: MODEL.PRECISION.SUFFIX in the output folder, beside what is there. `huggingface`: the output
     folder itself is what Hugging Face's tools load; it appears whole or not at all, and takes the place of
-    a former one. `dynamic_batch` says that files take any number of photos at once.
+    a former one. `dynamic_batch` says that files take any number of photos at once, `batch` how many they
+    take otherwise.
     """
 
     name: LayoutName = "plain"
     dynamic_batch: bool = False
+    batch: int = 1
 
     @property
     def whole_folder(self) -> bool:
@@ -80,12 +83,21 @@ class Layout:
             )
         return tuple(FILE_NAMES) if wanted is None else wanted
 
-    def check(self, plan: Sequence[Item]) -> None:
+    def check(self, plan: Sequence[Item], takes: InputKind) -> None:
         """Refuse files that cannot take many photos at once where that is wanted.
 
         Raises:
-            EdgeDeitError: the target, and what it has.
+            EdgeDeitError: a number of photos that is none, or the target, and what it has.
         """
+        self._check_batch()
+        for target, scheme, _ in plan if self.batch > 1 else ():
+            reason = target.one_photo.get(scheme.precision)
+            if target.image_planes and takes == "image":
+                reason = "its images come one at a time; leave --input image out, or --batch"
+            if reason is not None:
+                raise EdgeDeitError(
+                    f"target {target.name} has no {scheme.precision} with --batch {self.batch}: {reason}"
+                )
         for target, scheme, _ in plan if self.batched else ():
             if scheme.precision not in target.batched:
                 able = ", ".join(target.batched) or "nothing; leave --dynamic-batch out"
@@ -93,6 +105,15 @@ class Layout:
                     f"target {target.name} has no {scheme.precision} with a free batch; with "
                     f"--dynamic-batch it has: {able}"
                 )
+
+    def _check_batch(self) -> None:
+        if not 1 <= self.batch <= MOST_PHOTOS:
+            raise EdgeDeitError(f"--batch is {self.batch}; it must be from 1 to {MOST_PHOTOS}")
+        if self.batch > 1 and self.batched:
+            free = "--layout huggingface" if self.whole_folder else "--dynamic-batch"
+            raise EdgeDeitError(
+                f"files of {free} take any number of photos at once; leave --batch out"
+            )
 
     def file_form(self, takes: InputKind, returns: ReturnKind | None, task: Task) -> FileForm:
         """What the files take and return.
@@ -105,9 +126,9 @@ class Layout:
                 raise EdgeDeitError(
                     f"--returns {returns}: --task {task} returns neither; leave it out"
                 )
-            return FileForm(takes)
+            return FileForm(takes, photos=self.batch)
         default: ReturnKind = "probabilities" if takes == "image" else "logits"
-        form = FileForm(takes, returns or default)
+        form = FileForm(takes, returns or default, self.batch)
         if self.batched and form != FileForm():
             raise EdgeDeitError(
                 "--input image and --returns probabilities are for one photo at a time in the plain "

@@ -29,16 +29,19 @@ def check_parity(
     *,
     classes: bool,
     up_to_a_constant: bool = False,
+    photos: int = 1,
     on_photo: Callable[[], None] = lambda: None,
 ) -> Closeness:
     """Run the artefact on the photos and compare; `up_to_a_constant` as `metrics.outputs.aligned` has it.
+
+    It gets `photos` at a time, so that each place in a batch has photos of its own.
 
     Raises:
         EdgeDeitError: an output that is not finite or not alike. Float precisions must reach a cosine of
             0.99 on the worst photo, integer ones 0.9 over all outputs together: with two or three classes
             a single undecided photo has small logits, and a low cosine of its own means nothing.
     """
-    actual = run_each(runner, pixels.numpy(), on_photo)
+    actual = run_each(runner, pixels.numpy(), on_photo, photos=photos)
     if up_to_a_constant:
         actual = aligned(reference, actual)
     result = closeness(reference, actual, classes=classes)

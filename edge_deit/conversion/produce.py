@@ -16,6 +16,7 @@ from edge_deit.common.files import workplace
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.describe import manifest_of, request_for
+from edge_deit.conversion.masks import in_turn
 from edge_deit.conversion.parity import check_batches, check_parity
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.quantization.scheme import Scheme
@@ -55,6 +56,7 @@ def export_one(
     started = time.monotonic()
     mark = "" if backend == target.backends[0] else f"-{backend}"
     mark += ".image" if context.file_form.takes == "image" else ""
+    mark += f".batch{context.file_form.photos}" if context.file_form.photos > 1 else ""
     name = context.layout.file_name(context.checkpoint.name, scheme.precision, mark, target.suffix)
     unchecked = target.unchecked(backend)
     with workplace(context.output, ".export-") as folder, ExitStack() as stack:
@@ -79,13 +81,15 @@ def _check(
 ) -> Closeness:
     with context.progress.task("check on photos", len(context.photos)) as advance:
         contract = Contract.of_form(context.file_form, context.checkpoint.preprocess)
-        runner = contract.wrap(worker.load(path, context.threads))
+        loaded, masks = worker.load(path, context.threads), context.masks
+        runner = contract.wrap(loaded if masks is None else in_turn(loaded, masks))
         result = check_parity(
             runner,
             context.photos,
             context.reference,
             scheme,
             up_to_a_constant=contract.probabilities,
+            photos=contract.photos,
             classes=context.checkpoint.config.task == "classification",
             on_photo=lambda: advance(1),
         )

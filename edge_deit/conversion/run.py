@@ -20,7 +20,6 @@ from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.checkpoint.sources import is_path
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.cache import CacheFolder
-from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.common.whereabouts import remember
 from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
@@ -33,8 +32,16 @@ from edge_deit.conversion.fallback import (
     keeps_limit,
     kept_finer,
 )
-from edge_deit.conversion.inputs import ExportPhotos, check_space, export_photos, load_named
+from edge_deit.conversion.inputs import (
+    ExportPhotos,
+    check_counts,
+    check_space,
+    export_photos,
+    load_named,
+    photos_belong,
+)
 from edge_deit.conversion.layout import Layout, LayoutName
+from edge_deit.conversion.masks import check_masked, masks_for
 from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
@@ -83,6 +90,7 @@ def export_model(
     output: Path = Path("out"),
     layout: LayoutName = "plain",
     dynamic_batch: bool = False,
+    batch: int = 1,
     model: str | None = None,
     task: Task | None = None,
     image_size: int | None = None,
@@ -108,9 +116,9 @@ def export_model(
     means all that have the precision, `precisions` None int8. With the `layout` `huggingface`, `output`
     becomes a folder for Hugging Face's tools: `.onnx` files under the names that these expect, by default
     in all precisions that have one; it appears whole or not at all. `dynamic_batch` lets files take any
-    number of photos at once. `calibration` is a folder of photos like those of the app, of which
-    at most `calibration_images` are used, and some held back for the check; without it the bundled photos
-    are, for the bundled weights.
+    number of photos at once, `batch` makes them take so many, no fewer and no more. `calibration` is a
+    folder of photos like those of the app, of which at most `calibration_images` are used, and some held
+    back for the check; without it the bundled photos are, for the bundled weights.
     `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
     `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns` is
     `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
@@ -127,14 +135,11 @@ def export_model(
             plain layout.
     """
     started = time.monotonic()
-    laid = Layout(layout, dynamic_batch)
+    laid = Layout(layout, dynamic_batch, batch)
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
-    laid.check(plan)
-    if min(calibration_images, parity_images, threads) < 1:
-        raise EdgeDeitError(
-            "--calibration-images, --parity-images and --threads must be at least 1"
-        )
+    laid.check(plan, input_kind)
+    check_counts(calibration_images, parity_images, threads)
     choice = None if labels is None else read_label_choice(labels)
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
@@ -142,12 +147,9 @@ def export_model(
     if cache and is_path(checkpoint.source):
         remember(checkpoint.sha256, checkpoint.source)
     limit.check_task(checkpoint.config.task)
+    check_masked(checkpoint.config, plan, laid, input_kind)
     file_form = laid.file_form(input_kind, returns, checkpoint.config.task)
-    if calibration is None and checkpoint.source != "bundled" and calibration_needed(plan):
-        raise EdgeDeitError(
-            "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
-        )
-    own = calibration is not None or checkpoint.source == "bundled"
+    own = photos_belong(checkpoint, calibration, plan)
     with laid.opened(output) as folder:
         stored = stored_as(laid, checkpoint, folder, output, progress)
         check_space(checkpoint, folder)
@@ -159,8 +161,7 @@ def export_model(
             calibrates=any(scheme.quantized for _, scheme, _ in plan),
             progress=progress,
         )
-        if max_drop is not None:
-            photos = _with_labels(photos, stored, choice, progress)
+        photos = _with_labels(photos, stored, choice, max_drop, progress)
         context, plan = _prepare(
             stored,
             plan,
@@ -181,8 +182,15 @@ def export_model(
 
 
 def _with_labels(
-    photos: ExportPhotos, checkpoint: Checkpoint, choice: LabelChoice | None, progress: Progress
+    photos: ExportPhotos,
+    checkpoint: Checkpoint,
+    choice: LabelChoice | None,
+    max_drop: float | None,
+    progress: Progress,
 ) -> ExportPhotos:
+    """The photos with their classes, where a limit on wrong answers wants them."""
+    if max_drop is None:
+        return photos
     found = photos.calibration.with_labels(checkpoint.labels, choice)
     progress.note(f"labels of the calibration photos: {found.labels_matched}")
     return photos._replace(calibration=found)
@@ -213,7 +221,8 @@ def _prepare(
         measured = photos.calibration if own or calibration_needed(fitted) else None
         spec = checkpoint.preprocess
         prepare = functools.partial(find_conditioned, form, spec, measured, cache, progress)
-    reference = outputs(checkpoint.model, torch.split(photos.checked, 1)).numpy()
+    masks = masks_for(checkpoint.config, len(photos.checked))
+    reference = outputs(checkpoint.model, torch.split(photos.checked, 1), masks).numpy()
     context = ExportContext(
         checkpoint=checkpoint,
         form=form,
@@ -222,6 +231,7 @@ def _prepare(
         photos=photos.checked,
         held_back=photos.held_back,
         reference=reference,
+        masks=masks,
         output=places.files,
         layout=places.layout,
         home=places.home,

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edge_deit.artefacts.artefact import Artefact, read_artefacts
+from edge_deit.artefacts.artefact import Artefact, check_one_photo, read_artefacts
 from edge_deit.artefacts.float_model import find_float_models
 from edge_deit.artefacts.photos import open_photos
 from edge_deit.common.arguments import checked_arguments
@@ -70,6 +70,8 @@ def measure_arm64(
     cores = [find_cpu(name) for name in dict.fromkeys(cpus)]
     found = read_artefacts(artefacts)
     floats = fp32_artefacts(found, read_artefacts(fp32))
+    for one in (*found, *floats):
+        check_one_photo(one, "arm64 counts the instructions of one")
     former = None if report is None else _matching(read_report(report), found, report)
     if not native():
         require([one.manifest.target for one in found])

@@ -1,16 +1,15 @@
-"""Runs artefacts and their float model over photos, one photo at a time, and can go on after an
-interruption.
+"""Runs artefacts and their float model over photos, and can go on after an interruption.
 
-Photos are decoded ahead by a few threads. What each photo showed goes to a journal
+It is one photo at a time; an artefact that takes several at once gets as many, and photos are then judged
+in groups. Photos are decoded ahead by a few threads. What each photo showed goes to a journal
 (`evaluation.journal`), so a second run counts what fits the photos there and computes only the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from edge_deit.artefacts.runners import RunnerCrashError
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, shown_name
 from edge_deit.data.listing import Photo
-from edge_deit.data.preprocess import PreprocessSpec, load_pixels
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.evaluation.decode import decoded_ahead
 from edge_deit.evaluation.journal import Journal, Judged
-from edge_deit.evaluation.tally import Tally, answer, compare
+from edge_deit.evaluation.tally import Seen, Tally, answer, compare
 from edge_deit.metrics.outputs import aligned
 from edge_deit.report.report import BrokenImage
 from exporters import Runner
@@ -47,7 +47,7 @@ class EvaluationRequest:
     a journal with another key are not used. `journal` None: nothing is kept for another run. With `strict`
     a broken photo is an error. `calibration` holds, by model, the sha256 of the photos that it was made
     with, where they are known. `up_to_a_constant` names the models whose logits are known up to one number
-    a photo (`metrics.outputs.aligned`).
+    a photo (`metrics.outputs.aligned`), `at_once` how many photos a model takes, 1 if not named.
     """
 
     photos: Sequence[Photo]
@@ -62,6 +62,7 @@ class EvaluationRequest:
     strict: bool
     calibration: Mapping[str, frozenset[str]] = field(default_factory=dict)
     up_to_a_constant: frozenset[str] = frozenset()
+    at_once: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -156,59 +157,85 @@ def judge(
 # Photos
 
 
+@dataclass(frozen=True)
+class _Pixels:
+    """A photo that was read: its place, its name, its pixels (1, 3, H, W) and its file's sha256."""
+
+    index: int
+    file: str
+    pixels: np.ndarray
+    sha256: str
+
+
 def _fresh(request: EvaluationRequest, places: Sequence[int]) -> Iterator[Judged | BrokenImage]:
-    """What the photos at these places show."""
-    for index, decoded in _decoded(request, places):
-        photo = request.photos[index]
-        file = _shown(request, photo)
+    """What the photos at these places show, a group of them at a time."""
+    size = max(request.at_once.values(), default=1)
+    read = _read(request, places)
+    while group := list(itertools.islice(read, size)):
+        judged = iter(_judged(request, [one for one in group if isinstance(one, _Pixels)]))
+        for one in group:
+            yield one if isinstance(one, BrokenImage) else next(judged)
+
+
+def _read(request: EvaluationRequest, places: Sequence[int]) -> Iterator[_Pixels | BrokenImage]:
+    paths = [request.photos[index].path for index in places]
+    ahead = decoded_ahead(paths, request.spec, request.workers)
+    for index, decoded in zip(places, ahead, strict=True):
+        file = _shown(request, request.photos[index])
         try:
-            pixels, sha256 = decoded.result()
+            yield _Pixels(index, file, *decoded.result())
         except EdgeDeitError as error:
             if request.strict:
                 raise EdgeDeitError(f"{error} (--strict)") from error
             yield BrokenImage(file, str(error))
-            continue
-        yield _judged(request, index, file, pixels, sha256)
 
 
-def _judged(
-    request: EvaluationRequest, index: int, file: str, pixels: np.ndarray, sha256: str
-) -> Judged:
-    reference = np.asarray(request.reference(pixels))[0]
-    if not np.isfinite(reference).all():
-        raise EdgeDeitError(f"the float model returned NaN or infinite logits for {file}")
-    seen = []
-    for name, model in request.models.items():
+def _judged(request: EvaluationRequest, photos: Sequence[_Pixels]) -> list[Judged]:
+    references = []
+    for photo in photos:
+        references.append(np.asarray(request.reference(photo.pixels))[0])
+        if not np.isfinite(references[-1]).all():
+            raise EdgeDeitError(f"the float model returned NaN or infinite logits for {photo.file}")
+    seen = [
+        _seen(request, name, model, photos, references) for name, model in request.models.items()
+    ]
+    return [
+        Judged(
+            photo.index,
+            photo.file,
+            request.photos[photo.index].label,
+            photo.sha256,
+            answer(references[place]),
+            tuple(of_model[place] for of_model in seen),
+        )
+        for place, photo in enumerate(photos)
+    ]
+
+
+def _seen(
+    request: EvaluationRequest,
+    name: str,
+    model: Runner,
+    photos: Sequence[_Pixels],
+    references: Sequence[np.ndarray],
+) -> list[Seen]:
+    """What one model shows of each photo."""
+    found, size = [], request.at_once.get(name, 1)
+    for start in range(0, len(photos), size):
+        some = photos[start : start + size]
+        file = some[0].file if len(some) == 1 else f"{some[0].file} to {some[-1].file}"
         try:
-            logits = np.asarray(model(pixels))[0]
-            if name in request.up_to_a_constant and logits.shape == reference.shape:
-                logits = aligned(reference, logits)
-            seen.append(compare(reference, logits))
+            answers = np.asarray(model(np.concatenate([one.pixels for one in some])))
+            for place, logits in enumerate(answers[: len(some)], start):
+                wanted = references[place]
+                if name in request.up_to_a_constant and logits.shape == wanted.shape:
+                    logits = aligned(wanted, logits)
+                found.append(compare(wanted, logits))
         except RunnerCrashError as error:
             raise ModelCrashError(name, f"{error} (on {file})") from error
         except EdgeDeitError as error:
             raise EdgeDeitError(f"{name} on {file}: {error}") from error
-    label = request.photos[index].label
-    return Judged(index, file, label, sha256, answer(reference), tuple(seen))
-
-
-def _decoded(
-    request: EvaluationRequest, places: Sequence[int]
-) -> Iterator[tuple[int, Future[tuple[np.ndarray, str]]]]:
-    """Each place with its photo's pixels to come; at most two photos a thread are held ahead."""
-    with ThreadPoolExecutor(request.workers, thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[int, Future[tuple[np.ndarray, str]]]] = deque()
-        for index in places:
-            path = request.photos[index].path
-            waiting.append((index, pool.submit(_decode, path, request.spec)))
-            if len(waiting) > 2 * request.workers:
-                yield waiting.popleft()
-        yield from waiting
-
-
-def _decode(path: Path, spec: PreprocessSpec) -> tuple[np.ndarray, str]:
-    """Pixels (1, 3, H, W) and the sha256 of the file."""
-    return load_pixels(path, spec), hash_path(path)
+    return found
 
 
 def _shown(request: EvaluationRequest, photo: Photo) -> str:

@@ -120,6 +120,7 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
         workers=settings.workers,
         strict=settings.strict,
         up_to_a_constant=frozenset(name for name, one in models.items() if one.up_to_a_constant),
+        at_once={str(one.path): one.manifest.photos_at_once for one in artefacts},
         calibration={name: known for name, known in hashes.items() if known is not None},
     )
     living = replace(float_model, artefacts=tuple(artefacts))
@@ -173,6 +174,9 @@ def _measured(
 ) -> Measured:
     manifest, name = one.manifest, str(one.path)
     reason = stand_in(manifest)
+    runner = reason or f"{manifest.target} ({manifest.backend}) runtime"
+    if (photos := manifest.photos_at_once) > 1:
+        runner += f", {photos} photos at once; times are a photo"
     notes = {}
     if settings.rounds and reason:
         notes["timing"] = reason
@@ -186,7 +190,7 @@ def _measured(
     return Measured(
         artefact=one,
         tally=seen.tallies[name],
-        runner=reason or f"{manifest.target} ({manifest.backend}) runtime",
+        runner=runner,
         threads=settings.threads,
         timing=timings.get(name),
         layers=layers,
@@ -227,13 +231,14 @@ def _time(settings: Settings, float_model: FloatModel, rounds: Rounds) -> dict[s
         advance = stack.enter_context(
             settings.progress.task("latency", 1 + len(able) + rounds.runs)
         )
-        pixels = Path(folder) / "pixels.npy"
-        np.save(pixels, next(_readable(settings.listing, float_model)))
+        photo = next(_readable(settings.listing, float_model))
         served, loading = {}, {}
-        for kind, path in (
-            ("float", float_model.weights),
-            *(("artefact", str(o.path)) for o in able),
+        for kind, path, photos in (
+            ("float", float_model.weights, 1),
+            *(("artefact", str(o.path), o.manifest.photos_at_once) for o in able),
         ):
+            pixels = Path(folder) / f"pixels-{photos}.npy"
+            np.save(pixels, photo.repeat(photos, axis=0))
             more = [settings.units] if settings.units else []
             if kind == "float":
                 more = [json.dumps(float_model.options.to_json())]

@@ -4,7 +4,8 @@
     python -m edge_deit.evaluation.worker float WEIGHTS THREADS PIXELS.npy [OPTIONS]
 
 OPTIONS is the JSON of `LoadOptions`. Standard output carries one JSON value a line: first what loading
-took, then, for each line `UNTIMED TIMED` on standard input, the milliseconds of the timed inferences.
+took, then, for each line `UNTIMED TIMED` on standard input, the milliseconds of the timed inferences,
+divided by the number of photos in PIXELS.npy: an artefact that takes several at once gets as many.
 Whatever a runtime prints goes to standard error.
 """
 
@@ -37,7 +38,10 @@ _RESET_PEAK: Final = "5"  # proc(5), clear_refs
 
 
 def serve(say: TextIO, model: Runner, pixels: np.ndarray) -> None:
-    """Answer each line `UNTIMED TIMED` of standard input with that many timed inferences' milliseconds."""
+    """Answer each line `UNTIMED TIMED` of standard input with that many timed inferences' milliseconds.
+
+    They are a photo of `pixels` (M, 3, H, W).
+    """
     for line in sys.stdin:
         untimed, timed = map(int, line.split())
         for _ in range(untimed):
@@ -46,7 +50,7 @@ def serve(say: TextIO, model: Runner, pixels: np.ndarray) -> None:
         for _ in range(timed):
             started = time.perf_counter_ns()
             model(pixels)
-            times.append((time.perf_counter_ns() - started) / _NS_PER_MS)
+            times.append((time.perf_counter_ns() - started) / _NS_PER_MS / len(pixels))
         print(json.dumps(times), file=say, flush=True)
 
 

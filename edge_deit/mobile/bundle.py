@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit import __version__
-from edge_deit.artefacts.artefact import Artefact, read_artefact
+from edge_deit.artefacts.artefact import Artefact, check_one_photo, read_artefact
 from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.manifest import manifest_path, read_manifest
 from edge_deit.artefacts.runners import open_runner
@@ -84,6 +84,7 @@ def bundle_artefacts(
 
 def _check_ends(artefact: Artefact) -> None:
     """Refuse a file that takes or returns something else than the apps feed and read."""
+    check_one_photo(artefact, "the apps classify one at a time")
     contract = Contract.of(artefact.manifest)
     if contract.image or contract.probabilities:
         raise EdgeDeitError(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_deit.artefacts.artefact import read_artefact
+from edge_deit.artefacts.artefact import check_one_photo, no_classes, read_artefact
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.artefacts.runners import logits_of, open_runner, stand_in
 from edge_deit.common.errors import EdgeDeitError
@@ -109,11 +109,8 @@ def golden_spec(manifest: Manifest) -> dict[str, Any]:
     Raises:
         EdgeDeitError: the artefact returns no classes, or labels that one line each cannot hold.
     """
-    if manifest.task != "classification":
-        raise EdgeDeitError(
-            f"{manifest.artefact} returns {manifest.task}, not classes; "
-            "export it again with --task classification"
-        )
+    if (reason := no_classes(manifest)) is not None:
+        raise EdgeDeitError(f"{manifest.artefact} {reason}")
     labels = manifest.labels
     if (returned := manifest.output["shape"][-1]) != len(labels):
         raise EdgeDeitError(
@@ -199,6 +196,7 @@ def golden_of(
     if threads < 1:
         raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
     opened = read_artefact(artefact)
+    check_one_photo(opened, "golden cases are for an app that classifies one at a time")
     manifest = opened.manifest
     spec = golden_spec(manifest)
     with open_runner(opened, threads) as runner:

@@ -10,7 +10,7 @@ from edge_deit.common.errors import EdgeDeitError
 
 __all__ = ["RECIPES", "VARIANTS", "DeiTConfig", "Family", "Task", "variant"]
 
-Task = Literal["classification", "features"]
+Task = Literal["classification", "features", "masked-image"]
 Family = Literal["deit", "vit", "dino", "deit3", "dinov2"]
 """Whose weights they are. DeiT, ViT and DINO have one graph; DeiT-III and DINOv2 add LayerScale to it."""
 
@@ -35,7 +35,9 @@ class DeiTConfig:
 
     `layer_scale` says that each branch is multiplied by one weight a channel (arXiv 2103.17239);
     `register_tokens` counts tokens between the class (and distillation) token and the patches that nothing
-    reads (arXiv 2309.16588). `family` changes nothing that is computed: names follow from it.
+    reads (arXiv 2309.16588). `decoder_stride` is the side in pixels of what the masked-image decoder makes
+    of each patch, 0 for a model without it. `family` changes nothing that is computed: names follow from
+    it.
 
     >>> DeiTConfig().num_patches
     196
@@ -58,6 +60,7 @@ class DeiTConfig:
     layer_scale: bool = False
     register_tokens: int = 0
     family: Family = "deit"
+    decoder_stride: int = 0
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -66,7 +69,7 @@ class DeiTConfig:
                 raise EdgeDeitError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.in_channels != 3:
             raise EdgeDeitError(f"in_channels is {self.in_channels}; only RGB (3) is supported")
-        for name in ("num_classes", "register_tokens"):
+        for name in ("num_classes", "register_tokens", "decoder_stride"):
             if getattr(self, name) < 0:
                 raise EdgeDeitError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.family not in get_args(Family):
@@ -81,6 +84,8 @@ class DeiTConfig:
             )
         if self.distillation_head and not (self.distilled and self.num_classes):
             raise EdgeDeitError("a distillation head needs a distillation token and classes")
+        if self.decoder_stride and self.num_classes:
+            raise EdgeDeitError("a model has classes or a masked-image decoder, not both")
         if self.layer_norm_eps <= 0:
             raise EdgeDeitError(f"layer_norm_eps is {self.layer_norm_eps}; it must be positive")
 
@@ -106,12 +111,14 @@ class DeiTConfig:
 
     @property
     def task(self) -> Task:
-        """`classification` when the model has a classifier, otherwise `features`."""
+        """`classification` with a classifier, `masked-image` with a decoder, otherwise `features`."""
+        if self.decoder_stride:
+            return "masked-image"
         return "classification" if self.num_classes else "features"
 
     def without_head(self) -> DeiTConfig:
         """The same encoder for the features task."""
-        return replace(self, num_classes=0, distillation_head=False)
+        return replace(self, num_classes=0, distillation_head=False, decoder_stride=0)
 
 
 _TYPES: Final[dict[object, tuple[tuple[type, ...], str]]] = {

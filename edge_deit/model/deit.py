@@ -5,7 +5,8 @@ registers), N = T + P tokens, p patch size, D embedding width, h heads, d = D / 
 
 Sources: Touvron et al., "Training data-efficient image transformers & distillation through
 attention", arXiv 2012.12877; Dosovitskiy et al., arXiv 2010.11929. LayerScale: Touvron et al., arXiv
-2103.17239, as in DeiT-III, arXiv 2204.07118. Registers: Darcet et al., arXiv 2309.16588.
+2103.17239, as in DeiT-III, arXiv 2204.07118. Registers: Darcet et al., arXiv 2309.16588. Masked images:
+Xie et al., "SimMIM", arXiv 2111.09886, as in transformers' DeiTForMaskedImageModeling.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ class DeiT(nn.Module):
     `forward` takes normalised pixels (B, 3, H, W) and returns logits (B, K); in a distilled model
     they are the mean of both heads, which is how DeiT is meant to be used at inference
     (arXiv 2012.12877, section 4). A model without classes returns its final normalised tokens
-    (B, N, D), which is `last_hidden_state` of Hugging Face's DeiTModel.
+    (B, N, D), which is `last_hidden_state` of Hugging Face's DeiTModel. One with a decoder of stride s
+    takes a mask (B, P) beside the pixels, 1 where a patch is hidden and 0 elsewhere, and returns all pixels
+    anew, (B, 3, s H / p, s W / p); without a mask nothing is hidden.
 
     `pos_embed` has a row for each of the N tokens; those of tokens without a position
     (registers, DeiT-III's class token) are zero.
@@ -123,6 +126,9 @@ class DeiT(nn.Module):
             self.head = nn.Linear(dim, config.num_classes)
         if config.distillation_head:
             self.head_dist = nn.Linear(dim, config.num_classes)
+        if config.decoder_stride:
+            self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+            self.decoder = nn.Conv2d(dim, config.in_channels * config.decoder_stride**2, 1)
         self.apply(_initialise)
         for token in self._prefix_tokens():
             nn.init.trunc_normal_(token, std=0.02)
@@ -140,9 +146,12 @@ class DeiT(nn.Module):
         """The tokens in front of the patches, (1, T, D)."""
         return torch.cat(self._prefix_tokens(), dim=1)
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """Final normalised tokens: (B, 3, H, W) -> (B, N, D)."""
+    def features(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Final normalised tokens: (B, 3, H, W) -> (B, N, D); `mask` (B, P) hides patches."""
         patches = self.patch_embed(pixels)  # (B, P, D)
+        if mask is not None:
+            hidden = mask.unsqueeze(-1).to(patches.dtype)  # (B, P, 1)
+            patches = patches * (1 - hidden) + self.mask_token * hidden
         prefix = self.prefix().expand(len(patches), -1, -1)  # (B, T, D)
         x = torch.cat([prefix, patches], dim=1) + self.pos_embed  # (B, N, D)
         for block in self.blocks:
@@ -159,7 +168,16 @@ class DeiT(nn.Module):
         x = self.features(pixels)
         return self.head(x[:, 0]), self.head_dist(x[:, 1])
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def reconstruct(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
+        """Pixels of the whole photo from those that `mask` does not hide: (B, 3, s H / p, s W / p)."""
+        config = self.config
+        tokens = self.features(pixels, mask)[:, config.num_prefix_tokens :]  # (B, P, D)
+        grid = tokens.mT.unflatten(2, (config.grid_size, config.grid_size))  # type: ignore[no-untyped-call]
+        return F.pixel_shuffle(self.decoder(grid), config.decoder_stride)
+
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.config.decoder_stride:
+            return self.reconstruct(pixels, mask)
         if not self.config.num_classes:
             return self.features(pixels)  # (B, N, D)
         if self.config.distillation_head:

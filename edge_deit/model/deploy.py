@@ -1,6 +1,6 @@
 """The deployment form: the same function as the float DeiT, written the way phone runtimes like it.
 
-An exact rewrite for batch size 1 and a fixed image size:
+An exact rewrite for a fixed image size and a fixed number of photos, one as a rule:
 
 * the attention scale 1 / sqrt(d) is folded into the query's weights, q, k and v are three Linears,
   heads are the batch of a rank-3 matrix product, softmax is a plain softmax;
@@ -12,6 +12,7 @@ An exact rewrite for batch size 1 and a fixed image size:
 * prefix tokens are added through the position table: patches are padded with zero rows in front and
   one table that already holds token + position is added, so there is no concatenation (but in ONNX);
 * both heads of a distilled model are one Linear over its two tokens;
+* the masked-image decoder, a convolution of one pixel, is a Linear over the patches' tokens;
 * of the last block's output only the tokens that the heads read are computed.
 
 No tensor has a rank above 4. `tests/model/test_deploy.py` proves the equality over random configurations.
@@ -75,6 +76,9 @@ def _fold_embedding(form: DeployDeiT, source: DeiT) -> None:
     table = source.pos_embed.clone()
     table[:, : form.config.num_prefix_tokens] += source.prefix()
     form.token_table.copy_(table - table.mean(dim=-1, keepdim=True))
+    if form.config.decoder_stride:
+        token = source.mask_token[0]
+        form.mask_token.copy_(token - token.mean(dim=-1, keepdim=True))
 
 
 def _fold_block(target: DeployBlock, block: Block) -> None:
@@ -101,6 +105,10 @@ def _fold_attention(target: DeployAttention, attn: Attention, norm: nn.LayerNorm
 
 
 def _fold_head(form: DeployDeiT, source: DeiT) -> None:
+    if form.config.decoder_stride:
+        rows = source.decoder.weight[:, :, 0, 0]
+        _write_after_norm(form.decoder.linear, rows, _bias(source.decoder), source.norm)
+        return
     if not form.config.num_classes:
         form.scale.copy_(source.norm.weight)
         form.shift.copy_(source.norm.bias)

@@ -36,20 +36,22 @@ GREATEST_LEVEL: Final = 255
 class FileForm:
     """`takes`: `pixels` (1, 3, H, W) float32, normalised, or an `image` (1, H, W, 3) uint8, RGB.
 
-    `returns`: `logits` or `probabilities`, (1, K) float32 each.
+    `returns`: `logits` or `probabilities`, (1, K) float32 each. `photos` is how many it takes at once, in
+    place of the 1.
     """
 
     takes: InputKind = "pixels"
     returns: ReturnKind = "logits"
+    photos: int = 1
 
     def example(self, pixels: torch.Tensor, *, planes: bool) -> torch.Tensor:
         """An input of the right shape and type for a graph, in place of pixels (1, 3, H, W)."""
         if self.takes == "pixels":
-            return pixels
+            return pixels.repeat(self.photos, 1, 1, 1) if self.photos > 1 else pixels
         height, width = pixels.shape[2:]
         if planes:
-            return torch.full((1, 3, height, width), 0.5)
-        return torch.full((1, height, width, 3), 128, dtype=torch.uint8)
+            return torch.full((self.photos, 3, height, width), 0.5)
+        return torch.full((self.photos, height, width, 3), 128, dtype=torch.uint8)
 
 
 def in_file_form(

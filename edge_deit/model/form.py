@@ -1,9 +1,10 @@
-"""The modules of the deployment form: DeiT for batch size 1, written the way phone runtimes like it.
+"""The modules of the deployment form: DeiT for a fixed number of photos, written as phone runtimes like it.
 
 `model.deploy` says what was rewritten and fills in the weights. No tensor has a rank above 4.
 
 Shapes: N tokens, R tokens that are read, T prefix tokens, p patch size, D width, M hidden width, h heads,
-d = D / h, K classes. The residual stream is (1, N, D), or (N, D) where `flat_stream` is set.
+d = D / h, K classes. The residual stream is (1, N, D), or (N, D) where `flat_stream` is set. These are the
+shapes for one photo; for B photos a leading 1 is B, and h is B h in the attention.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_deit.model.config import DeiTConfig
+from edge_deit.model.decoder import Decoder
 
 __all__ = [
     "CoarseEmbed",
@@ -113,14 +115,22 @@ class DeployAttention(nn.Module):
         self.token_scale: TokenScale | None = None
 
     def _split(self, x: Tensor) -> Tensor:
+        if x.dim() == 3 and len(x) > 1:
+            heads = x.view(len(x), -1, self.num_heads, self.head_dim).transpose(1, 2)
+            return heads.flatten(0, 1)  # (B h, N, d)
         return x.view(-1, self.num_heads, self.head_dim).transpose(0, 1)  # (h, N, d)
+
+    def _joined(self, heads: Tensor, shape: torch.Size) -> Tensor:
+        """The inverse of `_split`, as `shape` has it."""
+        if len(heads) > self.num_heads:
+            return heads.view(-1, self.num_heads, *heads.shape[1:]).transpose(1, 2).reshape(shape)
+        return heads.transpose(0, 1).reshape(shape)
 
     def forward(self, x: Tensor, readers: Tensor) -> Tensor:
         """What the tokens `readers` (1, R, D) take from the tokens x (1, N, D): (1, R, D)."""
         q, k, v = self._split(self.q(readers)), self._split(self.k(x)), self._split(self.v(x))
         weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, R, N)
-        heads = torch.bmm(weights, v).transpose(0, 1)  # (R, h, d)
-        mixed = heads.reshape(readers.shape)  # (1, R, D)
+        mixed = self._joined(torch.bmm(weights, v), readers.shape)  # (1, R, D)
         return scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
 
 
@@ -190,6 +200,9 @@ class CoarseEmbed(nn.Module):
 class DeployDeiT(nn.Module):
     """DeiT in deployment form: (1, 3, H, W) pixels -> (1, K) logits, or (1, N, D) tokens.
 
+    With a decoder it takes pixels and a mask (1, P), float, 1 where a patch is hidden and 0 elsewhere, and
+    returns reconstructed pixels.
+
     Conditioning may set `grey_levels`, and `coarse_embed`, the part of the patch embedding that reads only
     means of small squares. An exporter may set `flat_stream`: tokens are then a matrix (N, D).
     `model.file_form` may set `image`: the input is a photo's bytes, and `probabilities`: the
@@ -197,6 +210,7 @@ class DeployDeiT(nn.Module):
     """
 
     token_table: Tensor
+    mask_token: Tensor
 
     def __init__(self, config: DeiTConfig) -> None:
         super().__init__()
@@ -215,11 +229,14 @@ class DeployDeiT(nn.Module):
         self.norm = RMSNorm(dim, config.layer_norm_eps)
         if config.num_classes:
             self.head = nn.Linear(self.read_tokens * dim, config.num_classes)
+        elif config.decoder_stride:
+            self.register_buffer("mask_token", torch.zeros(1, dim))
+            self.decoder = Decoder(config)
         else:
             self.scale = nn.Parameter(torch.ones(dim))
             self.shift = nn.Parameter(torch.zeros(dim))
 
-    def embed(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Residual stream in front of the first block: (1, 3, H, W) -> (1, N, D) or (N, D)."""
         if self.image is not None:
             pixels = self.image(pixels)
@@ -229,9 +246,17 @@ class DeployDeiT(nn.Module):
         if self.coarse_embed is not None:
             image = image + self.coarse_embed(pixels)
         if self.flat_stream:
-            return self._joined(image.view(self.config.embed_dim, -1).transpose(0, 1))
-        patches = image.flatten(2).transpose(1, 2)  # (1, P, D)
+            tokens = image.view(self.config.embed_dim, -1).transpose(0, 1)  # (P, D)
+            return self._joined(self._hidden(tokens, mask))
+        patches = self._hidden(image.flatten(2).transpose(1, 2), mask)  # (1, P, D)
         return F.pad(patches, (0, 0, self.config.num_prefix_tokens, 0)) + self.token_table
+
+    def _hidden(self, patches: Tensor, mask: Tensor | None) -> Tensor:
+        """Patches (1, P, D) or (P, D), the mask token in place of those that are hidden."""
+        if mask is None:
+            return patches
+        share = mask.reshape(*patches.shape[:-1], 1)
+        return patches * (1 - share) + self.mask_token * share
 
     def _joined(self, patches: Tensor) -> Tensor:
         """Tokens (N, D) from patches (P, D); the parts of the table are constants of their own."""
@@ -240,14 +265,19 @@ class DeployDeiT(nn.Module):
 
     def read(self, x: Tensor) -> Tensor:
         """Output from the residual stream behind the last block, (1, R, D) with classes, else (1, N, D)."""
+        if self.config.decoder_stride:
+            normed: Tensor = self.norm(x)[..., self.config.num_prefix_tokens :, :]
+            pixels: Tensor = self.decoder(normed)
+            return pixels
         if not self.config.num_classes:
             tokens: Tensor = self.norm(x) * self.scale + self.shift
             return tokens[None] if self.flat_stream else tokens  # (1, N, D)
-        logits: Tensor = self.head(self.norm(x).reshape(1, -1))
+        photos = 1 if self.flat_stream else len(x)
+        logits: Tensor = self.head(self.norm(x).reshape(photos, -1))
         return logits.softmax(dim=-1) if self.probabilities else logits  # (1, K)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.embed(pixels)  # (1, N, D) or (N, D)
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.embed(pixels, mask)  # (1, N, D) or (N, D)
         for block in self.blocks:
             x = block(x)
         return self.read(x)

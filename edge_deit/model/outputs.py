@@ -11,10 +11,16 @@ from torch import Tensor, nn
 __all__ = ["as_runner", "outputs"]
 
 
-def outputs(model: nn.Module, photos: Iterable[Tensor]) -> Tensor:
-    """Outputs (M, ...) for photos (1, 3, H, W) each, one at a time, so that batches change no rounding."""
+def outputs(model: nn.Module, photos: Iterable[Tensor], masks: Tensor | None = None) -> Tensor:
+    """Outputs (M, ...) for photos (1, 3, H, W) each, one at a time, so that batches change no rounding.
+
+    A model that reconstructs photos gets a row of `masks` (M, P) with each.
+    """
     with torch.inference_mode():
-        return torch.cat([model(photo) for photo in photos])
+        if masks is None:
+            return torch.cat([model(photo) for photo in photos])
+        pairs = zip(photos, masks, strict=True)
+        return torch.cat([model(photo, mask[None]) for photo, mask in pairs])
 
 
 def as_runner(model: nn.Module) -> Callable[[np.ndarray], np.ndarray]:

@@ -60,18 +60,19 @@ def point_names(config: DeiTConfig) -> tuple[str, ...]:
 def shaped(tensors: Mapping[str, np.ndarray], config: DeiTConfig) -> Points:
     """Points in this module's order and shapes.
 
-    Tensors may have leading dimensions of 1, and all tokens where only those that are read are compared.
+    Tensors may have leading dimensions of 1, and all tokens where only those that are read are compared. Of
+    several photos the first counts.
     """
     points = {}
     for name in point_names(config):
         values = tensors[name]
         if name == "logits":
-            points[name] = values.reshape(-1)
+            points[name] = values.reshape(-1)[: config.num_classes]
             continue
         if name.endswith(".attention"):
-            values = values.reshape(values.shape[-3:])
+            values = values.reshape(-1, *values.shape[-2:])[: config.num_heads]
         else:
-            values = values.reshape(-1, config.embed_dim)
+            values = values.reshape(-1, config.embed_dim)[: config.num_tokens]
         if config.num_classes and name.startswith(f"blocks.{config.depth - 1}."):
             values = values[..., : _read_tokens(config), :]
         points[name] = values

@@ -27,6 +27,7 @@ from exporters.coreml.layers import layer_reader
 from exporters.coreml.package import class_names, read_specification
 from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
 from exporters.pt2e import quantize_graph
+from exporters.runtime import MASK_NAME
 from exporters.target import ExportRequest, Target
 
 __all__ = ["TARGET", "export", "load_on", "load_runner", "read_metadata", "runs_on"]
@@ -46,9 +47,10 @@ _FIELDS: Final = {  # field of the specification's metadata, attribute of coreml
 _LABEL: Final = "classLabel"
 _PREVIEW: Final = "com.apple.coreml.model.preview.type"  # lets Xcode try the model on photos
 _RETURNS: Final = {
-    "logits": "Logits (1, K), float32, in the order of the metadata's `labels`",
+    "logits": "Logits ({}, K), float32, in the order of the metadata's `labels`",
     "probabilities": "Probability of each class, in the order of the metadata's `labels`",
-    "features": "Final normalised tokens (1, N, D), float32",
+    "reconstruction": "Normalised pixels ({}, 3, H, W), float32, of the whole photo",
+    "features": "Final normalised tokens ({}, N, D), float32",
 }
 _DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"  # ties operators to PyTorch nodes
 
@@ -80,11 +82,11 @@ def export(request: ExportRequest) -> Path:
         )
     arithmetic, system = _PRECISIONS[precision]
     with torch.no_grad():
-        program = torch.export.export(model, (request.example,))
+        program = torch.export.export(model, request.examples)
     converted = ct.convert(
         program.run_decompositions({}),
         convert_to="mlprogram",
-        inputs=[_input(request)],
+        inputs=_inputs(request),
         outputs=[ct.TensorType(name=request.output_name, dtype=np.float32)],
         classifier_config=_classifier(request),
         compute_precision=getattr(ct.precision, arithmetic),
@@ -116,16 +118,20 @@ def _takes_image(request: ExportRequest) -> bool:
     return request.model.image is not None
 
 
-def _input(request: ExportRequest) -> Any:
-    """An array, or an image: Vision hands over nothing else."""
+def _inputs(request: ExportRequest) -> list[Any]:
+    """Arrays, or an image: Vision hands over nothing else."""
     import coremltools as ct
 
-    name, shape = request.input_name, tuple(request.example.shape)
     if _takes_image(request):
-        return ct.ImageType(
-            name=name, shape=shape, scale=1 / GREATEST_LEVEL, color_layout=ct.colorlayout.RGB
+        rgb, shape = ct.colorlayout.RGB, tuple(request.example.shape)
+        source = ct.ImageType(
+            name=request.input_name, shape=shape, scale=1 / GREATEST_LEVEL, color_layout=rgb
         )
-    return ct.TensorType(name=name, shape=shape, dtype=np.float32)
+        return [source]
+    return [
+        ct.TensorType(name=name, shape=tuple(example.shape), dtype=np.float32)
+        for name, example in request.inputs.items()
+    ]
 
 
 def _classifier(request: ExportRequest) -> Any:
@@ -148,19 +154,23 @@ def _describe(converted: Any, request: ExportRequest) -> None:
         setattr(converted, attribute, texts.pop(name, ""))
     for name, text in texts.items():
         converted.user_defined_metadata[name] = text
-    height, width = request.example.shape[2:]
+    photos, _, height, width = request.example.shape
     image = _takes_image(request)
     converted.input_description[request.input_name] = (
         f"RGB photo, cut to {width} x {height} as the metadata's `preprocessing` says"
         if image
-        else f"RGB pixels (1, 3, {height}, {width}), float32, normalised as the metadata's "
+        else f"RGB pixels ({photos}, 3, {height}, {width}), float32, normalised as the metadata's "
         "`preprocessing` says"
     )
+    if request.mask is not None:
+        converted.input_description[MASK_NAME] = (
+            f"{tuple(request.mask.shape)}, float32: 1 for each patch that is hidden, 0 for others"
+        )
     label = converted.get_spec().description.predictedFeatureName
     scores = (
         f"{label}_probs" if label else request.output_name
     )  # as coremltools calls the dictionary
-    converted.output_description[scores] = _RETURNS[request.output_name]
+    converted.output_description[scores] = _RETURNS[request.output_name].format(photos)
     if label:
         converted.output_description[_LABEL] = "Most probable class"
         converted.user_defined_metadata[_PREVIEW] = "imageClassifier"

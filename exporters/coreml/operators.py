@@ -59,6 +59,10 @@ def _add(a: Arguments) -> Tensor:
     return torch.add(a["x"], a["y"])
 
 
+def _sub(a: Arguments) -> Tensor:
+    return torch.sub(a["x"], a["y"])
+
+
 def _mul(a: Arguments) -> Tensor:
     return torch.mul(a["x"], a["y"])
 
@@ -172,6 +176,7 @@ OPERATORS: Final[dict[str, Callable[[Arguments], Tensor]]] = {
     "rsqrt": _rsqrt,
     "slice_by_index": _slice_by_index,
     "softmax": _softmax,
+    "sub": _sub,
     "transpose": _transpose,
 }
 """Operator of an ML Program -> what computes it in float32."""

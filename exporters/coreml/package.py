@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_deit.common.errors import EdgeDeitError, first_line
+from exporters.runtime import MASK_NAME
 
 __all__ = [
     "broken",
@@ -28,7 +29,8 @@ def read_specification(path: Path) -> Any:
     """The model specification inside a package (coremltools' protobuf `Model`).
 
     Raises:
-        EdgeDeitError: the package is missing, incomplete, or not an ML Program with one input and output.
+        EdgeDeitError: the package is missing, incomplete, or not an ML Program with one input and output,
+            the mask of masked images aside.
     """
     from coremltools.proto import Model_pb2
     from google.protobuf.message import DecodeError
@@ -43,7 +45,8 @@ def read_specification(path: Path) -> Any:
         raise broken(path, "it holds no ML Program")
     label = {description.predictedFeatureName} - {""}  # a classifier names the best class too
     outputs = {one.name for one in description.output} - label
-    if len(description.input) != 1 or len(outputs) != 1:
+    inputs = [one.name for one in description.input if one.name != MASK_NAME]
+    if len(inputs) != 1 or len(outputs) != 1:
         raise broken(path, "it has not exactly one input and one output")
     return specification
 

@@ -27,6 +27,7 @@ from exporters.coreml.package import (
     operations_of,
     read_specification,
 )
+from exporters.runtime import MASK_NAME, in_order
 
 __all__ = ["Reference", "constant", "load"]
 
@@ -99,16 +100,19 @@ class Reference:
     input_shape: tuple[int, ...]
     output_name: str
     threads: int
+    mask_shape: tuple[int, ...] | None = None
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(1, 3, H, W) or, for an image, (1, H, W, 3) uint8 -> the output."""
+    def __call__(self, pixels: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) or, for an image, (1, H, W, 3) uint8 -> the output; `more` is the mask (1, P)."""
         if pixels.dtype == np.uint8:
             pixels = pixels.transpose(0, 3, 1, 2).astype(
                 np.float32
             )  # as Core ML makes planes of it
-        return self.values(pixels, (self.output_name,))[self.output_name]
+        return self.values(pixels, (self.output_name,), *more)[self.output_name]
 
-    def values(self, pixels: np.ndarray, names: Collection[str]) -> dict[str, np.ndarray]:
+    def values(
+        self, pixels: np.ndarray, names: Collection[str], *more: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """What the program computes under the given names, for pixels (1, 3, H, W) or (1, H, W, 3) uint8.
 
         Raises:
@@ -118,16 +122,24 @@ class Reference:
             pixels = pixels.transpose(0, 3, 1, 2)  # as Core ML makes planes of an image
         if pixels.shape != self.input_shape:
             raise EdgeDeitError(f"pixels are {pixels.shape}, the package takes {self.input_shape}")
+        masks = [] if self.mask_shape is None else [self.mask_shape]
+        if [one.shape for one in more] != masks:
+            raise EdgeDeitError(f"{len(more)} masks, the package takes {masks or 'none'}")
+        sources = dict(zip((self.input_name, MASK_NAME), (pixels, *more), strict=False))
         with _LOCK, torch.inference_mode():
             before = torch.get_num_threads()
             torch.set_num_threads(self.threads)
             try:
-                return self._run(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)), names)
+                tensors = {
+                    name: torch.from_numpy(np.ascontiguousarray(one, np.float32))
+                    for name, one in sources.items()
+                }
+                return self._run(tensors, names)
             finally:
                 torch.set_num_threads(before)
 
-    def _run(self, pixels: Tensor, names: Collection[str]) -> dict[str, np.ndarray]:
-        values, found = {self.input_name: pixels}, dict[str, np.ndarray]()
+    def _run(self, values: dict[str, Tensor], names: Collection[str]) -> dict[str, np.ndarray]:
+        found = dict[str, np.ndarray]()
         for step in self.steps:
             values[step.output] = step.run(values)
             if step.output in names:
@@ -161,7 +173,9 @@ def load(path: Path, threads: int) -> Reference:
     try:
         program = load_program(specification, specification.specificationVersion, str(weights))
         function = program.functions["main"]
-        ((name, source),) = function.inputs.items()
+        names = list(function.inputs)
+        name, *others = [names[place] for place in in_order(names, path)]
+        source, mask = function.inputs[name], [function.inputs[other] for other in others]
         result = _scores(function)
     except (
         ArithmeticError,
@@ -175,7 +189,8 @@ def load(path: Path, threads: int) -> Reference:
     ) as error:
         raise broken(path, error) from error
     steps = _prepare(function.operations, result.name)
-    return Reference(steps, name, tuple(source.shape), result.name, threads)
+    shape, mask_shape = tuple(source.shape), tuple(mask[0].shape) if mask else None
+    return Reference(steps, name, shape, result.name, threads, mask_shape)
 
 
 def _scores(function: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
 from exporters.coreml.package import check_weights, class_names, read_specification
-from exporters.runtime import Runner, Runtime
+from exporters.runtime import FileRunner, Runtime, in_order
 
 __all__ = ["RUNTIME", "check", "load_on", "load_runner", "runs_on"]
 
@@ -43,7 +43,7 @@ def check(package: Path) -> None:
             raise EdgeDeitError(f"{table} names {name!r:.80}, outside its folder; export it again")
 
 
-def load_runner(path: Path, threads: int) -> Runner:
+def load_runner(path: Path, threads: int) -> FileRunner:
     """Load a package into Core ML on macOS, elsewhere into the reference interpreter.
 
     Core ML chooses its own threads, and among all processors.
@@ -54,7 +54,7 @@ def load_runner(path: Path, threads: int) -> Runner:
     return load_on(path, threads, None)
 
 
-def load_on(path: Path, threads: int, units: str | None) -> Runner:
+def load_on(path: Path, threads: int, units: str | None) -> FileRunner:
     """`load_runner` on some of the processors only: `all`, `cpu-only`, `cpu-and-gpu`, or `cpu-and-ne`.
 
     The reference interpreter, elsewhere than on macOS, knows no processors.
@@ -79,7 +79,7 @@ def load_on(path: Path, threads: int, units: str | None) -> Runner:
         raise EdgeDeitError(
             f"Core ML cannot load {path}: {first_line(error)}; export it again"
         ) from error
-    return _runner(model, specification)
+    return _runner(model, specification, path)
 
 
 def runs_on() -> str | None:
@@ -97,14 +97,15 @@ class _CoreMLRunner:
     """A model loaded by Core ML itself; threads take turns."""
 
     model: Any
-    input_name: str
+    input_names: tuple[str, ...]
     output_name: str
     labels: tuple[str, ...] = ()
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        feed = dict(zip(self.input_names, map(_source, (pixels, *more)), strict=True))
         with self.lock:
-            result = self.model.predict({self.input_name: _source(pixels)})[self.output_name]
+            result = self.model.predict(feed)[self.output_name]
         if self.labels:
             result = [[result[label] for label in self.labels]]
         return np.array(result, dtype=np.float32)
@@ -119,14 +120,16 @@ def _source(pixels: np.ndarray) -> Any:
     return Image.fromarray(pixels[0])
 
 
-def _runner(model: Any, specification: Any) -> Runner:
+def _runner(model: Any, specification: Any, path: Path) -> FileRunner:
     """A classifier returns a dictionary in no order that is promised; the metadata has the order."""
     description = specification.description
     label = description.predictedFeatureName
     (output,) = (one.name for one in description.output if one.name != label)
     texts = description.metadata.userDefined
     labels = class_names(texts["labels"]) if label else ()
-    return _CoreMLRunner(model, description.input[0].name, output, labels)
+    names = [one.name for one in description.input]
+    ordered = tuple(names[place] for place in in_order(names, path))
+    return _CoreMLRunner(model, ordered, output, labels)
 
 
 RUNTIME: Final = Runtime(

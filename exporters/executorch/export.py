@@ -62,7 +62,7 @@ def export(request: ExportRequest) -> Path:
         )
     model = _quantize(request) if scheme.quantized else request.model
     with torch.no_grad():
-        program = torch.export.export(model, (request.example,))
+        program = torch.export.export(model, request.examples)
     manager = to_edge_transform_and_lower(
         program,
         partitioner=[_partitioner(backend, scheme.quantized)],

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.runtime import Runner, Runtime, contiguous
+from exporters.runtime import FileRunner, Runtime, contiguous
 
 __all__ = [
     "RUNTIME",
@@ -91,13 +91,13 @@ class PteRunner:
                 self.program, self.method = _load_forward(self.path)
                 self.generation = _ThreadPool.generation
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, *more: np.ndarray) -> np.ndarray:
         import torch
 
-        source = torch.from_numpy(contiguous(pixels))  # strides are not read
+        sources = [torch.from_numpy(contiguous(one)) for one in (pixels, *more)]  # without strides
         with _LOCK:
             self.load()
-            (result,) = self.method([source])
+            (result,) = self.method(sources)
             return np.array(result.numpy())  # the method may write into the same memory again
 
 
@@ -122,7 +122,7 @@ def open_program(content: bytes) -> Program:
     return Program(binding._load_program_from_buffer(content, program_verification=checks), content)
 
 
-def load_runner(path: Path, threads: int) -> Runner:
+def load_runner(path: Path, threads: int) -> FileRunner:
     """Load a file into ExecuTorch's runtime.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The deployment form with a free batch axis: B photos at once, tokens as one matrix (B N, D).
+"""The deployment form for B photos at once, a free number or a fixed one, tokens as one matrix (B N, D).
 
 Every Linear stays one product of matrices with bias (Gemm), as in the form for one photo; only the
 attention tells the photos apart. Submodules keep their names.
@@ -64,7 +64,10 @@ def _first(x: Tensor, tokens: int, count: int) -> Tensor:
 
 
 class BatchedDeiT(nn.Module):
-    """`DeployDeiT` for B photos: (B, 3, H, W) pixels -> (B, K) logits, or (B, N, D) tokens."""
+    """`DeployDeiT` for B photos: (B, 3, H, W) pixels -> (B, K) logits, or (B, N, D) tokens.
+
+    As there, `image` and `probabilities` say that the photos come as bytes, and what is returned.
+    """
 
     token_table: Tensor
 
@@ -72,7 +75,8 @@ class BatchedDeiT(nn.Module):
         super().__init__()
         self.config, self.read_tokens = form.config, form.read_tokens
         self.patch_embed, self.coarse_embed = form.patch_embed, form.coarse_embed
-        self.grey_levels = form.grey_levels
+        self.grey_levels, self.image = form.grey_levels, form.image
+        self.probabilities = form.probabilities
         self.register_buffer("token_table", form.token_table)
         self.blocks = nn.ModuleList()
         for block in form.blocks:
@@ -94,10 +98,12 @@ class BatchedDeiT(nn.Module):
             features: Tensor = normed * self.scale + self.shift
             return features.view(-1, tokens, dim)  # (B, N, D)
         logits: Tensor = self.head(normed.view(-1, self.read_tokens * dim))
-        return logits  # (B, K)
+        return logits.softmax(dim=-1) if self.probabilities else logits  # (B, K)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Residual stream in front of the first block: (B, 3, H, W) -> (B, N, D)."""
+        if self.image is not None:
+            pixels = self.image(pixels)
         if self.grey_levels is not None:
             pixels = self.grey_levels(pixels)
         image = self.patch_embed(pixels)  # (B, D, H / p, W / p)

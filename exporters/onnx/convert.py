@@ -61,15 +61,16 @@ class _Half(nn.Module):
         for norm in (one for one in form.modules() if isinstance(one, _FusedNorm)):
             norm.float()
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        out: Tensor = self.form(pixels.half())
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        more = () if mask is None else (mask.half(),)
+        out: Tensor = self.form(pixels.half(), *more)
         return out.float()
 
 
 def _spelled(request: ExportRequest) -> nn.Module:
     """A copy of the form with flat tokens and norms that are fused, in the precision asked for."""
     form: nn.Module = _flat(request.model)
-    if request.dynamic_batch:
+    if request.dynamic_batch or len(request.example) > 1:
         assert isinstance(form, DeployDeiT)
         form = BatchedDeiT(form)
     if request.scheme.precision == "fp16":
@@ -96,13 +97,13 @@ def convert(request: ExportRequest) -> Any:
     Raises:
         EdgeDeitError: the converter returned nothing.
     """
-    example, free = request.example, None
+    examples, free = request.examples, None
     if request.dynamic_batch:  # an axis of length 1 would be taken for a fixed one
-        example, free = example.repeat(2, 1, 1, 1), ({0: torch.export.Dim("batch")},)
+        examples, free = (request.example.repeat(2, 1, 1, 1),), ({0: torch.export.Dim("batch")},)
     program = torch.onnx.export(
         _spelled(request),
-        (example,),
-        input_names=[request.input_name],
+        examples,
+        input_names=list(request.inputs),
         output_names=[request.output_name],
         opset_version=_OPSET,
         dynamo=True,

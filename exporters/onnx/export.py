@@ -114,6 +114,10 @@ TARGET: Final = Target(
     export=export,
     least={one: {"onnxruntime": "1.17"} for one in _PRECISIONS},  # the first with opset 20
     batched=("fp32", "fp16", "int8"),
+    one_photo={
+        "int8-dynamic": "ONNX Runtime would find one range for all photos at once, so that each changes "
+        "the answers of the others; take int8"
+    },
     layer_reader=layer_reader,
     in_pairs=True,
 )

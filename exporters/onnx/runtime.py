@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
 from exporters.onnx.session import open_session
-from exporters.runtime import Runner, Runtime, contiguous
+from exporters.runtime import FileRunner, Runtime, contiguous, in_order
 
 __all__ = ["RUNTIME", "check", "load_runner", "runs_on"]
 
@@ -62,7 +62,7 @@ def _files_named(message: Any) -> Iterator[str]:
                 yield from _files_named(inner)
 
 
-def load_runner(path: Path, threads: int) -> Runner:
+def load_runner(path: Path, threads: int) -> FileRunner:
     """Load a file into an ONNX Runtime session on the CPU.
 
     Raises:
@@ -80,9 +80,10 @@ def load_runner(path: Path, threads: int) -> Runner:
         raise EdgeDeitError(
             f"{path} is not a usable .onnx file: {first_line(error)}; export it again"
         ) from error
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(outputs) != 1:
         raise EdgeDeitError(f"{path} has not one input and one output; export it again")
-    return _OnnxRunner(session, inputs[0].name)
+    names = [one.name for one in inputs]
+    return _OnnxRunner(session, tuple(names[place] for place in in_order(names, path)))
 
 
 def runs_on() -> str | None:
@@ -94,13 +95,14 @@ def runs_on() -> str | None:
 
 @dataclass(frozen=True)
 class _OnnxRunner:
-    """A session with one input and one output; sessions may be run by several threads at once."""
+    """A session and its inputs' names; sessions may be run by several threads at once."""
 
     session: Any
-    input_name: str
+    names: tuple[str, ...]
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        feed = {self.input_name: contiguous(pixels)}
+    def __call__(self, pixels: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        arrays = (contiguous(one) for one in (pixels, *more))
+        feed = dict(zip(self.names, arrays, strict=True))
         (result,) = self.session.run(None, feed)
         return np.asarray(result)
 

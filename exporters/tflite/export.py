@@ -54,7 +54,7 @@ def export(request: ExportRequest) -> Path:
             static, dynamic = scheme.static_layers(form), scheme.dynamic_layers(form)
             content = quantize_layers(content, form, static, dynamic, request.ranges)
     model = unpack(content)
-    name_ends(model, request.input_name, request.output_name)
+    name_ends(model, list(request.inputs), request.output_name)
     embed(model, request.metadata)
     declare_versions(model)
     if request.half_remainder:
@@ -71,7 +71,13 @@ def export(request: ExportRequest) -> Path:
 def _classifies_images(request: ExportRequest) -> bool:
     """Whether MediaPipe's image classifier can take the file."""
     form = request.model
-    return isinstance(form, DeployDeiT) and form.image is not None and bool(form.config.num_classes)
+    one = len(request.example) == 1  # it takes no more at a time
+    return (
+        one
+        and isinstance(form, DeployDeiT)
+        and form.image is not None
+        and bool(form.config.num_classes)
+    )
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -116,10 +122,10 @@ def _convert(request: ExportRequest, module: nn.Module) -> bytes:
     """The float file of a module, with the module's names."""
     import litert_torch
 
-    edge_model = litert_torch.convert(module, (request.example,))
+    edge_model = litert_torch.convert(module, request.examples)
     model = unpack(edge_model.model_content())
     name_layers(model, module)
-    name_ends(model, request.input_name, request.output_name)
+    name_ends(model, list(request.inputs), request.output_name)
     return pack(model)
 
 
@@ -156,6 +162,7 @@ TARGET: Final = Target(
     layer_reader=layer_reader,
     integer_outputs=True,
     token_ranges=True,
+    one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
     half_remainder=("int8", "int8-dynamic"),
     least={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from torch import nn
@@ -17,13 +17,12 @@ __all__ = ["SIGNATURE", "layer_operators", "name_ends", "name_layers"]
 SIGNATURE: Final = "serving_default"
 
 
-def name_ends(model: Any, input_name: str, output_name: str) -> None:
-    """Give the one input and the one output their names, as tensors and in the signature."""
+def name_ends(model: Any, input_names: Sequence[str], output_name: str) -> None:
+    """Give the inputs and the one output their names, as tensors and in the signature."""
     (graph,), (signature,) = model.subgraphs, model.signatureDefs
-    for name, (index,), (entry,) in (
-        (input_name, graph.inputs, signature.inputs),
-        (output_name, graph.outputs, signature.outputs),
-    ):
+    sources = zip(input_names, graph.inputs, _entries(signature.inputs), strict=True)
+    results = zip((output_name,), graph.outputs, _entries(signature.outputs), strict=True)
+    for name, index, entry in (*sources, *results):
         for tensor in graph.tensors:  # a quantized output keeps its name beside the float one
             if word(tensor.name) == name:
                 tensor.name = f"{name}_inner".encode()
@@ -31,6 +30,11 @@ def name_ends(model: Any, input_name: str, output_name: str) -> None:
         entry.name = name.encode()
         entry.tensorIndex = int(index)
     signature.signatureKey = SIGNATURE.encode()
+
+
+def _entries(entries: Sequence[Any]) -> list[Any]:
+    """A signature's entries in the order of the arguments, which the converter counts in their names."""
+    return sorted(entries, key=lambda entry: word(entry.name))
 
 
 def name_layers(model: Any, module: nn.Module) -> None:

@@ -12,13 +12,13 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.runtime import Runner, Runtime, contiguous
+from exporters.runtime import FileRunner, Runtime, contiguous, in_order
 from exporters.tflite.file import verify
 
 __all__ = ["RUNTIME", "load_runner", "open_interpreter", "runs_on"]
 
 
-def load_runner(path: Path, threads: int) -> Runner:
+def load_runner(path: Path, threads: int) -> FileRunner:
     """Load a file into the interpreter, XNNPACK included.
 
     Raises:
@@ -26,9 +26,11 @@ def load_runner(path: Path, threads: int) -> Runner:
     """
     interpreter = open_interpreter(path, threads)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(outputs) != 1:
         raise EdgeDeitError(f"{path} has not one input and one output; export it again")
-    return _LiteRTRunner(interpreter, int(inputs[0]["index"]), int(outputs[0]["index"]))
+    places = in_order([str(one["name"]) for one in inputs], path)
+    sources = tuple(int(inputs[place]["index"]) for place in places)
+    return _LiteRTRunner(interpreter, sources, int(outputs[0]["index"]))
 
 
 def runs_on() -> str | None:
@@ -69,16 +71,17 @@ def _interpreter_module() -> str | None:
 
 @dataclass(frozen=True)
 class _LiteRTRunner:
-    """An interpreter with one input and one output; it holds one photo, so threads take turns."""
+    """An interpreter and its tensors' numbers; it holds one photo, so threads take turns."""
 
     interpreter: Any
-    source: int
+    sources: tuple[int, ...]
     result: int
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, *more: np.ndarray) -> np.ndarray:
         with self.lock:
-            self.interpreter.set_tensor(self.source, contiguous(pixels))
+            for source, values in zip(self.sources, (pixels, *more), strict=True):
+                self.interpreter.set_tensor(source, contiguous(values))
             self.interpreter.invoke()
             return np.array(self.interpreter.get_tensor(self.result))
 

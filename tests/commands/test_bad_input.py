@@ -99,6 +99,18 @@ CASES: dict[str, tuple[Case, str]] = {
         lambda p: [*export(p, "--target", "tflite"), "--dynamic-batch"],
         "with a free batch",
     ),
+    "batch of none": (lambda p: [*export(p), "--batch", 0], "--batch is 0; it must be from 1 to 64"),
+    "batch for a precision with a range for all photos": (
+        lambda p: [
+            *export(p, "--target", "onnx", "--precision", "int8-dynamic"),
+            *("--batch", 2),
+        ],
+        "onnx has no int8-dynamic with --batch 2",
+    ),
+    "batch of images for Core ML": (
+        lambda p: [*export(p, "--target", "coreml"), "--batch", 2, "--input", "image"],
+        "its images come one at a time",
+    ),
     "missing weights": (lambda p: export(p, "--weights", p.root / "no.safetensors"), "no.safetens"),
     "empty weights": (
         lambda p: export(p, "--weights", p.file("empty.safetensors", b"")),
