@@ -104,7 +104,8 @@ class Target:
     float run in half precision, `batched` those whose files can take any number of photos at once.
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
-    (`quantization.pairs`). `one_photo` maps the precisions whose files can take but one photo to the reason.
+    (`quantization.pairs`). `one_photo` maps the precisions whose files can take but one photo to the
+    reason.
     """
 
     runtime: Runtime
