@@ -1,4 +1,4 @@
-"""Runtimes that apps still ship: a file gives the right answer in them, or is refused with an error."""
+"""Runtimes beside ours: a file gives the right answer in them, or is refused with an error."""
 
 from __future__ import annotations
 
@@ -93,3 +93,13 @@ def test_onnx_runtime_1_17_is_the_first_that_is_right(made: Made, precision: Pre
     assert read_manifest(path).requires == {"onnxruntime": "1.17"}
     assert_right(run_script("onnxruntime-1.17", "run_onnx.py", path, pixels), expected, precision)
     assert "opset" in run_script("onnxruntime-1.16", "run_onnx.py", path, pixels)["refused"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS["onnx"])
+def test_openvino_with_its_defaults(made: Made, precision: Precision) -> None:
+    """It computes in bfloat16 where the processor can, and without VNNI adds products in 16 bits."""
+    path, pixels, _ = made("onnx", precision)
+    *_, exact = made("onnx", "fp32")
+    logits = np.asarray(run_script("openvino", "run_openvino.py", path, pixels)["logits"])
+    snr_db = 10 * np.log10(np.square(exact).sum() / np.square(logits - exact).sum())
+    assert snr_db >= (30 if precision == "fp32" else 22), snr_db
