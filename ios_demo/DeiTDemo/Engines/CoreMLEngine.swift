@@ -85,7 +85,7 @@ final class CoreMLEngine: Engine {
     /// A classifier's probabilities by name, in the order of the labels.
     private func scores(_ found: [AnyHashable: NSNumber]) throws -> [Float] {
         let named = found.compactMap { name, score in (name as? String).map { ($0, score.floatValue) } }
-        return try inOrder(Dictionary(named, uniquingKeysWith: max), of: manifest.labels)
+        return try probabilities(byName: Dictionary(named, uniquingKeysWith: max), labels: manifest.labels)
     }
 
     /// (1, K) in whatever precision Core ML returned it.

@@ -40,6 +40,6 @@ final class VisionEngine {
             throw EdgeError("Vision returns no classes for \(manifest.artefact); export it again")
         }
         let scores = found.map { ($0.identifier, $0.confidence) }
-        return try inOrder(Dictionary(scores, uniquingKeysWith: max), of: manifest.labels)
+        return try probabilities(byName: Dictionary(scores, uniquingKeysWith: max), labels: manifest.labels)
     }
 }

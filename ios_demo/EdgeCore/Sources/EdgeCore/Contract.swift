@@ -53,7 +53,9 @@ public func classifierNames(_ labels: [String]) -> [String] {
 }
 
 /// A classifier's scores by name as probabilities in the order of the labels.
-public func inOrder<Score: BinaryFloatingPoint>(_ scores: [String: Score], of labels: [String]) throws -> [Float] {
+public func probabilities<Score: BinaryFloatingPoint>(
+    byName scores: [String: Score], labels: [String]
+) throws -> [Float] {
     try classifierNames(labels).map { name in
         guard let score = scores[name] else {
             throw EdgeError("the model returns no score for \(name); export it again")

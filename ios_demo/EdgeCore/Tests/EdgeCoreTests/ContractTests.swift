@@ -31,7 +31,7 @@ final class ContractTests: XCTestCase {
         let labels = ["crane", "hen", "crane"]
         XCTAssertEqual(classifierNames(labels), ["crane (0)", "hen", "crane (2)"])  // as Python's class_names
         let scores: [String: Float] = ["hen": 0.5, "crane (2)": 0.125, "crane (0)": 0.25]
-        XCTAssertEqual(try inOrder(scores, of: labels), [0.25, 0.5, 0.125])
-        XCTAssertThrowsError(try inOrder(["hen": 0.5], of: labels))
+        XCTAssertEqual(try probabilities(byName: scores, labels: labels), [0.25, 0.5, 0.125])
+        XCTAssertThrowsError(try probabilities(byName: ["hen": 0.5], labels: labels))
     }
 }

@@ -106,6 +106,9 @@ final class LibraryTests: XCTestCase {
         XCTAssertEqual(found.contract, Contract(takesImage: true, returnsProbabilities: true))
         XCTAssertTrue(found.isForVision)
         XCTAssertFalse(try Manifest.decode(manifest("a.mlpackage"), named: "m").isForVision)
+        let mixed = try Manifest.decode(manifest("a.mlpackage", changes: ["output": image["output"]!]), named: "m")
+        XCTAssertEqual(mixed.contract, Contract(takesImage: false, returnsProbabilities: true))
+        XCTAssertFalse(mixed.isForVision)
         let other = image.merging(["target": "executorch"]) { $1 }
         XCTAssertFalse(try Manifest.decode(manifest("a.pte", changes: other), named: "m").isForVision)
     }

@@ -75,6 +75,9 @@ class BundleTest {
         assertTrue(manifest.contract.takesImage && manifest.contract.returnsProbabilities)
         val plain = Manifest.parse(Texts.manifest(), "m.json").contract
         assertTrue(!plain.takesImage && !plain.returnsProbabilities)
+        val mixed = Texts.manifest().replace("logits", "probabilities")
+        val contract = Manifest.parse(mixed, "m.json").contract
+        assertTrue(!contract.takesImage && contract.returnsProbabilities)
         for ((good, bad) in mapOf("NHWC" to "NCHW", "[1, 2, 2, 3]" to "[1, 3, 2, 2]", "uint8" to "int8")) {
             val text = Texts.imageManifest().replace(good, bad)
             assertTrue("must be" in refusal { Manifest.parse(text, "m.json") }, bad)
