@@ -335,6 +335,15 @@ REFUSED: dict[str, tuple[Case, str]] = {
         lambda p: [p.artefact("a.tflite", task="features"), "--android", p.android],
         "returns features, not classes",
     ),
+    "several photos at once": (
+        lambda p: [
+            p.artefact(
+                "a.tflite", input={"name": "x", "shape": [4, 3, 32, 32], "dtype": "float32"}
+            ),
+            *("--android", p.android),
+        ],
+        "takes 4 photos at once .*, and the apps classify one at a time",
+    ),
     "number of classes": (
         lambda p: [p.artefact("a.tflite", labels=["a"]), "--android", p.android],
         "returns 3 values for 1 labels",
