@@ -4,7 +4,7 @@
     python benchmarks/table.py RESULT.json...                  prints the tables
     python benchmarks/table.py RESULT.json... --into FILE.md   puts them between the marks of that file
 
-The marks are `<!-- accuracy -->` and `<!-- /accuracy -->`, and the same for `latency`.
+The marks are `<!-- accuracy -->` and `<!-- /accuracy -->`, and the same for `latency` and `resizes`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ app = new_app(__doc__)
 
 @app.command()
 def table(
-    results: Annotated[list[Path], typer.Argument(help="JSON files of accuracy.py or latency.py.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="JSON files of accuracy.py, latency.py or resizes.py.")
+    ],
     into: Annotated[Path | None, typer.Option(help="Markdown file to put the tables into.")] = None,
 ) -> None:
     """Render results as Markdown."""

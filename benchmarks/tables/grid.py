@@ -18,7 +18,10 @@ from edge_deit.common.errors import EdgeDeitError
 __all__ = ["Grid", "insert", "show", "to_markdown", "to_rich"]
 
 _FILE_WIDTH: Final = 170
-_LEFT: Final = ("artefact", "bar", "measured", "file", "runner", "made by", "holds")
+_LEFT: Final = (
+    *("artefact", "bar", "measured", "file", "runner", "made by", "holds"),
+    *("resized by", "filter", "known from"),
+)
 
 
 @dataclass(frozen=True)

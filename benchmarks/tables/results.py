@@ -10,15 +10,17 @@ from typing import Any, Final
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import ARM_NOTE, host_line
 from tables.grid import Grid, to_markdown
+from tables.resizes import resize_grids
 
 __all__ = ["grids", "read_result", "write_result"]
 
 
+_KINDS: Final = ("accuracy", "latency", "resizes")
 _ABSENT: Final = "–"  # noqa: RUF001 # an en dash, as tables have it
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result that `accuracy.py` or `latency.py` wrote.
+    """A result that `accuracy.py`, `latency.py` or `resizes.py` wrote.
 
     Raises:
         EdgeDeitError: absent, or not such a file.
@@ -27,10 +29,9 @@ def read_result(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EdgeDeitError(f"{path} is not readable: {error}") from error
-    if not isinstance(result, dict) or result.get("kind") not in ("accuracy", "latency"):
-        raise EdgeDeitError(
-            f"{path} is no result of benchmarks/accuracy.py or benchmarks/latency.py"
-        )
+    if not isinstance(result, dict) or result.get("kind") not in _KINDS:
+        scripts = ", ".join(f"benchmarks/{kind}.py" for kind in _KINDS)
+        raise EdgeDeitError(f"{path} is no result of {scripts}")
     return result
 
 
@@ -45,6 +46,8 @@ def write_result(result: dict[str, Any], path: Path) -> None:
 
 def grids(result: dict[str, Any]) -> list[Grid]:
     """All tables of a result: figures, bars, and how the stock files were made."""
+    if result["kind"] == "resizes":
+        return resize_grids(result)
     if result["kind"] == "accuracy":
         tables = [_accuracy(result), _accuracy_bars(result)]
     else:

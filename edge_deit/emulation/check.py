@@ -37,12 +37,10 @@ __all__ = [
     "check_emulated",
     "check_native",
     "fp32_artefacts",
-    "input_for",
     "load_batch",
 ]
 
 _FP32: Final = "fp32"
-_FEEDS_BYTES: Final = ("onnx", "tflite")  # the C functions around ExecuTorch take floats
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ def check_emulated(
             pixels = batch.pixels if one in ours else batch.pixels[:1]
             for cpu in cpus:
                 key = one.manifest.sha256, cpu.name
-                source = input_for(one, pixels)
+                source = Contract.of(one.manifest).input_of(pixels)
                 jobs[key] = CoreJob(one.manifest.target, one.path, cpu, source)
     total = sum(job.inferences for job in jobs.values())
     with progress.task("inferences on emulated cores", total) as advance:
@@ -184,21 +182,6 @@ def check_emulated(
     return [
         emulation.result(one, batch, cpus) for batch in batches for one in batch.baseline.artefacts
     ]
-
-
-def input_for(artefact: Artefact, pixels: np.ndarray) -> np.ndarray:
-    """What the file takes in place of pixels (M, 3, H, W).
-
-    Raises:
-        EdgeDeitError: the runtime's emulation here feeds nothing but pixels.
-    """
-    contract = Contract.of(artefact.manifest)
-    if contract.image and artefact.manifest.target not in _FEEDS_BYTES:
-        raise EdgeDeitError(
-            f"{artefact.path.name} takes images, and arm64 feeds {artefact.runtime.label} pixels only; "
-            "export it again with --input pixels to have it counted"
-        )
-    return contract.input_of(pixels)
 
 
 def _comparable(artefact: Artefact, logits: np.ndarray, batch: Batch) -> np.ndarray:

@@ -37,7 +37,10 @@ _LAST_LINES: Final = 3
 
 @dataclass(frozen=True)
 class CoreJob:
-    """An artefact of a target on a core; `pixels` (M, 3, H, W) float32, normalised."""
+    """An artefact of a target on a core.
+
+    `pixels` is what the file takes: (M, 3, H, W) float32, normalised, or (M, H, W, 3) uint8.
+    """
 
     target: str
     artefact: Path
@@ -139,7 +142,7 @@ class _Process:
     def __init__(self, job: CoreJob, folder: Path) -> None:
         self._job, self._folder, self._told = job, folder, 0
         root = _root(job.cpu, folder / "root")
-        np.save(folder / "pixels.npy", np.ascontiguousarray(job.pixels, np.float32))
+        np.save(folder / "pixels.npy", np.ascontiguousarray(job.pixels))
         plugin = f"{PARTS['counter'].path / 'counter.so'},out={folder / 'counts'}"
         with (folder / "out").open("wb") as out, (folder / "errors").open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603 # our own arguments, no shell

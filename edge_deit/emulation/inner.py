@@ -2,10 +2,11 @@
 
     python3.11 inner.py RUNTIME ARTEFACT PIXELS.npy RUNS LOGITS.npy
 
-RUNTIME is the target's name; PIXELS holds (M, 3, H, W) float32. The first inference is not counted, as
+RUNTIME is the target's name; PIXELS holds what the file takes, (M, 3, H, W) float32 or (M, H, W, 3) uint8.
+The first inference is not counted, as
 runtimes do part of their set-up in it. RUNS inferences follow the photos in order, again from the first
 when they end; a mark stands in front of each counted one and another behind it, and Python collects no
-garbage in between. LOGITS gets (M, K) float32.
+garbage in between. LOGITS gets what the file returns, (M, K) float32.
 Standard output carries the runtime's name and version, then a line for each inference that has ended.
 
 Nothing of this package is imported here: the Arm Python has NumPy and the runtimes only.
@@ -101,9 +102,9 @@ def _executorch(path: Path) -> tuple[str, Model]:
 
     def run(pixels: np.ndarray) -> Any:
         logits = np.zeros((1, outputs), np.float32)
-        height, width = pixels.shape[-2:]
         source, result = (ctypes.c_void_p(values.ctypes.data) for values in (pixels, logits))
-        if (code := library.pte_run(module, source, height, width, result)) != 0:
+        sizes = (ctypes.c_int32 * pixels.ndim)(*pixels.shape)
+        if (code := library.pte_run(module, source, pixels.dtype == np.uint8, sizes, result)) != 0:
             sys.exit(f"ExecuTorch's error {code}")
         return logits
 

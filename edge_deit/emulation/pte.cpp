@@ -13,6 +13,7 @@
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor_ptr.h>
 
+using executorch::aten::ScalarType;
 using executorch::extension::make_tensor_ptr;
 using executorch::extension::Module;
 using executorch::runtime::Error;
@@ -36,16 +37,21 @@ extern "C" int64_t pte_outputs(void *module)
         return -1;
     }
     const auto output = meta->output_tensor_meta(0);
-    if (!output.ok() || output->scalar_type() != executorch::aten::ScalarType::Float) {
+    if (!output.ok() || output->scalar_type() != ScalarType::Float) {
         return -1;
     }
     return static_cast<int64_t>(output->nbytes() / sizeof(float));
 }
 
-/* Run on one photo, (1, 3, height, width); 0 when all went well, else ExecuTorch's error code. */
-extern "C" int pte_run(void *module, float *pixels, int height, int width, float *logits)
+/*
+ * Run on one photo of four `sizes`: floats, or bytes where `bytes` is not 0.
+ *
+ * 0 when all went well, else ExecuTorch's error code.
+ */
+extern "C" int pte_run(void *module, void *photo, int bytes, const int32_t *sizes, float *logits)
 {
-    const auto input = make_tensor_ptr({1, 3, height, width}, pixels);
+    const auto type = bytes != 0 ? ScalarType::Byte : ScalarType::Float;
+    const auto input = make_tensor_ptr({sizes[0], sizes[1], sizes[2], sizes[3]}, photo, type);
     const auto outputs = static_cast<Module *>(module)->forward(input);
     if (!outputs.ok()) {
         return static_cast<int>(outputs.error());

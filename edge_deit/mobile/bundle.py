@@ -14,7 +14,6 @@ import numpy as np
 
 from edge_deit import __version__
 from edge_deit.artefacts.artefact import Artefact, check_one_photo, read_artefact
-from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.manifest import manifest_path, read_manifest
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.arguments import Threads, checked_arguments
@@ -67,8 +66,8 @@ def bundle_artefacts(
         raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
     chosen = [read_artefact(path) for path in artefacts]
     for artefact in chosen:
+        check_one_photo(artefact, "the apps classify one at a time")
         check_alone(artefact)
-        _check_ends(artefact)
     _check_names(chosen)
     deliveries = plan_deliveries(chosen, {"--android": android, "--ios": ios})
     check_together(chosen)
@@ -80,17 +79,6 @@ def bundle_artefacts(
             f"the bundle cannot be written, the project is as before: {error}"
         ) from error
     return Bundled(tuple(deliveries), specs, tuple(notes))
-
-
-def _check_ends(artefact: Artefact) -> None:
-    """Refuse a file that takes or returns something else than the apps feed and read."""
-    check_one_photo(artefact, "the apps classify one at a time")
-    contract = Contract.of(artefact.manifest)
-    if contract.image or contract.probabilities:
-        raise EdgeDeitError(
-            f"{artefact.path.name} is made for other programs (--input image or --returns probabilities): "
-            "the apps preprocess photos themselves and read logits; export it without these options"
-        )
 
 
 def _check_names(artefacts: Sequence[Artefact]) -> None:

@@ -39,7 +39,7 @@ _TOP: Final = 5
 def measured_logits(
     runner: Runner, manifest: Manifest, photos: Path | None = None
 ) -> dict[str, np.ndarray]:
-    """The artefact's own logits (K,) on a few photos, by name.
+    """The artefact's own logits (K,) on a few photos, by name; of probabilities their logarithms.
 
     The photos are those of the folder where one is named, the bundled ones where the artefact holds the
     bundled weights, otherwise generated. The latter two have image cases of the same names, so that an
@@ -63,7 +63,10 @@ def measured_logits(
 
 
 def _made_up_logits(classes: int) -> dict[str, np.ndarray]:
-    """Logits (K,) with a trap each: ties, signed zeros, neighbours, overflow of float32."""
+    """Logits (K,) with a trap each: ties, signed zeros, neighbours, overflow of float32.
+
+    Their names are no photos', as an app takes a class case with a photo's name for its model's answer.
+    """
     index = np.arange(classes)
     one = np.full(classes, -20.0)
     one[-1] = 60.0
@@ -72,7 +75,7 @@ def _made_up_logits(classes: int) -> dict[str, np.ndarray]:
         "ties": (index * 7 % 3).astype(np.float64),
         "signed zeros": np.where(index % 2 == 0, -0.0, 0.0),
         "one dominates": one,
-        "large": np.where(index % 2 == 0, -3.0e38, 3.0e38),
+        "large values": np.where(index % 2 == 0, -3.0e38, 3.0e38),
         "far below zero": -1000.0 - index % 11,
         "neighbours": 1 + (index * 5 % 7) * 2.0**-23,
     }

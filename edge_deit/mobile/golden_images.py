@@ -19,6 +19,7 @@ from edge_deit.data.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     PreprocessSpec,
+    bytes_of,
     load_image,
     preprocess,
 )
@@ -108,6 +109,7 @@ class ImageCase:
             "orientation": self.orientation,
             "pixels": source,
             "preprocessing": self.spec.to_json(),
+            "bytes_sha256": hashlib.sha256(bytes_of(tensor[None], self.spec).tobytes()).hexdigest(),
             "tensor_sha256": hashlib.sha256(tensor.astype("<f4").tobytes()).hexdigest(),
             "samples": [[place, shortest(flat[place])] for place in dict.fromkeys(places)],
         }

@@ -27,6 +27,9 @@ final class AppModel {
     var units = ComputeUnits(rawValue: UserDefaults.standard.string(forKey: "units") ?? "") ?? .all {
         didSet { choiceChanged(units.rawValue, "units") }
     }
+    var way = PhotoWay(rawValue: UserDefaults.standard.string(forKey: "way") ?? "") ?? .golden {
+        didSet { choiceChanged(way.rawValue, "way") }
+    }
     var runs = max(1, UserDefaults.standard.integer(forKey: "runs")) {
         didSet { choiceChanged(runs, "runs") }
     }
@@ -107,7 +110,8 @@ final class AppModel {
     private func classify() async throws {
         guard let decoded, let artefact else { return }
         result = nil
-        let found = try await worker.classify(decoded, with: artefact, units: units, runs: runs)
+        let chosen = artefact.manifest.isForVision ? way : .golden
+        let found = try await worker.classify(decoded, with: artefact, units: units, way: chosen, runs: runs)
         try Task.checkCancellation()
         result = found
     }

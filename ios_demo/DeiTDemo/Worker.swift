@@ -5,7 +5,8 @@ import Foundation
 /// The top classes of a photo and what they cost, in milliseconds.
 struct Classification: Sendable {
     let top: [RankedClass]
-    let preprocessMs: Double
+    /// nil where Vision did it; then the inference's time counts it too.
+    let preprocessMs: Double?
     let inferenceMs: Double
     let runs: Int
     let runner: String
@@ -13,17 +14,22 @@ struct Classification: Sendable {
 
 /// Does everything that takes long, one thing after the other, away from the main actor.
 actor Worker {
-    private struct Loaded {
+    private struct Loaded<Model> {
         let artefact: String
         let units: ComputeUnits
-        let engine: any Engine
+        let engine: Model
         let loadMs: Double
+
+        func fits(_ other: BundledArtefact, _ units: ComputeUnits) -> Bool {
+            artefact == other.id && self.units == units
+        }
     }
 
     static let topCount = 5
     private static let warmUps = 3
 
-    private var loaded: Loaded?
+    private var loaded: Loaded<any Engine>?
+    private var vision: Loaded<VisionEngine>?
     private var verified: Set<String> = []
 
     func readLibrary(_ folder: URL) throws -> Library? {
@@ -40,36 +46,56 @@ actor Worker {
 
     /// Classifies `runs` times; times are medians.
     func classify(
-        _ photo: DecodedPhoto, with artefact: BundledArtefact, units: ComputeUnits, runs: Int
+        _ photo: DecodedPhoto, with artefact: BundledArtefact, units: ComputeUnits, way: PhotoWay, runs: Int
     ) throws -> Classification {
+        if way == .vision { return try classifyByVision(photo, with: artefact, units: units, runs: runs) }
         let loaded = try load(artefact, units)
-        let spec = artefact.manifest.preprocessing
-        let (pixels, preprocessMs) = try repeatTimed(runs: runs) {
-            try spec.tensor(from: photo.image, orientation: photo.orientation)
+        let manifest = artefact.manifest
+        let (input, preprocessMs) = try repeatTimed(runs: runs) {
+            try manifest.contract.input(photo.image, orientation: photo.orientation, spec: manifest.preprocessing)
         }
-        let (logits, inferenceMs) = try repeatTimed(runs: runs, warmUps: runs > 1 ? 1 : 0) {
-            try loaded.engine.predict(pixels)
+        let (returned, inferenceMs) = try repeatTimed(runs: runs, warmUps: runs > 1 ? 1 : 0) {
+            try loaded.engine.predict(input)
         }
         return Classification(
-            top: try rank(logits, labels: artefact.manifest.labels, top: Self.topCount),
-            preprocessMs: try median(preprocessMs), inferenceMs: try median(inferenceMs), runs: runs,
-            runner: loaded.engine.runner
+            top: try top(returned, manifest), preprocessMs: try median(preprocessMs),
+            inferenceMs: try median(inferenceMs), runs: runs, runner: loaded.engine.runner
         )
+    }
+
+    /// The same with Vision before the model, which takes the photo as it is stored.
+    private func classifyByVision(
+        _ photo: DecodedPhoto, with artefact: BundledArtefact, units: ComputeUnits, runs: Int
+    ) throws -> Classification {
+        let engine = try loadVision(artefact, units).engine
+        let (returned, inferenceMs) = try repeatTimed(runs: runs, warmUps: runs > 1 ? 1 : 0) {
+            try engine.classify(photo.source, orientation: photo.orientation)
+        }
+        return Classification(
+            top: try top(returned, artefact.manifest), preprocessMs: nil, inferenceMs: try median(inferenceMs),
+            runs: runs, runner: engine.runner
+        )
+    }
+
+    private func top(_ returned: [Float], _ manifest: Manifest) throws -> [RankedClass] {
+        try rank(manifest.contract.logits(returned), labels: manifest.labels, top: Self.topCount)
     }
 
     /// One row of the device report; the photo is generated, of the size that a phone's camera takes.
     func benchmark(_ artefact: BundledArtefact, units: ComputeUnits, runs: Int) throws -> ArtefactReport {
         loaded = nil  // loading is measured too
         let fresh = try load(artefact, units)
-        let spec = artefact.manifest.preprocessing
+        let manifest = artefact.manifest
         let photo = try GoldenPixels.hash(seed: 1, block: 8).image(width: 4032, height: 3024)
-        let (pixels, preprocessMs) = try repeatTimed(runs: 3, warmUps: 1) { try spec.tensor(from: photo) }
-        let (logits, latencyMs) = try repeatTimed(runs: runs, warmUps: Self.warmUps) {
-            try fresh.engine.predict(pixels)
+        let (input, preprocessMs) = try repeatTimed(runs: 3, warmUps: 1) {
+            try manifest.contract.input(photo, spec: manifest.preprocessing)
         }
-        _ = try rank(logits, labels: artefact.manifest.labels, top: 1)  // refuses what is not finite
+        let (returned, latencyMs) = try repeatTimed(runs: runs, warmUps: Self.warmUps) {
+            try fresh.engine.predict(input)
+        }
+        _ = try top(returned, manifest)  // refuses what is not finite
         return try ArtefactReport(
-            manifest: artefact.manifest, runner: fresh.engine.runner, threads: fresh.engine.threads,
+            manifest: manifest, runner: fresh.engine.runner, threads: fresh.engine.threads,
             timings: Timings(loadMs: fresh.loadMs, preprocessMs: preprocessMs, latencyMs: latencyMs),
             peakRssBytes: nil,
             notes: ["peak_rss_bytes": "iOS tells the peak of the whole app, not of one artefact"]
@@ -86,13 +112,22 @@ actor Worker {
         return try golden.check(artefact, runner: engine.runner) { try engine.predict($0) }
     }
 
-    private func load(_ artefact: BundledArtefact, _ units: ComputeUnits) throws -> Loaded {
-        if let loaded, loaded.artefact == artefact.id, loaded.units == units { return loaded }
-        loaded = nil  // two models at a time would need the memory of both
+    private func load(_ artefact: BundledArtefact, _ units: ComputeUnits) throws -> Loaded<any Engine> {
+        if let loaded, loaded.fits(artefact, units) { return loaded }
+        (loaded, vision) = (nil, nil)  // two models at a time would need the memory of both
         try verify(artefact)
         let (engine, loadMs) = try timed { try loadEngine(artefact, units: units) }
-        let fresh = Loaded(artefact: artefact.id, units: units, engine: engine, loadMs: loadMs)
+        let fresh = Loaded<any Engine>(artefact: artefact.id, units: units, engine: engine, loadMs: loadMs)
         loaded = fresh
+        return fresh
+    }
+
+    private func loadVision(_ artefact: BundledArtefact, _ units: ComputeUnits) throws -> Loaded<VisionEngine> {
+        if let vision, vision.fits(artefact, units) { return vision }
+        (loaded, vision) = (nil, nil)
+        let (engine, loadMs) = try timed { try VisionEngine(artefact, units: units) }
+        let fresh = Loaded(artefact: artefact.id, units: units, engine: engine, loadMs: loadMs)
+        vision = fresh
         return fresh
     }
 

@@ -1,26 +1,36 @@
 """A LiteRT file that takes images in MediaPipe's ImageClassifier: the answers and scores of `predict`.
 
-MediaPipe resizes photos in a way of its own, so it gets the squares that `predict` cuts.
+MediaPipe resizes photos in a way of its own, so it gets the squares that `predict` cuts. A second test
+holds that way against the benchmark of resizes, which has it as a formula.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import ROOT
 from edge_deit import assets
 from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.artefacts.predict import predict_photos
+from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
-from edge_deit.data.preprocess import bytes_of, load_pixels
+from edge_deit.data.preprocess import bytes_of, load_image, load_pixels, normalise
+from edge_deit.metrics.outputs import softmax
 from environments import run_script
 from shared import once
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from resizing.ways import WAYS
 
 pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("mediapipe")]
 
@@ -77,3 +87,25 @@ def test_answers_are_those_of_predict(precision: str, folder: Path, tmp_path: Pa
         for (_, name, score), one in zip(answer, prediction.top, strict=True):
             assert name == one.label
             assert abs(score - one.probability) < MOST_SCORE_DIFFERENCE
+
+
+def test_what_it_does_with_a_whole_photo(folder: Path, tmp_path: Path) -> None:
+    """The scores for photos as they are come from the squares of the benchmark's formula."""
+    (path,) = folder.glob("*.fp32.image.tflite")
+    spec = read_manifest(path).preprocess_spec
+    (square,) = [way.square for way in WAYS if way.name.startswith("MediaPipe")]
+    assert square is not None
+    expected, pictures = [], []
+    with assets.validation_folder() as bundled, open_runner(path, 1) as runner:
+        real = os.environ.get("EDGE_DEIT_REAL")
+        root = Path(real) / "imagenet400" if real else bundled
+        for index, photo in enumerate(list_photos(root, use="validation").pick(PHOTOS).photos):
+            image = load_image(photo.path)
+            pictures.append(tmp_path / f"{index}.png")
+            image.save(pictures[-1])
+            pixels = normalise(square(np.asarray(image), spec), spec)[None]
+            expected.append(softmax(runner(pixels)[0]))
+    found = run_script("mediapipe-1.2", "run_mediapipe.py", path, *pictures)
+    for answer, probabilities in zip(found, expected, strict=True):
+        for index, _, score in answer:
+            assert abs(score - probabilities[index]) < MOST_SCORE_DIFFERENCE

@@ -397,6 +397,22 @@ class Exported:
     def __init__(self, root: Path, weights: Path, photos: Path) -> None:
         self.root, self.weights, self.photos = root, weights, photos
 
+    def of_image(self, target: str) -> Path:
+        """The float one that takes a photo's bytes and returns probabilities."""
+        pytest.importorskip(PACKAGES[target], reason=f"{target}'s converter is not installed")
+        folder = once(
+            self.root / f"{target}_image",
+            lambda output: export(
+                target=target,
+                weights=str(self.weights),
+                precision=["fp32"],
+                input_kind="image",
+                output=output,
+            ),
+        )
+        (found,) = folder.glob(f"*.image{SUFFIXES[target]}")
+        return found
+
     def __call__(self, target: str) -> tuple[Path, Path]:
         """(fp32, int8)."""
         pytest.importorskip(PACKAGES[target], reason=f"{target}'s converter is not installed")
@@ -549,6 +565,26 @@ def test_on_emulated_cores(
     results = {Path(one.path).name: one for one in read_report(report).artefacts}
     assert asdict(results[int8.name].arm64) == integer["arm64"]
     assert asdict(results[fp32.name].arm64) == real["arm64"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", RUNTIMES)
+def test_images_on_an_emulated_core(
+    target: str, exported: Exported, photos: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    """A file of bytes and probabilities says on an Arm core what the float model says."""
+    if native() or missing_parts([target]):
+        pytest.skip("the emulator is not set up: python -m edge_deit.arm64 --setup")
+    file = exported.of_image(target)
+    done = command_line(
+        "arm64", file, "--data", photos / "cat", "--images", 2, "--output", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (entry,) = json.loads((tmp_path / "arm64.json").read_text())["artefacts"]
+    (found,) = entry["arm64"]["cpus"].values()
+    assert found["same_argmax_as_x86"] == 1.0
+    assert found["snr_db_to_x86"] > 80
+    assert found["snr_db_to_float"] > 60
 
 
 @pytest.mark.slow

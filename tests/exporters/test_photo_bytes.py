@@ -14,14 +14,17 @@ import torch
 
 from conftest import TINY, CommandLine, random_model
 from edge_deit.artefacts.artefact import read_artefact
+from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.predict import predict_photos
+from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessSpec, bytes_of
 from edge_deit.data.preprocess import normalise as normalised
-from edge_deit.emulation.check import input_for
 from edge_deit.metrics.outputs import aligned, softmax
 from edge_deit.mobile.bundle import bundle_artefacts
+from edge_deit.mobile.golden import measured_logits
+from edge_deit.mobile.golden_images import PHOTOS
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, in_file_form, read_grey_levels
 from edge_deit.quantization.narrow import split_coarse
@@ -207,18 +210,30 @@ def test_a_constant_does_not_count() -> None:
     assert not np.allclose(logs, logits)
 
 
-def test_the_apps_do_not_get_such_files(image_files: Callable[[str], dict[str, Path]]) -> None:
-    with pytest.raises(EdgeDeitError, match=r"image\.onnx is made for other programs"):
-        bundle_artefacts([image_files("onnx")["fp32"]], android=Path("android_demo"))
-
-
-def test_emulated_cores_get_what_the_file_takes(
-    image_files: Callable[[str], dict[str, Path]], exported: Callable[[str], Path]
+def test_the_apps_get_such_files_beside_the_others(
+    image_files: Callable[[str], dict[str, Path]], exported: Callable[[str], Path], tmp_path: Path
 ) -> None:
+    """The golden logits of a file of images are the logarithms of what it returns."""
+    (tmp_path / "app/src/main").mkdir(parents=True)
+    image, pixels = image_files("tflite")["fp32"], exported("tflite")
+    done = bundle_artefacts([image, pixels], android=tmp_path)
+    assert [one.path for one in done.deliveries[0].artefacts] == [image, pixels]
+    place = done.deliveries[0].place
+    assert read_artefact(place / image.name).manifest.input["dtype"] == "uint8"
+    assert done.specs["Android"]["output"]["name"] == "probabilities"
+    cases = json.loads((place / "golden_cases.json").read_text(encoding="utf-8"))
+    named = {case["name"]: case for case in cases["images"]}
+    compared = [case for case in cases["classification"] if case["name"] in named]
+    assert len(compared) == PHOTOS
+    expected = measured_logits(open_runner(pixels, 1), read_artefact(pixels).manifest)
+    for case in compared:
+        assert abs(float(np.exp(case["logits"]).sum()) - 1) < 1e-5
+        assert case["probabilities"] == pytest.approx(softmax(expected[case["name"]]), abs=1e-5)
+
+
+def test_what_emulated_cores_get(exported: Callable[[str], Path]) -> None:
     spec = PreprocessSpec(resize_size=72, crop_size=64)
     pixels = normalised(IMAGE[0], spec)[None].repeat(2, axis=0)
-    source = input_for(read_artefact(image_files("onnx")["fp32"]), pixels)
+    source = Contract(image=True, probabilities=True, spec=spec).input_of(pixels)
     assert np.array_equal(source, IMAGE.repeat(2, axis=0))
-    assert input_for(read_artefact(exported("onnx")), pixels) is pixels
-    with pytest.raises(EdgeDeitError, match="arm64 feeds ExecuTorch pixels only"):
-        input_for(read_artefact(image_files("executorch")["fp32"]), pixels)
+    assert Contract.of(read_artefact(exported("onnx")).manifest).input_of(pixels) is pixels

@@ -15,6 +15,7 @@ import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, CommandLine
+from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
 from edge_deit.artefacts.predict import rank
 from edge_deit.artefacts.runners import logits_of
@@ -37,6 +39,7 @@ MAIN = PROJECT / "app/src/main"
 pytestmark = pytest.mark.xdist_group("android")  # one build of the core serves all
 GOLDEN = ROOT / "tests/golden"
 RUNTIMES = ("tflite", "executorch")
+FORMS = ("pixels", "image")
 TOP = 5
 
 Check = Callable[..., subprocess.CompletedProcess[str]]
@@ -132,49 +135,62 @@ def test_bad_input_is_one_line(check: Check, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def artefacts(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
-    """A tiny model for each of the app's runtimes that can be had here."""
+    """A tiny model for each of the app's runtimes that can be had here, in both forms."""
     folder = tmp_path_factory.mktemp("artefacts")
-    for name in RUNTIMES:
+    for name, form in product(RUNTIMES, FORMS):
         if not target(name).missing():
             command = [sys.executable, "-m", "edge_deit.export", "--precision", "fp32"]
             command += ["--target", name, "--weights", str(tiny_weights), "--output", str(folder)]
+            command += ["--input", form]
             done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
             assert done.returncode == 0, done.stderr
     return folder
 
 
-def artefact_of(folder: Path, name: str) -> Path:
+def artefact_of(folder: Path, name: str, form: str) -> Path:
+    """The file of pixels and logits, or that of bytes and probabilities."""
     if missing := target(name).missing():
         pytest.skip(f"{', '.join(missing)} not installed")
-    (path,) = folder.glob(f"*{target(name).suffix}")
+    mark = ".image" if form == "image" else ""
+    (path,) = folder.glob(f"*.fp32{mark}{target(name).suffix}")
     return path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_kotlin_around_the_runner_answers_like_predict(
-    name: str, orientation: int, check: Check, artefacts: Path, photos: Path, tmp_path: Path
+    name: str,
+    form: str,
+    orientation: int,
+    check: Check,
+    artefacts: Path,
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
-    artefact = artefact_of(artefacts, name)
+    artefact = artefact_of(artefacts, name, form)
     manifest = read_manifest(artefact)
+    contract = Contract.of(manifest)
+    assert contract.image == contract.probabilities == (form == "image")
     with Image.open(photos / "dog/3.png") as stored:
         exif = stored.getexif()
         exif[0x0112] = orientation
         stored.save(tmp_path / "photo.png", exif=exif)
         width, height = stored.size
         (tmp_path / "photo.rgb").write_bytes(stored.convert("RGB").tobytes())
-    made = [tmp_path / "photo.rgb", width, height, orientation, tmp_path / "pixels.f32"]
-    done = check("run", "preprocess", manifest_path(artefact), *made)
+    words = [tmp_path / "photo.rgb", width, height, orientation, tmp_path / "made"]
+    done = check("run", "preprocess", manifest_path(artefact), *words)
     assert done.returncode == 0, done.stderr
-    pixels = np.fromfile(tmp_path / "pixels.f32", "<f4").reshape(manifest.input["shape"])
-    expected = load_pixels(tmp_path / "photo.png", manifest.preprocess_spec)
-    assert pixels.tobytes() == expected.tobytes()
+    pixels = load_pixels(tmp_path / "photo.png", manifest.preprocess_spec)
+    expected = contract.input_of(pixels)
+    made = np.fromfile(tmp_path / "made", expected.dtype).reshape(manifest.input["shape"])
+    assert np.array_equal(made, expected)
     runner = target(name).load_runner(artefact, 1)
-    np.asarray(runner(pixels), "<f4").tofile(tmp_path / "logits.f32")
-    done = check("run", "rank", manifest_path(artefact), tmp_path / "logits.f32")
+    np.asarray(runner(made), "<f4").tofile(tmp_path / "returned.f32")
+    done = check("run", "rank", manifest_path(artefact), tmp_path / "returned.f32")
     assert done.returncode == 0, done.stderr
-    logits = logits_of(runner, expected, manifest.artefact, manifest.labels)
+    logits = logits_of(contract.wrap(runner), pixels, manifest.artefact, manifest.labels)
     ranked = [asdict(one) for one in rank(logits, manifest.labels, TOP)]
     assert_same_answer(json.loads(done.stdout), ranked, manifest)
 
@@ -185,8 +201,12 @@ def assert_same_answer(
     assert len(actual) == len(expected) == TOP
     for mine, theirs in zip(actual, expected, strict=True):
         assert (mine["index"], mine["label"]) == (theirs["index"], theirs["label"])
-        assert mine["logit"] == theirs["logit"]
-        assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-12)
+        if Contract.of(manifest).probabilities:  # NumPy's float32 logarithm is a bit off
+            assert mine["logit"] == pytest.approx(theirs["logit"], abs=1e-6)
+            assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-6)
+        else:
+            assert mine["logit"] == theirs["logit"]
+            assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-12)
         assert mine["label"] == manifest.labels[mine["index"]]
 
 
@@ -194,7 +214,7 @@ def assert_same_answer(
 def test_the_core_reads_what_the_bundle_command_writes(
     check: Check, artefacts: Path, command_line: CommandLine, tmp_path: Path
 ) -> None:
-    chosen = [artefact_of(artefacts, name) for name in RUNTIMES]
+    chosen = [artefact_of(artefacts, name, form) for name in RUNTIMES for form in FORMS]
     project = tmp_path / "android_demo"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("build", "assets"))
     done = command_line("bundle", *chosen, "--android", project)

@@ -206,6 +206,24 @@ def test_what_cannot_run_here_takes_the_logits_of_another(
         call(apple, "--ios", place.ios)
 
 
+def test_files_of_images_go_where_the_others_go(place: Place) -> None:
+    """Two files of one model that take and return different things share an app."""
+    image = {
+        "input": {"name": "image", "shape": [1, 32, 32, 3], "dtype": "uint8", "layout": "NHWC"},
+        "output": {"name": "probabilities", "shape": [1, 3], "dtype": "float32"},
+    }
+    files = [
+        place.artefact("a.int8.image.tflite", **image),
+        place.artefact("a.fp16.image.mlpackage", "coreml", **image),
+        place.artefact("a.int8.pte", "executorch"),
+    ]
+    call(*files, "--android", place.android, "--ios", place.ios)
+    for folder, expected in ((ANDROID, files[::2]), (IOS, files[1:])):
+        root = (place.android if folder == ANDROID else place.ios) / folder
+        entries = read(root, "bundle.json")["artefacts"]
+        assert [entry["file"] for entry in entries] == [path.name for path in expected]
+
+
 def test_a_new_bundle_replaces_the_former_one(place: Place) -> None:
     folder = place.ios / IOS
     folder.mkdir()
@@ -316,6 +334,15 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "features": (
         lambda p: [p.artefact("a.tflite", task="features"), "--android", p.android],
         "returns features, not classes",
+    ),
+    "several photos at once": (
+        lambda p: [
+            p.artefact(
+                "a.tflite", input={"name": "x", "shape": [4, 3, 32, 32], "dtype": "float32"}
+            ),
+            *("--android", p.android),
+        ],
+        "takes 4 photos at once .*, and the apps classify one at a time",
     ),
     "number of classes": (
         lambda p: [p.artefact("a.tflite", labels=["a"]), "--android", p.android],

@@ -265,6 +265,15 @@ def test_an_independent_port_gets_the_wide_cases() -> None:
         assert np.array_equal(case.tensor(), expected), case.name
 
 
+def test_the_bytes_are_those_of_the_square() -> None:
+    """Three pixels of one colour each, uncut and unscaled, written out by hand."""
+    raw = bytes([0, 1, 2, 128, 127, 126, 255, 254, 253])
+    spec = PreprocessSpec("none", 3, 3, mean=(0.5, 0.4, 0.3))
+    case = ImageCase("three", 3, 1, spec, raw=raw)
+    square = bytes(9) + raw + bytes(9)  # black rows above and below
+    assert case.to_json()["bytes_sha256"] == hashlib.sha256(square).hexdigest()
+
+
 def test_samples_lead_back_to_the_float32() -> None:
     case = ImageCase("noise", 50, 40, PreprocessSpec(resize_size=20, crop_size=17), seed=3)
     flat = case.tensor().ravel()
@@ -293,11 +302,19 @@ def test_class_cases_hold_their_traps() -> None:
     logits = {case["name"]: case["logits"] for case in COMMITTED["classification"]}
     assert {math.copysign(1, value) for value in logits["signed zeros"]} == {-1, 1}
     with np.errstate(over="ignore"):
-        large = np.float32(logits["large"])
+        large = np.float32(logits["large values"])
         assert np.isinf(large.max() - large.min())
     close = sorted(set(np.float32(logits["neighbours"])))
     assert np.nextafter(close[0], close[1]) == close[1]
     assert all(len(values) == len(COMMITTED_SPEC["labels"]) for values in logits.values())
+
+
+def test_only_measured_logits_have_a_photos_name() -> None:
+    """An app runs its model on the photo of the same name, and compares."""
+    cases = golden_cases(manifest(), {})
+    photos = {case["name"] for case in cases["images"]}
+    assert not photos & {case["name"] for case in cases["classification"]}
+    assert len(photos) == len(cases["images"])
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 1000])

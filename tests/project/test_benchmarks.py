@@ -19,9 +19,13 @@ from edge_deit.model.config import VARIANTS
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from latency import SPEED_BARS, macs
+from resizes import compare
 
+from edge_deit.data.preprocess import PreprocessSpec
 from exporters import TARGETS
 from harness.candidates import Candidate, counterpart, select
+from resizing.geometry import Placed, bilinear, middles, nearest, placed
+from resizing.ways import WAYS, reference
 from tables.accuracy import ACCURACY_BARS, SIZE_LIMIT, judge_accuracy, score
 from tables.grid import Grid, insert, to_markdown
 from tables.results import grids, read_result
@@ -240,3 +244,63 @@ def test_every_script_runs_by_its_path(script: str) -> None:
     text = benchmark(script, "--help")
     assert "Usage" in text
     assert script in text
+
+
+# Resizes
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (249, 251), (90, 1000), (224, 224)])
+@pytest.mark.parametrize("rounding", ["half-even", "floor"])
+def test_squares_lie_where_the_reference_has_them(size: tuple[int, int], rounding: Any) -> None:
+    """Pillow's nearest pixel, under the reference preprocessing, is the formula's, but for ties."""
+    spec = PreprocessSpec(crop_rounding=rounding, resize_size=248, resample="nearest")
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    to = placed(size[1], size[0], spec)
+    rows = middles(size[0], to.height, to.top, to.crop)
+    columns = middles(size[1], to.width, to.left, to.crop)
+    clear = [np.abs(places - places.round()) > 1e-9 for places in (rows, columns)]
+    assert min(map(np.mean, clear)) > 0.9
+    differs = (nearest(photo, to) != reference(photo, spec)).any(2)
+    assert not differs[np.ix_(*clear)].any()
+
+
+def test_bilinear_by_hand() -> None:
+    row = np.array([0, 30, 90, 255], np.uint8)
+    photo = np.stack([row] * 4)[..., None].repeat(3, axis=2)
+    half = Placed(2, 2, 0, 0, 2)
+    assert bilinear(photo, half)[0, :, 0].tolist() == [15, 173]  # between 0 and 30, 90 and 255
+    assert bilinear(photo, half, corners=True)[0, :, 0].tolist() == [0, 90]
+    third = Placed(3, 3, 0, 0, 3)  # middles at 1/6, 3/2, 17/6; in quarters at 1/4, 3/2, 11/4
+    assert bilinear(photo, third)[0, :, 0].tolist() == [5, 60, 228]
+    assert bilinear(photo, third, steps=4)[0, :, 0].tolist() == [8, 60, 214]
+    assert bilinear(photo, Placed(8, 8, 6, 6, 2))[:, 0, 0].tolist() == [214, 214]
+
+
+def test_other_sizes_than_the_short_sides_are_refused() -> None:
+    for spec in (PreprocessSpec("exact", 224, 224), PreprocessSpec(resize_size=200)):
+        with pytest.raises(EdgeDeitError, match="scale the short side"):
+            placed(10, 10, spec)
+
+
+def test_answers_are_compared_up_to_a_constant() -> None:
+    own = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
+    same = compare(own, own + 3.0, np.array([0, 0]))
+    assert (same["same_answer"], same["same_five"], same["top1"]) == (1.0, 1.0, 0.5)
+    assert same["score_max"] < 1e-12
+    assert same["snr_db"] > 150
+    other = np.log(np.array([[0.5, 0.25, 0.25], [0.7, 0.2, 0.1]]))
+    found = compare(own, other, np.array([0, 0]))
+    assert (found["same_answer"], found["same_five"], found["top1"]) == (0.5, 0.5, 1.0)
+    assert found["score_mean"] == pytest.approx(0.3)
+    assert found["score_max"] == pytest.approx(0.6)
+
+
+def test_the_tables_of_resizes_name_every_way() -> None:
+    one = compare(np.eye(3), np.eye(3)[::-1].copy(), np.arange(3))
+    files = {"a.onnx": {way.name: one for way in WAYS}}
+    result = {"kind": "resizes", "photos": 3, "chromium": "C 1", "files": files}
+    made, legend = grids({**result, "canvas_qualities_differ": False})
+    assert [row[0] for row in made.rows] == [row[0] for row in legend.rows]
+    assert made.rows[0][1] == "33.3 %"
+    assert "drawn by C 1" in to_markdown([legend])
+    assert "the others drew the same bytes" in legend.notes[0]

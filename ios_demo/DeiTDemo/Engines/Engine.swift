@@ -1,14 +1,14 @@
 import EdgeCore
 import Foundation
 
-/// A loaded artefact: normalised pixels to logits. Not thread safe; `Worker` owns it.
+/// A loaded artefact: what the file takes to what it returns, as its manifest's contract says. Not thread safe; `Worker` owns it.
 protocol Engine: AnyObject {
     /// What ran, for the report: runtime, its version, compute units.
     var runner: String { get }
     /// CPU threads where the runtime lets the app choose them.
     var threads: Int? { get }
 
-    func predict(_ pixels: PixelTensor) throws -> [Float]
+    func predict(_ input: ModelInput) throws -> [Float]
 }
 
 /// Where Core ML may run a model; other runtimes decide that when they are built.

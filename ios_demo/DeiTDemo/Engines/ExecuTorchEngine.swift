@@ -17,10 +17,15 @@
             runner = "ExecuTorch, \(manifest.backend)"
         }
 
-        func predict(_ pixels: PixelTensor) throws -> [Float] {
-            let input = Tensor<Float>(pixels.values, shape: pixels.shape)
-            let output = try Tensor<Float>(module.forward(input))
-            return output.scalars()
+        func predict(_ input: ModelInput) throws -> [Float] {
+            switch input {
+            case let .pixels(pixels): return try run(Tensor<Float>(pixels.values, shape: manifest.input.shape))
+            case let .image(image): return try run(Tensor<UInt8>(image.pixels, shape: manifest.input.shape))
+            }
+        }
+
+        private func run(_ tensor: any ValueConvertible) throws -> [Float] {
+            try Tensor<Float>(module.forward(tensor)).scalars()
         }
     }
 #endif

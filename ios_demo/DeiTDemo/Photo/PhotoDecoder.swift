@@ -6,6 +6,8 @@ import ImageIO
 /// Raw pixels of a photo as they are stored, and how EXIF says to turn them.
 struct DecodedPhoto: Sendable {
     let image: RGBImage
+    /// The same as iOS holds it, for Vision.
+    let source: CGImage
     let orientation: Int
 }
 
@@ -54,6 +56,7 @@ enum PhotoDecoder {
         }
         // a file may claim an orientation that does not exist; Pillow ignores it too
         let known = (1...8).contains(orientation) ? orientation : 1
-        return DecodedPhoto(image: try RGBImage(width: width, height: height, pixels: rgb), orientation: known)
+        let raw = try RGBImage(width: width, height: height, pixels: rgb)
+        return DecodedPhoto(image: raw, source: image, orientation: known)
     }
 }

@@ -23,7 +23,10 @@ from ios_swift import ROOT, Swift, SwiftFailedError, find_swift, why_missing
 PROJECT: Final = ROOT / "ios_demo"
 CORE: Final = PROJECT / "EdgeCore"
 STUBS: Final = Path(__file__).resolve().parent / "stubs"
-MODULES: Final = ("CoreGraphics", "ImageIO", "CoreML", "UIKit", "SwiftUI", "PhotosUI", "ExecuTorch")
+MODULES: Final = (
+    *("CoreGraphics", "ImageIO", "CoreVideo", "CoreML", "Vision"),
+    *("UIKit", "SwiftUI", "PhotosUI", "ExecuTorch"),
+)
 """Stand-ins for Apple's frameworks and ExecuTorch, in the order in which they import each other."""
 STRICT: Final = ("-swift-version", "5", "-strict-concurrency=complete", "-warnings-as-errors")
 APPLE_SUPPLEMENT: Final = "Foundation+Apple.swift"

@@ -6,13 +6,15 @@ public struct GoldenSpec: Decodable, Equatable, Sendable {
 
     public let artefact: String
     public let model: String
+    /// What the artefact returns; of probabilities the cases hold the logarithms.
+    public let output: TensorDescription
     public let preprocessing: PreprocessSpec
     public let labels: [String]
     public let labelsSha256: String
     public let topK: Int
 
     enum CodingKeys: String, CodingKey {
-        case artefact, model, preprocessing, labels
+        case artefact, model, output, preprocessing, labels
         case labelsSha256 = "labels_sha256"
         case topK = "top_k"
     }
@@ -22,7 +24,7 @@ public struct GoldenSpec: Decodable, Equatable, Sendable {
 public struct GoldenCases: Decodable, Equatable, Sendable {
     public static let schema = 1
 
-    /// Raw pixels and the tensor that they must become, bit for bit.
+    /// Raw pixels and what they must become, bit for bit: a square of bytes, and a tensor.
     public struct Image: Decodable, Equatable, Sendable {
         public let name: String
         public let width: Int
@@ -30,11 +32,13 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
         public let orientation: Int
         public let pixels: GoldenPixels
         public let preprocessing: PreprocessSpec
+        public let bytesSha256: String
         public let tensorSha256: String
         public let samples: [Sample]
 
         enum CodingKeys: String, CodingKey {
             case name, width, height, orientation, pixels, preprocessing, samples
+            case bytesSha256 = "bytes_sha256"
             case tensorSha256 = "tensor_sha256"
         }
     }

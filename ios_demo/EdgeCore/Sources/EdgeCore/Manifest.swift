@@ -52,9 +52,13 @@ public struct Manifest: Codable, Equatable, Sendable {
         guard task == "classification" else {
             throw EdgeError("\(name): the model returns \(task), this app shows classes")
         }
-        let expected = [1, 3, preprocessing.cropSize, preprocessing.cropSize]
-        guard input.shape == expected, input.dtype == "float32" else {
-            throw EdgeError("\(name): input is \(input.dtype) \(input.shape), preprocessing makes float32 \(expected)")
+        let size = preprocessing.cropSize
+        guard ["float32", "uint8"].contains(input.dtype) else {
+            throw EdgeError("\(name): input is \(input.dtype); this app makes float32 pixels or uint8 images")
+        }
+        let expected = contract.takesImage ? [1, size, size, 3] : [1, 3, size, size]
+        guard input.shape == expected else {
+            throw EdgeError("\(name): input is \(input.dtype) \(input.shape), preprocessing makes \(expected)")
         }
         guard output.shape == [1, labels.count], output.dtype == "float32" else {
             throw EdgeError("\(name): output is \(output.dtype) \(output.shape) for \(labels.count) labels")

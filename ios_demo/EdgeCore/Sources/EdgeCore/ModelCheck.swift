@@ -26,29 +26,42 @@ extension GoldenFiles {
     }
 
     /// Runs the model on every image that has golden logits; nil when there is none.
+    ///
+    /// `predict` is given what the file takes and gives back what it returns. Where the file or the golden one
+    /// returns probabilities, logits are known up to a constant, which is taken from the golden ones.
     public func check(
-        _ artefact: BundledArtefact, runner: String, predict: (PixelTensor) throws -> [Float]
+        _ artefact: BundledArtefact, runner: String, predict: (ModelInput) throws -> [Float]
     ) throws -> ModelCheck? {
         guard artefact.manifest.labels == spec.labels, artefact.manifest.preprocessing == spec.preprocessing else {
             throw EdgeError("the golden cases are for another model than \(artefact.id); bundle them again, together")
         }
+        let contract = artefact.manifest.contract
+        let open = contract.returnsProbabilities || spec.output.name == "probabilities"
         var sameTop = 0
         var cosines: [Double] = []
         for (image, golden) in modelCases {
             try Task.checkCancellation()
             let pixels = try image.pixels.image(width: image.width, height: image.height)
-            let logits = try predict(try spec.preprocessing.tensor(from: pixels, orientation: image.orientation))
+            let input = try contract.input(pixels, orientation: image.orientation, spec: spec.preprocessing)
+            let logits = contract.logits(try predict(input))
             guard logits.count == golden.count else {
                 throw EdgeError("\(artefact.id) returns \(logits.count) values for \(golden.count) labels")
             }
             if try topK(logits, 1) == topK(golden.map { Float($0) }, 1) { sameTop += 1 }
-            cosines.append(cosine(logits.map { Double($0) }, golden))
+            let values = logits.map { Double($0) }
+            cosines.append(cosine(open ? aligned(values, to: golden) : values, golden))
         }
         guard let lowest = cosines.min() else { return nil }
         return ModelCheck(
             artefact: artefact.id, runner: runner, images: cosines.count, sameTop: sameTop, cosine: lowest
         )
     }
+}
+
+/// Values with the mean of other ones.
+func aligned(_ values: [Double], to reference: [Double]) -> [Double] {
+    let shift = (reference.reduce(0, +) - values.reduce(0, +)) / Double(values.count)
+    return values.map { $0 + shift }
 }
 
 /// Cosine of the angle between two vectors; 0 when one of them has no length.

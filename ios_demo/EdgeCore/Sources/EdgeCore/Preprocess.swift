@@ -9,7 +9,13 @@ public struct PixelTensor: Equatable, Sendable {
 extension PreprocessSpec {
     /// Raw pixels and their EXIF orientation -> normalised pixels, equal to Python's bit for bit.
     public func tensor(from image: RGBImage, orientation: Int = 1) throws -> PixelTensor {
-        PixelTensor(size: cropSize, values: normalised(cropped(try image.upright(orientation: orientation))))
+        PixelTensor(size: cropSize, values: normalised(try square(from: image, orientation: orientation).pixels))
+    }
+
+    /// Raw pixels and their EXIF orientation -> the square that a model sees, equal to Python's bit for bit.
+    public func square(from image: RGBImage, orientation: Int = 1) throws -> RGBImage {
+        let pixels = cropped(try image.upright(orientation: orientation))
+        return RGBImage(width: cropSize, height: cropSize, trusted: pixels)
     }
 
     /// Size of the resized image; the long side is rounded down.

@@ -77,7 +77,11 @@ extension GoldenCases.Image {
     func mismatch() throws -> String? {
         let image = try pixels.image(width: width, height: height)
         let tensor = try preprocessing.tensor(from: image, orientation: orientation)
-        if SHA256Digest.hex(littleEndianBytes(tensor.values)) == tensorSha256 { return nil }
+        if SHA256Digest.hex(littleEndianBytes(tensor.values)) == tensorSha256 {
+            let square = try preprocessing.square(from: image, orientation: orientation)
+            let found = SHA256Digest.hex(square.pixels)
+            return found == bytesSha256 ? nil : "sha256 of the bytes is \(found)"
+        }
         for sample in samples {
             guard tensor.values.indices.contains(sample.index) else {
                 return "the tensor has \(tensor.values.count) values, none at \(sample.index)"

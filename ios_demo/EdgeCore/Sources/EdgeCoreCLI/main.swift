@@ -2,8 +2,8 @@ import EdgeCore
 import Foundation
 
 let usage = """
-    usage: edgecore-cli preprocess MANIFEST.json RAW.rgb WIDTH HEIGHT ORIENTATION OUT.f32
-           edgecore-cli rank MANIFEST.json LOGITS.f32
+    usage: edgecore-cli preprocess MANIFEST.json RAW.rgb WIDTH HEIGHT ORIENTATION OUT
+           edgecore-cli rank MANIFEST.json RETURNED.f32
            edgecore-cli golden SPEC.json CASES.json
            edgecore-cli bundle FOLDER
     """
@@ -35,14 +35,20 @@ func preprocess(_ arguments: [String]) throws {
         width: number(arguments[2], "WIDTH"), height: number(arguments[3], "HEIGHT"),
         pixels: [UInt8](bytes(arguments[1]))
     )
-    let spec = try manifest(arguments[0]).preprocessing
-    let tensor = try spec.tensor(from: image, orientation: number(arguments[4], "ORIENTATION"))
-    try Data(littleEndianBytes(tensor.values)).write(to: URL(fileURLWithPath: arguments[5]), options: .atomic)
+    let manifest = try manifest(arguments[0])
+    let orientation = try number(arguments[4], "ORIENTATION")
+    let made: [UInt8]
+    switch try manifest.contract.input(image, orientation: orientation, spec: manifest.preprocessing) {
+    case let .pixels(tensor): made = littleEndianBytes(tensor.values)
+    case let .image(square): made = square.pixels
+    }
+    try Data(made).write(to: URL(fileURLWithPath: arguments[5]), options: .atomic)
 }
 
 func rankFile(_ arguments: [String]) throws {
-    let logits = try floats(littleEndian: bytes(arguments[1]))
-    try printJSON(rank(logits, labels: manifest(arguments[0]).labels, top: 5))
+    let returned = try floats(littleEndian: bytes(arguments[1]))
+    let manifest = try manifest(arguments[0])
+    try printJSON(rank(manifest.contract.logits(returned), labels: manifest.labels, top: 5))
 }
 
 /// False when a case failed.

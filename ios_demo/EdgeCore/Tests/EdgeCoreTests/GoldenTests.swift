@@ -26,20 +26,25 @@ final class GoldenTests: XCTestCase {
          "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
         """
 
-    func spec(labels: [String] = ["a", "b"]) -> String {
+    func spec(labels: [String] = ["a", "b"], output: String = "logits") -> String {
         """
         {"schema": 1, "artefact": "a.onnx", "model": "m", "preprocessing": \(Self.preprocessing), "top_k": 5,
+         "output": {"name": "\(output)", "shape": [1, 2], "dtype": "float32"},
          "labels": \(labels), "labels_sha256": "\(SHA256Digest.hex(Array("a\nb".utf8)))"}
         """
     }
 
     /// One image of one pixel, one classification, one refusal, all right unless an argument says otherwise.
-    func cases(digest: String? = nil, sample: Double = -1, top: [Int] = [1, 0], refused: String = "\"nan\"") -> String {
+    func cases(
+        digest: String? = nil, bytes: String? = nil, sample: Double = -1, top: [Int] = [1, 0],
+        refused: String = "\"nan\""
+    ) -> String {
+        let square = SHA256Digest.hex([0, 128, 0])
         let right = SHA256Digest.hex(littleEndianBytes([-1, (Float(128) / 255 - 0.5) / 0.5, -1]))
         return """
             {"schema": 1,
              "images": [{"name": "pixel", "width": 1, "height": 1, "orientation": 1, "pixels": {"base64": "AIAA"},
-               "tensor_sha256": "\(digest ?? right)", "samples": [[0, \(sample)]],
+               "bytes_sha256": "\(bytes ?? square)", "tensor_sha256": "\(digest ?? right)", "samples": [[0, \(sample)]],
                "preprocessing": \(Self.preprocessing)}],
              "classification": [{"name": "two", "logits": [0, 0.5], "probabilities": [0.377541, 0.622459],
                "top": \(top)}],
@@ -66,6 +71,7 @@ final class GoldenTests: XCTestCase {
     func testWrongAnswersAreFound() throws {
         XCTAssertTrue(try run(spec(), cases()).passed)
         XCTAssertEqual(try run(spec(), cases(digest: "0")).failures.map(\.name), ["pixel"])
+        XCTAssertTrue(try run(spec(), cases(bytes: "0")).failures[0].reason.contains("of the bytes"))
         let wrong = try run(spec(), cases(digest: "0", sample: -0.5)).failures
         XCTAssertEqual(wrong.map(\.reason), ["value 0 is -1.0, not -0.5"])
         XCTAssertEqual(try run(spec(), cases(top: [0, 1])).failures.map(\.name), ["two"])
@@ -84,7 +90,8 @@ final class GoldenTests: XCTestCase {
         let named = cases().replacingOccurrences(of: "\"two\"", with: "\"pixel\"")
         let files = try goldenFiles(spec(), named)
         let artefact = BundledArtefact(manifest: try manifest(), url: Self.folder)
-        let same = try XCTUnwrap(files.check(artefact, runner: "r") { pixels in
+        let same = try XCTUnwrap(files.check(artefact, runner: "r") { input in
+            guard case let .pixels(pixels) = input else { throw EdgeError("not pixels") }
             XCTAssertEqual(pixels.values[0], -1)
             return [0, 0.5]
         })
@@ -98,12 +105,27 @@ final class GoldenTests: XCTestCase {
         XCTAssertNil(try goldenFiles(spec(), cases()).check(artefact, runner: "r") { _ in [0, 1] })
     }
 
-    func manifest() throws -> Manifest {
+    func testAModelOfImagesIsComparedUpToAConstant() throws {
+        let named = cases().replacingOccurrences(of: "\"two\"", with: "\"pixel\"")
+        let image = BundledArtefact(manifest: try manifest(image: true), url: Self.folder)
+        let same = try XCTUnwrap(goldenFiles(spec(), named).check(image, runner: "r") { input in
+            XCTAssertEqual(input, .image(try RGBImage(width: 1, height: 1, pixels: [0, 128, 0])))
+            return try softmax([0, 0.5]).map { Float($0) }
+        })
+        XCTAssertEqual(same.sameTop, 1)
+        XCTAssertEqual(same.cosine, 1, accuracy: 1e-6)
+        let plain = BundledArtefact(manifest: try manifest(), url: Self.folder)
+        let shifted = try goldenFiles(spec(output: "probabilities"), named).check(plain, runner: "r") { _ in [7, 7.5] }
+        XCTAssertEqual(try XCTUnwrap(shifted).cosine, 1, accuracy: 1e-6)
+    }
+
+    func manifest(image: Bool = false) throws -> Manifest {
         let text = """
             {"schema": 1, "artefact": "a.pte", "sha256": "0", "size_bytes": 1, "target": "executorch", "backend": "",
              "precision": "fp32", "model": "m", "task": "classification", "weights": {"sha256": "0"},
-             "input": {"name": "pixels", "shape": [1, 3, 1, 1], "dtype": "float32"},
-             "output": {"name": "logits", "shape": [1, 2], "dtype": "float32"}, "labels": ["a", "b"],
+             "input": {"name": "pixels", "shape": \(image ? [1, 1, 1, 3] : [1, 3, 1, 1]),
+               "dtype": "\(image ? "uint8" : "float32")"},
+             "output": {"name": "\(image ? "probabilities" : "logits")", "shape": [1, 2], "dtype": "float32"}, "labels": ["a", "b"],
              "preprocessing": \(Self.preprocessing)}
             """
         return try Manifest.decode(Data(text.utf8), named: "a.pte.json")

@@ -86,6 +86,8 @@ final class LibraryTests: XCTestCase {
             (["schema": 7], "schema 7"),
             (["preprocessing": ["resize": "stretch"]], "preprocessing.resize"),
             (["input": ["name": "x", "shape": [1, 3, 9, 9], "dtype": "float32"]], "[1, 3, 9, 9]"),
+            (["input": ["name": "x", "shape": [1, 3, 64, 64], "dtype": "uint8"]], "makes [1, 64, 64, 3]"),
+            (["input": ["name": "x", "shape": [1, 64, 64, 3], "dtype": "int8"]], "input is int8"),
         ]
         for (changes, expected) in cases {
             let data = try manifest("a.pte", changes: changes)
@@ -93,6 +95,22 @@ final class LibraryTests: XCTestCase {
             XCTAssertTrue(text.hasPrefix("m.json") && text.contains(expected), text)
             XCTAssertFalse(text.contains("\n"), text)
         }
+    }
+
+    func testWhatVisionCanFeed() throws {
+        let image: [String: Any] = [
+            "input": ["name": "image", "shape": [1, 64, 64, 3], "dtype": "uint8", "layout": "NHWC"],
+            "output": ["name": "probabilities", "shape": [1, 2], "dtype": "float32"],
+        ]
+        let found = try Manifest.decode(manifest("a.mlpackage", changes: image), named: "m")
+        XCTAssertEqual(found.contract, Contract(takesImage: true, returnsProbabilities: true))
+        XCTAssertTrue(found.isForVision)
+        XCTAssertFalse(try Manifest.decode(manifest("a.mlpackage"), named: "m").isForVision)
+        let mixed = try Manifest.decode(manifest("a.mlpackage", changes: ["output": image["output"]!]), named: "m")
+        XCTAssertEqual(mixed.contract, Contract(takesImage: false, returnsProbabilities: true))
+        XCTAssertFalse(mixed.isForVision)
+        let other = image.merging(["target": "executorch"]) { $1 }
+        XCTAssertFalse(try Manifest.decode(manifest("a.pte", changes: other), named: "m").isForVision)
     }
 
     func testOneGoldenFileAloneIsAnError() throws {

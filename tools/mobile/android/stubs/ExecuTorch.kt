@@ -13,6 +13,11 @@ class Tensor private constructor() {
             data: FloatArray,
             shape: LongArray,
         ): Tensor = TODO("$data $shape")
+
+        fun fromBlobUnsigned(
+            data: ByteArray,
+            shape: LongArray,
+        ): Tensor = TODO("$data $shape")
     }
 }
 

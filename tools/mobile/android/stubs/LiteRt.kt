@@ -16,6 +16,8 @@ abstract class JniHandle : AutoCloseable {
 class TensorBuffer private constructor() : JniHandle() {
     fun writeFloat(data: FloatArray): Unit = TODO("$data")
 
+    fun writeInt8(data: ByteArray): Unit = TODO("$data")
+
     fun readFloat(): FloatArray = TODO()
 }
 

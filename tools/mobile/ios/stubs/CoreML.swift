@@ -1,4 +1,5 @@
 // Compile-only: the declarations of Core ML that the app uses.
+@_exported import CoreVideo
 @_exported import Foundation
 
 public enum MLComputeUnits: Int { case cpuOnly, cpuAndGPU, all, cpuAndNeuralEngine }
@@ -29,7 +30,9 @@ public final class MLMultiArray {
 
 public final class MLFeatureValue {
     public init(multiArray: MLMultiArray) { fatalError() }
+    public init(pixelBuffer: CVPixelBuffer) { fatalError() }
     public var multiArrayValue: MLMultiArray? { fatalError() }
+    public var dictionaryValue: [AnyHashable: NSNumber] { fatalError() }
 }
 
 public protocol MLFeatureProvider {
@@ -45,11 +48,18 @@ public final class MLMultiArrayConstraint {
     public var shape: [NSNumber] { fatalError() }
 }
 
+public final class MLImageConstraint {
+    public var pixelsWide: Int { fatalError() }
+    public var pixelsHigh: Int { fatalError() }
+}
+
 public final class MLFeatureDescription {
+    public var imageConstraint: MLImageConstraint? { fatalError() }
     public var multiArrayConstraint: MLMultiArrayConstraint? { fatalError() }
 }
 
 public final class MLModelDescription {
+    public var predictedProbabilitiesName: String? { fatalError() }
     public var inputDescriptionsByName: [String: MLFeatureDescription] { fatalError() }
 }
 

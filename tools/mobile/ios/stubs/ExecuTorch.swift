@@ -4,6 +4,7 @@
 public protocol ValueConvertible {}
 public protocol Scalar {}
 extension Float: Scalar {}
+extension UInt8: Scalar {}
 
 public final class Value {}
 

@@ -3,6 +3,11 @@
 
 public final class CGImageSource {}
 
+public enum CGImagePropertyOrientation: UInt32 {
+    case up = 1
+    case upMirrored, down, downMirrored, leftMirrored, right, rightMirrored, left
+}
+
 public let kCGImagePropertyOrientation: CFString = "Orientation"
 
 public func CGImageSourceCreateWithData(_ data: CFData, _ options: CFDictionary?) -> CGImageSource? { fatalError() }

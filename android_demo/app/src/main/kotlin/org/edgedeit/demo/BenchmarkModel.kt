@@ -9,7 +9,6 @@ import org.edgedeit.core.Measurement
 import org.edgedeit.core.RgbImage
 import org.edgedeit.core.deviceReport
 import org.edgedeit.core.hashedPixels
-import org.edgedeit.core.preprocess
 import org.edgedeit.demo.MainModel.Companion.milliseconds
 import org.edgedeit.demo.engine.Engines
 import java.io.File
@@ -98,13 +97,14 @@ class BenchmarkModel(
         photo: RgbImage,
     ): Measurement {
         val spec = artefact.manifest.preprocessing
-        val pixels = preprocess(photo, spec)
-        val preprocessMs = timed(PREPROCESS_RUNS) { preprocess(photo, spec) }
+        val contract = artefact.manifest.contract
+        val input = contract.input(photo, spec)
+        val preprocessMs = timed(PREPROCESS_RUNS) { contract.input(photo, spec) }
         val started = SystemClock.elapsedRealtimeNanos()
         return Engines.open(context, artefact, threads).use { engine ->
             val loadMs = milliseconds(started)
-            repeat(WARM_UP) { engine.run(pixels) }
-            val latencyMs = timed(RUNS) { engine.run(pixels) }
+            repeat(WARM_UP) { engine.run(input) }
+            val latencyMs = timed(RUNS) { engine.run(input) }
             val peak = peakRssBytes()
             Measurement(
                 manifest = artefact.manifest,

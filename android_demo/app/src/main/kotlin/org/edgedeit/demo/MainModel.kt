@@ -8,7 +8,6 @@ import org.edgedeit.core.Bundle
 import org.edgedeit.core.BundledArtefact
 import org.edgedeit.core.Ranked
 import org.edgedeit.core.median
-import org.edgedeit.core.preprocess
 import org.edgedeit.core.rank
 import org.edgedeit.demo.engine.Engine
 import org.edgedeit.demo.engine.Engines
@@ -118,19 +117,19 @@ class MainModel(
     ): Answer {
         val photo = PhotoReader.read(photoFile)
         val started = SystemClock.elapsedRealtimeNanos()
-        val pixels = preprocess(photo.image, artefact.manifest.preprocessing)
+        val manifest = artefact.manifest
+        val input = manifest.contract.input(photo.image, manifest.preprocessing)
         val preprocessMs = milliseconds(started)
         val engine = engines.engine(artefact, threads)
-        val logits = engine.run(pixels) // the first run allocates; it is not timed
+        val returned = engine.run(input) // the first run allocates; it is not timed
         val samples =
             DoubleArray(RUNS) {
                 val before = SystemClock.elapsedRealtimeNanos()
-                engine.run(pixels)
+                engine.run(input)
                 milliseconds(before)
             }
-        val values = DoubleArray(logits.size) { logits[it].toDouble() }
         return Answer(
-            ranked = rank(values, artefact.manifest.labels, TOP),
+            ranked = rank(manifest.contract.logits(returned), manifest.labels, TOP),
             preview = PhotoReader.preview(photo.image, PREVIEW_SIZE),
             photo = photo,
             preprocessMs = preprocessMs,

@@ -49,7 +49,7 @@ class GoldenSpec private constructor(
     }
 }
 
-/** Pixels, as stored, and the tensor that must come of them. */
+/** Pixels, as stored, and what must come of them: a square of bytes, and a tensor. */
 class ImageCase(
     val name: String,
     val width: Int,
@@ -57,6 +57,7 @@ class ImageCase(
     val orientation: Int,
     private val pixels: Json,
     val preprocessing: PreprocessSpec,
+    val bytesSha256: String,
     val tensorSha256: String,
     val samples: List<Pair<Int, Float>>,
 ) {
@@ -119,6 +120,7 @@ class GoldenCases private constructor(
                 orientation = json["orientation"].int(least = 1),
                 pixels = pixels,
                 preprocessing = PreprocessSpec.parse(json["preprocessing"]),
+                bytesSha256 = Manifest.sha256Of(json["bytes_sha256"]),
                 tensorSha256 = Manifest.sha256Of(json["tensor_sha256"]),
                 samples =
                     json["samples"].items().map { pair ->

@@ -13,7 +13,17 @@ import kotlin.math.min
 fun preprocess(
     image: RgbImage,
     spec: PreprocessSpec,
-): FloatArray {
+): FloatArray = normalise(square(image, spec), spec)
+
+/**
+ * The square of an upright photo that a model sees: `crop` rows of `crop` red, green, blue bytes.
+ *
+ * @throws EdgeDeitException where the resized photo would be wider than an Int counts.
+ */
+fun square(
+    image: RgbImage,
+    spec: PreprocessSpec,
+): ByteArray {
     val (width, height) = resizedTo(image, spec)
     val crop = spec.cropSize
     val across = Cut.of(width, crop, spec.cropRounding)
@@ -25,7 +35,7 @@ fun preprocess(
         val to = 3 * ((row + down.padding) * crop + across.padding)
         part.copyInto(square, to, 3 * row * across.length, 3 * (row + 1) * across.length)
     }
-    return normalise(square, spec)
+    return square
 }
 
 private fun resizedTo(
@@ -90,7 +100,7 @@ private class Cut(
 }
 
 /** Rows of RGB bytes to planes of (x / 255 - mean) / std, every step rounded to float32. */
-private fun normalise(
+fun normalise(
     rgb: ByteArray,
     spec: PreprocessSpec,
 ): FloatArray {

@@ -69,6 +69,22 @@ class BundleTest {
     }
 
     @Test
+    fun `a file of bytes and probabilities is read`() {
+        val manifest = Manifest.parse(Texts.imageManifest(), "m.json")
+        assertArrayEquals(intArrayOf(1, 2, 2, 3), manifest.inputShape)
+        assertTrue(manifest.contract.takesImage && manifest.contract.returnsProbabilities)
+        val plain = Manifest.parse(Texts.manifest(), "m.json").contract
+        assertTrue(!plain.takesImage && !plain.returnsProbabilities)
+        val mixed = Texts.manifest().replace("logits", "probabilities")
+        val contract = Manifest.parse(mixed, "m.json").contract
+        assertTrue(!contract.takesImage && contract.returnsProbabilities)
+        for ((good, bad) in mapOf("NHWC" to "NCHW", "[1, 2, 2, 3]" to "[1, 3, 2, 2]", "uint8" to "int8")) {
+            val text = Texts.imageManifest().replace(good, bad)
+            assertTrue("must be" in refusal { Manifest.parse(text, "m.json") }, bad)
+        }
+    }
+
+    @Test
     fun `a golden spec with other rules is refused`() {
         val other = Texts.spec(""""precision_bits": 22, "bicubic_a": -0.75""")
         assertTrue("bicubic_a is -0.75" in refusal { GoldenSpec.parse(other, "spec") })

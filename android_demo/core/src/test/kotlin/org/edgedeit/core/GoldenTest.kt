@@ -19,9 +19,10 @@ class GoldenTest {
         tensor: String,
         top: String,
         refused: String,
+        bytes: String = Texts.SHA,
     ) = """{"schema": 1, "images": [{"name": "dot", "width": 1, "height": 1, "orientation": 1,
         "pixels": {"base64": "AP+A"}, "preprocessing": ${Texts.PREPROCESSING},
-        "tensor_sha256": "$tensor", "samples": [[0, -1], [4, 1]]}],
+        "bytes_sha256": "$bytes", "tensor_sha256": "$tensor", "samples": [[0, -1], [4, 1]]}],
         "classification": [{"name": "tie", "logits": [1, 1], "probabilities": [0.5, 0.5], "top": $top}],
         "refused": [{"name": "nan", "logits": $refused}]}"""
 
@@ -41,8 +42,11 @@ class GoldenTest {
         val blue = (128 / 255f - 0.5f) / 0.5f
         val tensor = FloatArray(12) { listOf(-1f, 1f, blue)[it / 4] }
         val right = sha256(littleEndian(tensor))
-        val good = run(Texts.spec(), small(right, "[0, 1]", "[0, \"nan\"]"))
+        val bytes = sha256(ByteArray(12) { listOf(0, 255, 128)[it % 3].toByte() })
+        val good = run(Texts.spec(), small(right, "[0, 1]", "[0, \"nan\"]", bytes))
         assertEquals(listOf(null, null, null), good.map { it.failure })
+        val other = run(Texts.spec(), small(right, "[0, 1]", "[0, \"nan\"]"))
+        assertEquals(listOf("the bytes differ", null, null), other.map { it.failure })
         val bad = run(Texts.spec(), small(Texts.SHA, "[1, 0]", "[0, 1]"))
         assertEquals(
             listOf(

@@ -16,6 +16,14 @@ internal object Texts {
         "output": {"name": "logits", "shape": [1, 2], "dtype": "float32"},
         "preprocessing": $PREPROCESSING, "labels": ["cat", "dog"], "unknown": {"is": "ignored"}}"""
 
+    /** The same model as a file that takes a photo's bytes and returns probabilities. */
+    fun imageManifest() =
+        manifest()
+            .replace("[1, 3, 2, 2]", "[1, 2, 2, 3]")
+            .replace("NCHW", "NHWC")
+            .replaceFirst("float32", "uint8")
+            .replace("logits", "probabilities")
+
     fun spec(resize: String = """"precision_bits": 22, "bicubic_a": -0.5""") =
         """{"schema": 1, "artefact": "tiny.fp32.onnx", "preprocessing": $PREPROCESSING,
         "resize": {"implementation": "Pillow", $resize, "passes": ["horizontal", "vertical"],

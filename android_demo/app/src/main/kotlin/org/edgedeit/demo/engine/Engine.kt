@@ -1,10 +1,12 @@
 package org.edgedeit.demo.engine
 
+import org.edgedeit.core.ModelInput
+
 /** A loaded model on some runtime. It is used by one thread at a time. */
 interface Engine : AutoCloseable {
     /** Runtime, version, processor and threads, for the report. */
     val runner: String
 
-    /** Normalised pixels, 3 * H * W values, all red ones first, to logits, one a class. */
-    fun run(pixels: FloatArray): FloatArray
+    /** What the file takes, as its manifest's contract makes it, to what it returns, one value a class. */
+    fun run(input: ModelInput): FloatArray
 }

@@ -1,6 +1,7 @@
 package org.edgedeit.demo.engine
 
 import org.edgedeit.core.EdgeDeitException
+import org.edgedeit.core.ModelInput
 import org.edgedeit.demo.BuildConfig
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.ExecutorchRuntimeException
@@ -11,7 +12,7 @@ import java.io.File
 /**
  * A .pte on ExecuTorch with the XNNPACK backend.
  *
- * @param shape of the input, (1, 3, H, W).
+ * @param shape of the input, (1, 3, H, W) or (1, H, W, 3).
  * @throws EdgeDeitException where ExecuTorch refuses the file or a run.
  */
 class ExecuTorchEngine(
@@ -28,10 +29,14 @@ class ExecuTorchEngine(
             Module.load(file.path, Module.LOAD_MODE_MMAP, threads).also { it.loadMethod("forward") }
         }
 
-    override fun run(pixels: FloatArray): FloatArray =
+    override fun run(input: ModelInput): FloatArray =
         guarded {
-            val input = EValue.from(Tensor.fromBlob(pixels, shape))
-            module.forward(input)[0].toTensor().dataAsFloatArray
+            val tensor =
+                when (input) {
+                    is ModelInput.Pixels -> Tensor.fromBlob(input.values, shape)
+                    is ModelInput.Image -> Tensor.fromBlobUnsigned(input.bytes, shape)
+                }
+            module.forward(EValue.from(tensor))[0].toTensor().dataAsFloatArray
         }
 
     override fun close() = module.destroy()

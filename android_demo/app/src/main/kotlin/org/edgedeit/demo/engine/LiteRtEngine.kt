@@ -5,6 +5,7 @@ import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.CompiledModel
 import com.google.ai.edge.litert.LiteRtException
 import org.edgedeit.core.EdgeDeitException
+import org.edgedeit.core.ModelInput
 import org.edgedeit.demo.BuildConfig
 
 /**
@@ -28,9 +29,12 @@ class LiteRtEngine(
     private val inputs = guarded { model.createInputBuffers() }
     private val outputs = guarded { model.createOutputBuffers() }
 
-    override fun run(pixels: FloatArray): FloatArray =
+    override fun run(input: ModelInput): FloatArray =
         guarded {
-            inputs[0].writeFloat(pixels)
+            when (input) {
+                is ModelInput.Pixels -> inputs[0].writeFloat(input.values)
+                is ModelInput.Image -> inputs[0].writeInt8(input.bytes) // LiteRT copies bytes as they are
+            }
             model.run(inputs, outputs)
             outputs[0].readFloat()
         }

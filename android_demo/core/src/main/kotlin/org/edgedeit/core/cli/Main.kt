@@ -6,10 +6,10 @@ import org.edgedeit.core.GoldenCases
 import org.edgedeit.core.GoldenSpec
 import org.edgedeit.core.Json
 import org.edgedeit.core.Manifest
+import org.edgedeit.core.ModelInput
 import org.edgedeit.core.RgbImage
 import org.edgedeit.core.floats
 import org.edgedeit.core.littleEndian
-import org.edgedeit.core.preprocess
 import org.edgedeit.core.rank
 import org.edgedeit.core.selfTest
 import org.edgedeit.core.sha256
@@ -21,8 +21,8 @@ private const val TOP = 5
 private const val FAILED = 1
 private const val BAD_INPUT = 2
 private const val USAGE = """
-preprocess MANIFEST.json RAW.rgb WIDTH HEIGHT ORIENTATION OUT.f32
-rank MANIFEST.json LOGITS.f32
+preprocess MANIFEST.json RAW.rgb WIDTH HEIGHT ORIENTATION OUT
+rank MANIFEST.json RETURNED.f32
 golden SPEC.json CASES.json
 bundle FOLDER"""
 
@@ -64,18 +64,23 @@ private fun preprocessFile(files: List<String>): Int {
         }
     val raw = File(files[1]).readBytes()
     val image = RgbImage.upright(width, height, orientation, raw)
-    val tensor = preprocess(image, manifest(files[0]).preprocessing)
-    File(files[5]).writeBytes(littleEndian(tensor))
+    val manifest = manifest(files[0])
+    val bytes =
+        when (val input = manifest.contract.input(image, manifest.preprocessing)) {
+            is ModelInput.Pixels -> littleEndian(input.values)
+            is ModelInput.Image -> input.bytes
+        }
+    File(files[5]).writeBytes(bytes)
     return 0
 }
 
 private fun rankFile(
-    manifest: String,
-    logits: String,
+    path: String,
+    returned: String,
 ): Int {
-    val labels = manifest(manifest).labels
-    val values = floats(File(logits).readBytes())
-    val ranked = rank(DoubleArray(values.size) { values[it].toDouble() }, labels, TOP)
+    val manifest = manifest(path)
+    val logits = manifest.contract.logits(floats(File(returned).readBytes()))
+    val ranked = rank(logits, manifest.labels, TOP)
     val rows =
         ranked.map {
             linkedMapOf(

@@ -1,0 +1,1 @@
+"""How apps make a model's square of a photo when they use what their platform offers."""
