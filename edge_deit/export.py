@@ -15,6 +15,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import peak_memory_bytes
 from edge_deit.quantization.scheme import PRECISIONS, Precision
 from exporters import TARGETS
+from exporters.programs import opened_by
 
 if TYPE_CHECKING:
     from edge_deit.checkpoint.options import LoadOptions
@@ -221,6 +222,8 @@ def _print(result: ExportResult) -> None:
         f"{len(done)} files in {done[0].path.parent}, {result.seconds:.0f} s, "
         f"peak {peak_memory_bytes() / 1e9:.1f} GB"
     )
+    opened = opened_by((one.path.suffix, one.manifest.requires or {}) for one in done)
+    out().print(f"{opened}; programs that were tried: docs/clients.md")
 
 
 def _closeness_cells(result: Closeness | None) -> tuple[str, str, str, str]:
