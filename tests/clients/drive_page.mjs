@@ -51,12 +51,6 @@ const STEPS = {
     return found;
   },
   async pixels({ photos }) {
-    await page.evaluate(() => {
-      const input = document.createElement("input");
-      input.type = "file";
-      input.id = "probe";
-      document.body.append(input);
-    });
     const found = {};
     for (const photo of photos) {
       await page.locator("#probe").setInputFiles(photo);
@@ -69,6 +63,27 @@ const STEPS = {
         } catch (error) {
           return { error: error.message };
         }
+      });
+    }
+    return found;
+  },
+  async once({ file, backend, photos }) {
+    const found = {};
+    await page.evaluate(async ([file, backend]) => {
+      const { loadBundle } = await import("./app/files.js");
+      const { engineFor } = await import("./app/loaded.js");
+      const artefact = (await loadBundle()).artefacts.find((one) => one.file === file);
+      window.probed = { artefact, engine: await engineFor(artefact, backend) };
+    }, [file, backend]);
+    for (const photo of photos) {
+      await page.locator("#probe").setInputFiles(photo);
+      found[photo] = await page.evaluate(async () => {
+        const { decode } = await import("./app/photo.js");
+        const { rank } = await import("./core/ranking.js");
+        const { artefact, engine } = window.probed;
+        const { image } = await decode(document.getElementById("probe").files[0]);
+        const ranked = rank(await engine.run(engine.inputOf(image)), artefact.manifest.labels, 5);
+        return ranked.map(({ label, probability }) => [label, probability]);
       });
     }
     return found;
@@ -109,6 +124,9 @@ const STEPS = {
     await page.waitForSelector("#problem:not([hidden])");
     return { problem: await page.textContent("#problem"), sections: await page.locator("section:visible").count() };
   },
+  async threads() {
+    return page.evaluate(async () => (await import("./engines/engines.js")).threadCount());
+  },
   async backends() {
     return page.locator("#backend option").evaluateAll((all) => all.map((one) => one.value));
   },
@@ -118,6 +136,13 @@ try {
   await page.goto(plan.address);
   await page.waitForSelector(plan.broken ? "#problem:not([hidden])" : "body[data-ready]");
   await idle();
+  await page.evaluate(() => {
+    const input = document.createElement("input"); // for photos that the page itself is not to answer
+    input.type = "file";
+    input.id = "probe";
+    input.hidden = true;
+    document.body.append(input);
+  });
   const results = [];
   for (const { step, ...given } of plan.steps) results.push(await STEPS[step](given));
   console.log(JSON.stringify({ results, faults, hosts: [...new Set(requests.map((url) => new URL(url).origin))] }));

@@ -1,6 +1,6 @@
 /** SHA-256 of bytes as 64 hexadecimal digits. */
 export async function sha256(bytes) {
-  // Browsers have it only on https and localhost; a phone that opens http://192.168... does not.
+  // Browsers have it only on https and localhost; a phone that opens a computer's address has not.
   const digest = globalThis.crypto?.subtle
     ? new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))
     : sha256Here(bytes);

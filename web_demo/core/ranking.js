@@ -39,17 +39,19 @@ export function topK(logits, k) {
   return indices.sort((a, b) => logits[b] - logits[a] || a - b).slice(0, k);
 }
 
-/**
- * Cosine of the angle between two logits, each less its own mean, which softmax does not see; 0 where one has no
- * length.
- */
+/** Logits less their mean, which softmax does not see: logarithms of probabilities become the same. */
+export function centred(logits) {
+  const mean = logits.reduce((a, b) => a + b) / logits.length;
+  return Array.from(logits, (logit) => logit - mean);
+}
+
+/** Cosine of the angle between two vectors; 0 where one has no length. */
 export function cosine(a, b) {
-  const [meanA, meanB] = [a, b].map((values) => values.reduce((x, y) => x + y) / values.length);
   let [dot, ofA, ofB] = [0, 0, 0];
   for (let i = 0; i < a.length; i++) {
-    dot += (a[i] - meanA) * (b[i] - meanB);
-    ofA += (a[i] - meanA) ** 2;
-    ofB += (b[i] - meanB) ** 2;
+    dot += a[i] * b[i];
+    ofA += a[i] ** 2;
+    ofB += b[i] ** 2;
   }
   const lengths = Math.sqrt(ofA) * Math.sqrt(ofB);
   return lengths > 0 ? dot / lengths : 0;

@@ -1,7 +1,7 @@
 import { littleEndian, sha256 } from "./bytes.js";
 import { EdgeDeitError } from "./error.js";
 import { preprocess } from "./preprocess.js";
-import { cosine, rank, softmax, topK } from "./ranking.js";
+import { centred, cosine, rank, softmax, topK } from "./ranking.js";
 import { RgbImage } from "./rgb_image.js";
 
 const TOLERANCE = 1e-6;
@@ -63,7 +63,8 @@ function checkRefused(one, labels) {
  * How close a model in this browser comes to the golden logits, or null where no image has any.
  *
  * `run` takes an upright photo and returns logits. The golden ones are of the artefact that the spec names, as
- * Python's runtime computed them; another precision differs a little.
+ * Python's runtime computed them; another precision differs a little. `lowest` is the lowest cosine of a photo,
+ * `together` that over all photos' logits.
  */
 export async function checkModel(spec, cases, run) {
   const found = [];
@@ -72,15 +73,13 @@ export async function checkModel(spec, cases, run) {
     if (!golden || JSON.stringify(image.preprocessing) !== JSON.stringify(spec.preprocessing)) continue;
     const logits = await run(RgbImage.upright(image.width, image.height, image.orientation, image.raw()));
     rank(logits, spec.labels, 1);
-    found.push({
-      same: topK(logits, 1)[0] === topK(golden.logits, 1)[0],
-      cosine: cosine(logits, golden.logits),
-    });
+    found.push({ logits: centred(logits), golden: centred(golden.logits) });
   }
   if (found.length === 0) return null;
   return {
     images: found.length,
-    sameTop: found.filter((one) => one.same).length,
-    cosine: Math.min(...found.map((one) => one.cosine)),
+    sameTop: found.filter((one) => topK(one.logits, 1)[0] === topK(one.golden, 1)[0]).length,
+    lowest: Math.min(...found.map((one) => cosine(one.logits, one.golden))),
+    together: cosine(found.flatMap((one) => one.logits), found.flatMap((one) => one.golden)),
   };
 }

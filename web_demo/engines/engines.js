@@ -69,7 +69,7 @@ async function attempt(engine, { file }, backend, action) {
       throw new EdgeDeitError(`${file}: this browser has too little memory for it; close other tabs, or take int8`);
     }
     const said = String(error?.message ?? error).split("\n", 1)[0].slice(0, 300);
-    const remedy = backend === "wasm" ? "take another file" : "take wasm";
+    const remedy = backend === "wasm" ? "choose another file" : "choose WebAssembly, or a float file";
     throw new EdgeDeitError(`${engine.name} refuses ${file} on ${backend}: ${said}; ${remedy}`);
   }
 }
