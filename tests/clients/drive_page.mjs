@@ -135,7 +135,7 @@ const STEPS = {
 try {
   await page.goto(plan.address);
   await page.waitForSelector(plan.broken ? "#problem:not([hidden])" : "body[data-ready]");
-  await idle();
+  if (!plan.broken) await idle();
   await page.evaluate(() => {
     const input = document.createElement("input"); // for photos that the page itself is not to answer
     input.type = "file";
