@@ -306,8 +306,11 @@ def test_validate_reads_the_pages_report(
     photos = tmp_path / "photos"
     photos.mkdir()
     shutil.copy(originals[0], photos)
+    real = os.environ.get("EDGE_DEIT_REAL")
+    weights = Path(real or "", "deit_tiny_patch16_224/model.safetensors")
+    given = ["--weights", weights] if real else []
     done = command_line(
-        "validate", *files, "--data", photos, "--device-report", report, "--no-latency",
+        "validate", *files, *given, "--data", photos, "--device-report", report, "--no-latency",
         "--output", tmp_path / "report",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
