@@ -1,4 +1,4 @@
-"""Put exported files into the phone apps' projects: `python -m edge_deit.bundle`."""
+"""Put exported files into the phone apps' projects and the web page: `python -m edge_deit.bundle`."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ def bundle(
     ios: Annotated[
         Path | None, typer.Option(help="The Xcode project's folder, e.g. ios_demo.")
     ] = None,
+    web: Annotated[Path | None, typer.Option(help="The web page's folder, e.g. web_demo.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the runners.")] = 2,
 ) -> None:
     """Copy artefacts, labels and the self-test's golden cases into the apps, in place of the former set.
 
     Example: python -m edge_deit.bundle out/deit_tiny.int8.tflite --android android_demo
 
-    With both projects each gets the files that its app can run. All is verified and copied before
+    With several projects each gets the files that its app can run. All is verified and copied before
     anything is replaced.
     """
     from edge_deit.mobile.bundle import bundle_artefacts
 
-    done = bundle_artefacts(artefacts, android=android, ios=ios, threads=threads)
+    done = bundle_artefacts(artefacts, android=android, ios=ios, web=web, threads=threads)
     for delivery in done.deliveries:
         _print(delivery, done.specs[delivery.platform.name])
     for note in done.notes:

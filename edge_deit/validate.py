@@ -57,7 +57,8 @@ def validate(
     ] = False,
     layer_images: Annotated[int, typer.Option(min=1, help="Photos for --layers.")] = 8,
     device_report: Annotated[
-        list[Path] | None, typer.Option(help="What the phone app shared; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="What the phone app or web page shared; may be repeated."),
     ] = None,
     strict: Annotated[bool, typer.Option(help="A broken photo is an error.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for report.json, .html and .md.")] = Path(

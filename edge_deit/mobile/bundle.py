@@ -51,6 +51,7 @@ def bundle_artefacts(
     *,
     android: Path | None = None,
     ios: Path | None = None,
+    web: Path | None = None,
     threads: Threads = 2,
 ) -> Bundled:
     """Put artefacts of one checkpoint, labels and golden cases into the apps' projects.
@@ -69,7 +70,7 @@ def bundle_artefacts(
         check_one_photo(artefact, "the apps classify one at a time")
         check_alone(artefact)
     _check_names(chosen)
-    deliveries = plan_deliveries(chosen, {"--android": android, "--ios": ios})
+    deliveries = plan_deliveries(chosen, {"--android": android, "--ios": ios, "--web": web})
     check_together(chosen)
     logits, notes = _run_all(chosen, threads)
     try:

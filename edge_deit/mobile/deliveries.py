@@ -27,9 +27,10 @@ PLACEHOLDERS: Final = (".gitignore", ".gitkeep", "README.md")
 
 @dataclass(frozen=True)
 class Platform:
-    """One app: the folder that marks its project, the one that is replaced, and what it can run.
+    """One app: what marks its project, the folder that is replaced, and what it can run.
 
-    `engines` maps (target, backend) to the name that the app shows.
+    `sign` is a folder or file of every such project. `engines` maps (target, backend) to the name that the
+    app shows.
     """
 
     name: str
@@ -62,6 +63,13 @@ PLATFORMS: Final = (
             ("executorch", "xnnpack"): "ExecuTorch, XNNPACK",
             ("executorch", "coreml"): "ExecuTorch, Core ML",
         },
+    ),
+    Platform(
+        name="web",
+        option="--web",
+        sign="index.html",
+        place="edge_deit",
+        engines={("onnx", "cpu"): "onnxruntime-web", ("tflite", "xnnpack"): "LiteRT.js"},
     ),
 )
 
@@ -151,9 +159,9 @@ def plan_deliveries(artefacts: list[Artefact], projects: dict[str, Path | None])
 
 
 def _check_project(platform: Platform, project: Path) -> None:
-    if not (project / platform.sign).is_dir():
+    if not (project / platform.sign).exists():
         raise EdgeDeitError(
-            f"{project} is no {platform.name} project: it has no folder {platform.sign}; "
+            f"{project} is no {platform.name} project: it has no {platform.sign}; "
             f"{platform.option} takes the project's top folder"
         )
     place = project / platform.place

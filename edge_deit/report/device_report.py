@@ -1,4 +1,4 @@
-"""Reads what a phone app measured: the device report that its benchmark screen shares.
+"""Reads what an app measured on a phone or in a browser: the report that its benchmark shares.
 
 The file comes from another machine, so nothing in it is taken on trust: every entry is there, of its
 type and in its range, or the file is refused with the place of the first fault.
@@ -36,7 +36,8 @@ __all__ = [
     "read_device_report",
 ]
 
-_SYSTEMS: Final = {"edge-deit-android": "Android", "edge-deit-ios": "iOS"}
+_WEB: Final = "edge-deit-web"
+_SYSTEMS: Final = {"edge-deit-android": "Android", "edge-deit-ios": "iOS", _WEB: "Web"}
 """Name of the app -> the system it runs on."""
 
 
@@ -44,18 +45,26 @@ _SYSTEMS: Final = {"edge-deit-android": "Android", "edge-deit-ios": "iOS"}
 class App:
     """The app that measured."""
 
-    name: Annotated[Literal["edge-deit-android", "edge-deit-ios"], About("Its name.")]
+    name: Annotated[
+        Literal["edge-deit-android", "edge-deit-ios", "edge-deit-web"], About("Its name.")
+    ]
     version: Annotated[Text, About("Its version.")]
 
 
 @dataclass(frozen=True)
 class Device:
-    """The phone."""
+    """The phone, or what a browser tells of the device that it runs on."""
 
-    manufacturer: Annotated[Text, About("Who made it.")]
-    model: Annotated[Text, About("Its model.")]
-    os: Annotated[Literal["Android", "iOS"], About("Its operating system.")]
-    os_version: Annotated[Text, About("The system's version.")]
+    manufacturer: Annotated[
+        Text | None, About("Who made it; null in a browser, which does not tell.")
+    ]
+    model: Annotated[Text | None, About("Its model; null where a browser does not tell.")]
+    os: Annotated[
+        Literal["Android", "iOS", "Web"], About("Its operating system; Web is any browser.")
+    ]
+    os_version: Annotated[
+        Text, About("The system's version; of a browser its own, and its system's.")
+    ]
     soc: Annotated[Text | None, About("Its chip; null where the system does not tell.")]
     cores: Annotated[Positive, About("Its cores.")]
 
@@ -75,7 +84,7 @@ class DeviceArtefact:
     target: Annotated[Text, About("The format's name.")]
     precision: Annotated[Text, About("Precision of weights and activations.")]
     model: Annotated[Text, About("Name of the variant.")]
-    runner: Annotated[Text, About("What ran it on the phone.")]
+    runner: Annotated[Text, About("What ran it there.")]
     threads: Annotated[Positive | None, About("Null where the runtime decides.")]
     runs: Annotated[Count, About("Inferences timed.")]
     latency_ms_p50: Annotated[
@@ -101,13 +110,13 @@ class DeviceArtefact:
 class PhoneResult(DeviceArtefact):
     """An artefact's entry of a device report, and the device it comes from."""
 
-    device: Annotated[Device, About("The phone.")]
+    device: Annotated[Device, About("The phone, or a browser's device.")]
     created: Annotated[str | None, About("When it was measured: UTC, ISO 8601.")] = None
 
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """One session on one phone."""
+    """One session on one phone or in one browser."""
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = STRICT
 
@@ -120,7 +129,7 @@ class DeviceReport:
         ),
     ]
     app: Annotated[App, About("The app that measured.")]
-    device: Annotated[Device, About("The phone.")]
+    device: Annotated[Device, About("The phone, or a browser's device.")]
     artefacts: Annotated[
         tuple[DeviceArtefact, ...], MinLen(1), About("One entry for each artefact and runner.")
     ]
@@ -133,6 +142,11 @@ def _check(report: DeviceReport) -> None:
     if report.device.os != (system := _SYSTEMS[report.app.name]):
         raise ValueError(
             f"device.os is {report.device.os}; it must be {system} for {report.app.name}"
+        )
+    unnamed = None in (report.device.manufacturer, report.device.model)
+    if unnamed and report.app.name != _WEB:
+        raise ValueError(
+            f"device.manufacturer or device.model is null; it must be a text for {report.app.name}"
         )
     seen = set()
     for number, one in enumerate(report.artefacts):

@@ -40,7 +40,7 @@ def phone_rows(report: Report, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _phone(device: Device) -> str:
     parts = (
-        f"{device.manufacturer} {device.model}",
+        " ".join(filter(None, (device.manufacturer, device.model))),
         f"{device.os} {device.os_version}",
         device.soc or "",
         f"{device.cores} cores",

@@ -60,7 +60,8 @@ class ArtefactResult(CostFigures, AccuracyFigures, _Identity):
         Layers | None, About("Each layer on its own; null where it was not measured.")
     ]
     device: Annotated[
-        tuple[PhoneResult, ...], About("What phones measured, one entry for each phone and runner.")
+        tuple[PhoneResult, ...],
+        About("What phones and browsers measured, an entry for each runner."),
     ]
     arm64: Annotated[
         Emulated | None, About("What emulated Arm cores counted; null where none ran.")

@@ -45,11 +45,11 @@ def python_environment(name: str, *, over_ours: bool = False) -> Path:
     return _made(name, key, make) / "bin/python"
 
 
-def node_environment(name: str = "node") -> Path:
-    """A folder with the `node_modules` that NAME/package-lock.json pins."""
+def node_environment(name: str = "node", listed: Path = HERE) -> Path:
+    """A folder with the `node_modules` that LISTED/NAME/package-lock.json pins."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed; Debian and nodejs.org have it")
-    files = [HERE / name / one for one in ("package.json", "package-lock.json")]
+    files = [listed / name / one for one in ("package.json", "package-lock.json")]
 
     def make(folder: Path) -> None:
         folder.mkdir()

@@ -30,13 +30,13 @@ from edge_deit.mobile.deliveries import Delivery
 from exporters import TARGETS, Runner
 from exporters import target as find_target
 
-ANDROID, IOS = "app/src/main/assets/edge_deit", "DeiTDemo/Bundled"
+ANDROID, IOS, WEB = "app/src/main/assets/edge_deit", "DeiTDemo/Bundled", "edge_deit"
 LABELS = ["Übergröße", "b", "c"]
 
 
 @dataclass
 class Place:
-    """Two projects and a folder of made-up artefacts."""
+    """A project of each kind and a folder of made-up artefacts."""
 
     root: Path
 
@@ -47,6 +47,10 @@ class Place:
     @property
     def ios(self) -> Path:
         return self.root / "ios"
+
+    @property
+    def web(self) -> Path:
+        return self.root / "web"
 
     def artefact(self, name: str, target: str = "tflite", **changes: Any) -> Path:
         path = self.root / "out" / name
@@ -62,10 +66,10 @@ class Place:
         return path
 
     def files(self) -> dict[str, bytes]:
-        """Everything in both projects, hidden folders too."""
+        """Everything in the projects, hidden folders too."""
         return {
             path.relative_to(self.root).as_posix(): path.read_bytes() if path.is_file() else b""
-            for project in (self.android, self.ios)
+            for project in (self.android, self.ios, self.web)
             for path in project.rglob("*")
         }
 
@@ -105,6 +109,8 @@ def fake_runner(artefact: Artefact, threads: int) -> AbstractContextManager[Runn
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     (tmp_path / "android" / "app" / "src" / "main").mkdir(parents=True)
     (tmp_path / "ios" / "DeiTDemo").mkdir(parents=True)
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "index.html").write_text("<!doctype html>")
     for name, module in TARGETS.items():
         real = find_target(name)
         stand_in = "a stand-in" if name == "coreml" else None
@@ -158,6 +164,33 @@ def test_both_apps_get_what_they_can_run(place: Place, capsys: pytest.CaptureFix
         assert f"{size_of(folder) / 1e6:.1f} MB" in said
     assert list(place.android.rglob(".edge_deit-*")) == list(place.ios.rglob(".Bundled-*")) == []
     assert "a.fp16.mlpackage: a stand-in" in said
+
+
+def test_the_page_gets_what_a_browser_runs(place: Place) -> None:
+    onnx = place.artefact("a.int8.onnx", "onnx", precision="int8")
+    lite, torch = place.artefact("a.fp32.tflite"), place.artefact("a.fp32.pte", "executorch")
+    said = call(onnx, lite, torch, "--web", place.web, "--android", place.android)
+    listed = {
+        folder: [entry["file"] for entry in read(folder, "bundle.json")["artefacts"]]
+        for folder in (place.web / WEB, place.android / ANDROID)
+    }
+    assert list(listed.values()) == [[onnx.name, lite.name], [lite.name, torch.name]]
+    assert "onnxruntime-web" in said
+    assert "LiteRT.js" in said
+    assert "web app, deit_tiny, 3 classes" in said
+
+
+def other_form(place: Place) -> Path:
+    """A file that takes a photo's bytes and returns probabilities."""
+    source = {"name": "image", "shape": [1, 32, 32, 3], "dtype": "uint8", "layout": "NHWC"}
+    returned = {"name": "probabilities", "shape": [1, 3], "dtype": "float32"}
+    return place.artefact("a.fp32.image.tflite", input=source, output=returned)
+
+
+def test_the_page_takes_every_form_of_file(place: Place) -> None:
+    path = other_form(place)
+    call(path, "--web", place.web)
+    assert read(place.web / WEB, "golden_spec.json")["input"]["dtype"] == "uint8"
 
 
 def test_bundle_json_is_the_contract(place: Place) -> None:
@@ -295,18 +328,21 @@ def in_two_folders(place: Place) -> list[object]:
 
 
 REFUSED: dict[str, tuple[Case, str]] = {
-    "no project": (lambda p: [p.artefact("a.tflite")], "add --android DIR or --ios DIR"),
+    "no project": (
+        lambda p: [p.artefact("a.tflite")],
+        "add --android DIR or --ios DIR or --web DIR",
+    ),
     "no threads": (
         lambda p: [p.artefact("a.tflite"), "--android", p.android, "--threads", 0],
         "--threads is 0",
     ),
     "no such project": (
         lambda p: [p.artefact("a.tflite"), "--android", p.root / "none"],
-        "none is no Android project: it has no folder app/src/main",
+        "none is no Android project: it has no app/src/main",
     ),
     "the other project": (
         lambda p: [p.artefact("a.fp16.mlpackage", "coreml"), "--ios", p.android],
-        "is no iOS project: it has no folder DeiTDemo",
+        "is no iOS project: it has no DeiTDemo",
     ),
     "missing artefact": (lambda p: [p.root / "no.tflite", "--ios", p.ios], "does not exist"),
     "folder of artefacts": (
@@ -326,6 +362,19 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "backend": (
         lambda p: [p.artefact("a.pte", "executorch", backend="coreml"), "--android", p.android],
         r"made for executorch \(coreml\), which the app cannot run",
+    ),
+    "page": (
+        lambda p: [p.artefact("a.tflite"), "--web", p.android],
+        r"is no web project: it has no index\.html; --web takes the project's top folder",
+    ),
+    "ExecuTorch in a browser": (
+        lambda p: [p.artefact("a.pte", "executorch"), "--web", p.web],
+        r"a\.pte is made for executorch \(xnnpack\), which the app cannot run; "
+        "export for web: --target onnx --backend cpu, --target tflite --backend xnnpack",
+    ),
+    "Core ML in a browser": (
+        lambda p: [p.artefact("a.fp16.mlpackage", "coreml"), "--web", p.web],
+        r"mlpackage is made for coreml \(mlprogram\), which the app cannot run; export for web",
     ),
     "nothing for one app": (
         lambda p: [p.artefact("a.tflite"), "--android", p.android, "--ios", p.ios],

@@ -219,6 +219,12 @@ def test_committed_cases_cover_every_rule() -> None:
     assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) <= 300_000
 
 
+def test_made_up_logits_are_those_of_no_image() -> None:
+    """The apps take logits of an image's name for the model's own on it."""
+    images = {case["name"] for case in COMMITTED["images"]}
+    assert not images & {case["name"] for case in golden_cases(manifest(), {})["classification"]}
+
+
 def test_both_roundings_and_all_filters_give_different_tensors() -> None:
     tensors = {case["name"]: case["tensor_sha256"] for case in COMMITTED["images"]}
     for mode in ("shortest", "exact"):

@@ -61,6 +61,25 @@ def test_a_phone_of_the_other_kind(tmp_path: Path) -> None:
     ]
 
 
+def as_browser(report: dict[str, Any]) -> None:
+    report["app"]["name"] = "edge-deit-web"
+    report["device"] |= {"os": "Web", "os_version": "Chromium 156 on Linux", "model": None}
+    report["device"]["manufacturer"] = None
+
+
+def test_a_browser_need_not_name_its_device(tmp_path: Path) -> None:
+    report = read_device_report(written(tmp_path, changed(as_browser)))
+    assert report.app == App("edge-deit-web", "0.1.0")
+    assert report.device == Device(None, None, "Web", "Chromium 156 on Linux", None, 8)
+
+
+@pytest.mark.parametrize("entry", ["manufacturer", "model"])
+def test_a_phone_names_itself(entry: str, tmp_path: Path) -> None:
+    data = changed(lambda report: report["device"].update({entry: None}))
+    with pytest.raises(EdgeDeitError, match=r"model is null; it must be a text for edge-deit-andr"):
+        read_device_report(written(tmp_path, data))
+
+
 def test_an_artefact_that_did_not_run_there(tmp_path: Path) -> None:
     figures = ("latency_ms_p50", "latency_ms_p90", "load_ms", "preprocess_ms_p50", "peak_rss_bytes")
     absent = dict.fromkeys(figures) | {"runs": 0, "notes": dict.fromkeys(figures, "did not load")}
@@ -84,7 +103,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "time zone": (lambda r: r.update(created="2026-01-31T12:00:00+02:00"), "a time in UTC"),
     "no time zone": (lambda r: r.update(created="2026-01-31T12:00:00"), "a time in UTC"),
     "time as number": (lambda r: r.update(created=1), "created is 1; it must be a time in UTC"),
-    "app": (lambda r: r["app"].update(name="other"), "edge-deit-android or edge-deit-ios"),
+    "app": (lambda r: r["app"].update(name="other"), "edge-deit-ios or edge-deit-web"),
     "app as list": (lambda r: r["app"].update(name=[]), r"name is \[\]"),
     "wrong system": (lambda r: r["device"].update(os="iOS"), "os is iOS; it must be Android"),
     "device as text": (lambda r: r.update(device="phone"), "device is .*an object"),
