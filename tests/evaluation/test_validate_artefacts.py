@@ -67,7 +67,7 @@ def test_nothing_is_written_or_printed(
     second = validate_artefacts(list(onnx_files[::-1]), data=labelled_photos, runs=None)
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
-    assert [one.path for one in first.artefacts] == [str(path) for path in onnx_files]
+    assert [one.path for one in first.artefacts] == [path.name for path in onnx_files]
     assert (first.data.images, first.data.labelled, first.data.classes) == (24, 24, 4)
     assert first.artefacts == second.artefacts[::-1]
     assert all(one.latency_ratio is None for one in first.artefacts)
@@ -214,7 +214,8 @@ def test_strict_refuses_photos_of_the_calibration(
 ) -> None:
     known = [hash_path(labelled_photos / name) for name in ("a/0.png", "c/3.png")] + ["0" * 64]
     int8 = calibrated_with(onnx_files[1], tmp_path, known)
-    arguments = {"data": labelled_photos, "runs": None, "strict": True}
+    weights = onnx_files[0].parent / "64.safetensors"
+    arguments = {"data": labelled_photos, "runs": None, "strict": True, "weights": str(weights)}
     with pytest.raises(EdgeDeitError, match=r"int8.*calibrated with 2 of these 24 photos"):
         validate_artefacts([onnx_files[0], int8], **arguments)  # type: ignore[arg-type]
     int8 = calibrated_with(onnx_files[1], tmp_path, ["0" * 64])
