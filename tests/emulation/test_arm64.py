@@ -403,7 +403,7 @@ class Exported:
         folder = once(
             self.root / f"{target}_image",
             lambda output: export(
-                target=[target],
+                target=target,
                 weights=str(self.weights),
                 precision=["fp32"],
                 input_kind="image",
@@ -419,7 +419,7 @@ class Exported:
         folder = once(
             self.root / target,
             lambda output: export(
-                target=[target],
+                target=target,
                 weights=str(self.weights),
                 precision=["fp32", "int8"],
                 calibration=self.photos,
