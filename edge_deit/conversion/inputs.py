@@ -15,8 +15,10 @@ from torch import Tensor
 from edge_deit import assets
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
+from edge_deit.checkpoint.sources import is_path
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
+from edge_deit.common.whereabouts import remember
 from edge_deit.conversion.plan import Item, calibration_needed
 from edge_deit.data.calibration import CalibrationSet, calibration_set, read_set
 from edge_deit.data.label_choice import LabelChoice
@@ -24,13 +26,16 @@ from edge_deit.data.labels import model_labels
 from edge_deit.data.listing import pick_evenly
 from edge_deit.data.photos import list_photos
 from edge_deit.model.config import Task
+from edge_deit.model.deploy import deploy
 
 __all__ = [
     "ExportPhotos",
     "check_counts",
+    "check_patterns",
     "check_space",
     "export_photos",
     "load_named",
+    "note_place",
     "photos_belong",
 ]
 
@@ -149,6 +154,24 @@ def photos_belong(checkpoint: Checkpoint, folder: Path | None, plan: Sequence[It
             "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
         )
     return own
+
+
+def note_place(checkpoint: Checkpoint, *, cache: bool) -> None:
+    """Note where the weights lie, for later commands: manifests do not say it."""
+    if cache and is_path(checkpoint.source):
+        remember(checkpoint.sha256, checkpoint.source)
+
+
+def check_patterns(checkpoint: Checkpoint, plan: Sequence[Item]) -> None:
+    """Refuse patterns that match no layer before photos are read.
+
+    Raises:
+        EdgeDeitError: it names the pattern, and what layers are called.
+    """
+    if any(scheme.keep_float for _, scheme, _ in plan):
+        form = deploy(checkpoint.model)
+        for target, scheme, _ in plan:
+            target.fit(scheme, form)
 
 
 def check_space(checkpoint: Checkpoint, output: Path) -> None:

@@ -17,11 +17,9 @@ import torch
 
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
-from edge_deit.checkpoint.sources import is_path
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.cache import CacheFolder
 from edge_deit.common.progress import SILENT, Progress
-from edge_deit.common.whereabouts import remember
 from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.fallback import (
@@ -35,9 +33,11 @@ from edge_deit.conversion.fallback import (
 from edge_deit.conversion.inputs import (
     ExportPhotos,
     check_counts,
+    check_patterns,
     check_space,
     export_photos,
     load_named,
+    note_place,
     photos_belong,
 )
 from edge_deit.conversion.layout import Layout, LayoutName
@@ -144,10 +144,10 @@ def export_model(
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
     checkpoint = load_named(weights, model, task, image_size, options, choice, progress)
-    if cache and is_path(checkpoint.source):
-        remember(checkpoint.sha256, checkpoint.source)
+    note_place(checkpoint, cache=cache)
     limit.check_task(checkpoint.config.task)
     check_masked(checkpoint.config, plan, laid, input_kind)
+    check_patterns(checkpoint, plan)
     file_form = laid.file_form(input_kind, returns, checkpoint.config.task)
     own = photos_belong(checkpoint, calibration, plan)
     with laid.opened(output) as folder:
@@ -214,7 +214,6 @@ def _prepare(
     `own`: the photos belong to these weights; others say nothing about their ranges.
     """
     form = deploy(checkpoint.model)
-    # a pattern without a layer is refused here, before long work
     fitted = [(target, target.fit(scheme, form), backend) for target, scheme, backend in plan]
     prepare = None
     if any(scheme.quantized for _, scheme, _ in fitted):
