@@ -272,6 +272,7 @@ PER_ROW = {
 CASES: dict[str, dict[str, Any]] = {
     "add": {"x": normal(1, 5, 8), "y": normal(1, 1, 8)},
     "mul": {"x": normal(1, 5, 8), "y": normal(1, 5, 1)},
+    "sub": {"x": normal(1, 5, 8), "y": normal(1, 5, 1)},
     "linear": {"x": normal(5, 8), "weight": normal(3, 8), "bias": normal(3)},
     "matmul": {"x": normal(3, 5, 8), "y": normal(3, 5, 8), "transpose_y": True},
     "softmax": {"x": normal(3, 5, 5), "axis": np.int32(-1)},
