@@ -78,7 +78,7 @@ def test_report_of_two_files(
     )
     assert done.returncode == 0, done.stderr
     assert report is not None
-    assert [one.path for one in report.artefacts] == [str(path) for path in paths]
+    assert [one.path for one in report.artefacts] == [path.name for path in paths]
     assert (report.data.images, report.data.labelled) == (16, 16)
     int8, fp32 = report.artefacts
     assert fp32.agreement == 1.0
