@@ -119,7 +119,7 @@ def export_photos(
         progress.note(line)
     aside = min(checked, max(_LEAST_ASIDE, len(listing) // _ONE_IN), len(listing) // 2)
     if not calibrates or not aside:
-        found = read_set(listing.pick(count), spec)
+        found = read_set(listing.pick(count if calibrates else checked), spec)
         few = torch.cat(pick_evenly(list(found), checked))
         return ExportPhotos(found, few, held_back=not calibrates)
     held, rest = listing.pick(count + aside).split_off(aside)

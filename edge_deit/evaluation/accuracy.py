@@ -187,7 +187,8 @@ def _read(request: EvaluationRequest, places: Sequence[int]) -> Iterator[_Pixels
         except EdgeDeitError as error:
             if request.strict:
                 raise EdgeDeitError(f"{error} (--strict)") from error
-            yield BrokenImage(file, str(error))
+            reason = str(error).replace(str(request.photos[index].path), file)
+            yield BrokenImage(file, reason)
 
 
 def _judged(request: EvaluationRequest, photos: Sequence[_Pixels]) -> list[Judged]:

@@ -104,10 +104,6 @@ class Reference:
 
     def __call__(self, pixels: np.ndarray, *more: np.ndarray) -> np.ndarray:
         """(1, 3, H, W) or, for an image, (1, H, W, 3) uint8 -> the output; `more` is the mask (1, P)."""
-        if pixels.dtype == np.uint8:
-            pixels = pixels.transpose(0, 3, 1, 2).astype(
-                np.float32
-            )  # as Core ML makes planes of it
         return self.values(pixels, (self.output_name,), *more)[self.output_name]
 
     def values(

@@ -147,3 +147,18 @@ def test_the_weights_are_found_again(
     with pytest.raises(Exception, match="--weights says where it is now"):
         found("below")
     assert load_model("bundled").source == "bundled"
+
+
+def test_a_report_with_a_broken_photo(
+    exported: Callable[[str], Path], photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "somebody" / "photos"
+    shutil.copytree(photos / "cat", folder)
+    (folder / "broken.png").write_bytes(b"no photo")
+    weights = exported("onnx").parent.parent / "tiny.safetensors"
+    report = validate_artefacts(
+        [exported("onnx")], data=folder, weights=str(weights), output=tmp_path / "r", runs=None
+    )
+    (broken,) = report.data.broken
+    assert broken.reason.startswith("image broken.png cannot be read")
+    assert not list(leaks(tmp_path / "r"))
