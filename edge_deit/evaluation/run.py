@@ -13,13 +13,14 @@ from edge_deit.artefacts.artefact import Artefact, read_artefacts
 from edge_deit.artefacts.float_model import FloatModel, find_float_models
 from edge_deit.artefacts.photos import open_photos
 from edge_deit.artefacts.runners import RunnerCrashError
+from edge_deit.checkpoint.sources import shareable_source
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, shown_name, write_text
 from edge_deit.common.host import describe_host
 from edge_deit.common.lock import claimed
 from edge_deit.common.progress import SILENT, Progress
-from edge_deit.common.whereabouts import remember, shareable, shareable_names
+from edge_deit.common.whereabouts import remember, shareable_names
 from edge_deit.data.label_choice import read_label_choice
 from edge_deit.data.listing import Listing
 from edge_deit.evaluation.accuracy import Evaluation
@@ -131,7 +132,8 @@ def _report(
     results: tuple[ArtefactResult, ...],
 ) -> Report:
     """The report, which names no folder of this machine; where things lie is noted for later runs."""
-    data = data_result(seen, _named(source), listing.split)
+    named = _BUNDLED if source is None else shareable_source(str(source.absolute()))
+    data = data_result(seen, named, listing.split)
     if source is not None:
         remember(data.sha256, source)
     for one in results:
@@ -146,13 +148,6 @@ def _report(
         assumptions=_assumptions([one.float_model for one in opened]),
         left_out=_left_out(listing),
     )
-
-
-def _named(data: Path | None) -> str:
-    if data is None:
-        return _BUNDLED
-    name = shareable(data)
-    return f"./{name}" if name == _BUNDLED else name
 
 
 def _open_all(
