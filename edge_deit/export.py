@@ -122,6 +122,10 @@ def export(
         int, typer.Option(help="Most photos that the check of each file takes.")
     ] = 20,
     threads: Annotated[int, typer.Option(help="Threads of the runners.")] = 2,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Files made at the same time; default: as cores and memory allow."),
+    ] = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Condition anew, and keep nothing of it.")
     ] = False,
@@ -162,6 +166,7 @@ def export(
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,
+            jobs=jobs,
             cache=not no_cache,
             progress=bars,
         )
@@ -220,7 +225,7 @@ def _print(result: ExportResult) -> None:
         out().print(reason)
     out().print(
         f"{len(done)} files in {done[0].path.parent}, {result.seconds:.0f} s, "
-        f"peak {peak_memory_bytes() / 1e9:.1f} GB"
+        f"peak {peak_memory_bytes() / 1e9:.1f} GB a process"
     )
     opened = opened_by((one.path.suffix, one.manifest.requires or {}) for one in done)
     out().print(f"{opened}; programs that were tried: docs/clients.md")
