@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.imagenet import imagenet_classes
+from edge_deit.common.strict_json import parse_json
+from edge_deit.data.imagenet import imagenet_classes, repeated_names
 
 __all__ = ["IMAGENET", "LabelChoice", "read_label_choice"]
 
@@ -30,7 +29,8 @@ class LabelChoice:
 def read_label_choice(text: str) -> LabelChoice:
     """What `--labels` names: `imagenet-1k`, a text file with one name a line, or JSON.
 
-    JSON is a list of names, an object from index to name, or one with the key `id2label` (config.json).
+    JSON is a list of names, an object from index to name, or one with the key `id2label` (config.json). A
+    file is JSON if it is called so, or begins and ends as JSON does.
 
     Raises:
         EdgeDeitError: no such file, not UTF-8, no names, a gap, or a name twice.
@@ -47,7 +47,7 @@ def read_label_choice(text: str) -> LabelChoice:
         content = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise EdgeDeitError(f"--labels {text} is not UTF-8; save it as UTF-8") from error
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() == ".json" or content[:1] + content[-1:] in ("{}", "[]"):
         names = _from_json(content, text)
     else:
         names = [line.strip() for line in re.split(r"\r\n|\r|\n", content)] if content else []
@@ -56,8 +56,8 @@ def read_label_choice(text: str) -> LabelChoice:
 
 def _from_json(content: str, source: str) -> list[str]:
     try:
-        data: Any = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        data: Any = parse_json(content)
+    except ValueError as error:
         raise EdgeDeitError(f"--labels {source} is no JSON: {error}") from error
     if isinstance(data, dict):
         data = data.get("id2label", data)
@@ -75,10 +75,13 @@ def _from_json(content: str, source: str) -> list[str]:
 
 def _checked(names: Sequence[str], source: str) -> tuple[str, ...]:
     if not names:
-        raise EdgeDeitError(f"--labels {source} is empty")
+        raise EdgeDeitError(f"--labels {source} is empty; it needs a name for each class")
     for index, name in enumerate(names):
         if not name:
-            raise EdgeDeitError(f"--labels {source}: class {index} has no name")
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise EdgeDeitError(f"--labels {source} names {twice[0]!r} twice")
+            raise EdgeDeitError(f"--labels {source}: class {index} has no name; give it one")
+    for name, places in repeated_names(names).items():
+        numbers = ", ".join(map(str, places[:3]))
+        raise EdgeDeitError(
+            f"--labels {source} names {name!r:.60} twice (classes {numbers}); give each class a name of its own"
+        )
     return tuple(names)
