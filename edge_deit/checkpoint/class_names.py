@@ -109,6 +109,6 @@ def _refuse_twins(path: Path, field: str, names: Sequence[str]) -> None:
     for name, places in repeated_names(names).items():
         numbers = ", ".join(map(str, places[:_NAMED]))
         raise EdgeDeitError(
-            f"{path}: {field} calls {len(places)} classes {name!r:.60} ({numbers}); give each a name of its "
-            "own"
+            f"{path}: {field} calls {len(places)} classes {name!r:.60} ({numbers}); give each a name of "
+            "its own"
         )

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.manifest import (
     SCHEMA,
     Calibration,
@@ -98,6 +99,7 @@ def request_for(
         half_remainder=scheme.precision in target.half_remainder and context.fits_half,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
+        input_of=Contract.of_form(context.file_form, spec).input_of,
     )
 
 

@@ -82,6 +82,7 @@ def _checked(names: Sequence[str], source: str) -> tuple[str, ...]:
     for name, places in repeated_names(names).items():
         numbers = ", ".join(map(str, places[:3]))
         raise EdgeDeitError(
-            f"--labels {source} names {name!r:.60} twice (classes {numbers}); give each class a name of its own"
+            f"--labels {source} calls {len(places)} classes {name!r:.60} ({numbers}); give each a name of "
+            "its own"
         )
     return tuple(names)

@@ -38,16 +38,16 @@ def model_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str
     """The names of a model's classes: its own, or those that were chosen.
 
     Raises:
-        EdgeDeitError: chosen names that are too few, too many, or contradict the model's own; a name of more
-            than one line, as files carry lists of names, one a line.
+        EdgeDeitError: chosen names that are too few, too many, or contradict the model's own; a name of
+            more than one line, as files carry lists of names, one a line.
     """
     names = _chosen_labels(labels, choice)
     for index, name in enumerate(names):
         if not is_one_line(name):
             where = "the weights call" if choice is None else f"--labels {choice.source} calls"
             raise EdgeDeitError(
-                f"{where} class {index} {name!r:.60}, which is more than one line; give a file with a name a "
-                "line: --labels FILE"
+                f"{where} class {index} {name!r:.60}, which is more than one line; give a file with a name "
+                "a line: --labels FILE"
             )
     return names
 

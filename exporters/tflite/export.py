@@ -136,16 +136,11 @@ def _export_fully(request: ExportRequest) -> bytes:
             "int8-full keeps nothing in float; leave --keep-float out, or take int8"
         )
     assert isinstance(request.model, DeployDeiT)
-    if request.model.image is not None or request.model.probabilities:
-        raise EdgeDeitError(
-            "int8-full takes pixels and returns logits: 256 steps are too few for probabilities; "
-            "leave --input and --returns out, or take int8"
-        )
     if not request.calibration:
         raise EdgeDeitError("int8-full needs calibration photos: --calibration DIR")
     module = IntegerDeiT(request.model)
-    centre_attention(module, request.calibration)
-    photos = (photo.numpy() for photo in request.calibration)
+    centre_attention(module, request.calibration_inputs())
+    photos = (photo.numpy() for photo in request.calibration_inputs())
     return quantize_fully(_convert(request, module), photos)
 
 
