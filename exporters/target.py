@@ -113,8 +113,9 @@ class Target:
     float run in half precision, `batched` those whose files can take any number of photos at once.
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
-    (`quantization.pairs`). `one_photo` maps the precisions whose files can take but one photo to the
-    reason.
+    (`quantization.pairs`). `all_integer` lists the precisions that keep nothing in float and find
+    ranges in a graph of their own, without token scales. `one_photo` maps the precisions whose files can
+    take but one photo to the reason.
     """
 
     runtime: Runtime
@@ -130,6 +131,7 @@ class Target:
     in_pairs: bool = False
     least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
     batched: tuple[Precision, ...] = ()
+    all_integer: tuple[Precision, ...] = ()
     one_photo: Mapping[Precision, str] = field(default_factory=dict)
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
 
@@ -173,8 +175,12 @@ class Target:
         """The scheme as this target carries it out on the deployment form `model`: see `int8_dynamic`.
 
         Raises:
-            EdgeDeitError: as `Scheme.quantized_layers`.
+            EdgeDeitError: as `Scheme.quantized_layers`, or layers that cannot stay float.
         """
+        if scheme.precision in self.all_integer and scheme.keep_float:
+            raise EdgeDeitError(
+                f"{scheme.precision} keeps nothing in float; leave --keep-float out, or take int8"
+            )
         if scheme.precision != "int8":
             return scheme
         layers = scheme.quantized_layers(model)

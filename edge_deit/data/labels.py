@@ -55,6 +55,10 @@ def model_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str
 def _chosen_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str, ...]:
     if choice is None:
         return tuple(labels)
+    if not labels:
+        raise EdgeDeitError(
+            f"--labels {choice.source}: the model has no classes to name; leave --labels out"
+        )
     if len(choice.names) != len(labels):
         raise EdgeDeitError(
             f"--labels {choice.source} names {len(choice.names)} classes, the model has {len(labels)}; "

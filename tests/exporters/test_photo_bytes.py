@@ -15,6 +15,7 @@ import torch
 from conftest import TINY, CommandLine, random_model
 from edge_deit.artefacts.artefact import read_artefact
 from edge_deit.artefacts.contract import Contract
+from edge_deit.artefacts.inside import open_layer_reader
 from edge_deit.artefacts.predict import predict_photos
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
@@ -25,6 +26,7 @@ from edge_deit.metrics.outputs import aligned, softmax
 from edge_deit.mobile.bundle import bundle_artefacts
 from edge_deit.mobile.golden import measured_logits
 from edge_deit.mobile.golden_images import PHOTOS
+from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, in_file_form, read_grey_levels
 from edge_deit.quantization.narrow import split_coarse
@@ -197,8 +199,26 @@ def test_bytes_are_exact_where_all_is_integer(
     assert [tensor.type for tensor in ends] == [schema.TensorType.UINT8, schema.TensorType.INT8]
     steps = [(float(t.quantization.scale[0]), int(t.quantization.zeroPoint[0])) for t in ends]
     assert steps == [(1.0, 0), (1.0, -128)]
+    scheme = read_artefact(image_files("tflite")["int8-full"]).manifest.scheme
+    assert "ranges" not in scheme  # they are those of another graph
+    assert "token_scaled" not in scheme
     between = {int(index) for one in graph.operators[1:-2] for index in one.outputs}
     assert {graph.tensors[index].type for index in between} == {schema.TensorType.INT8}
+
+
+def test_points_inside_integers_of_bytes(image_files: Callable[[str], dict[str, Path]]) -> None:
+    """The softmax of the classes is no attention."""
+    artefact = read_artefact(image_files("tflite")["int8-full"])
+    spec = artefact.manifest.preprocess_spec
+    pixels = normalised(IMAGE[0], spec)[None]
+    config = DeiTConfig(**artefact.manifest.config)  # type: ignore[arg-type]
+    with (
+        open_layer_reader(artefact, config) as reader,
+        open_runner(artefact.path, 1) as runner,
+    ):
+        points = reader.read(pixels)
+        assert np.allclose(points["logits"], runner(pixels), atol=1e-5)
+    assert points["blocks.1.attention"].shape[-1] == config.num_tokens
 
 
 def test_labels_lie_behind_the_lite_model(image_files: Callable[[str], dict[str, Path]]) -> None:
