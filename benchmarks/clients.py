@@ -10,6 +10,7 @@ The programs are those of `make test-clients`, in the same environments, which a
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -93,9 +94,16 @@ def compared(found: Answers, wanted: Answers) -> tuple[str, str, str]:
 
 def _folder(output: Path) -> Path:
     """The folder of `--layout huggingface`, made once."""
-    folder = output / "huggingface"
+    return _once(output / "huggingface", lambda made: export_files(made, 8, layout="huggingface"))
+
+
+def _once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """The folder, which `make` writes where there is none; it appears whole."""
     if not folder.is_dir():
-        export_files(folder, 8, layout="huggingface")
+        begun = folder.with_name(f".{folder.name}")
+        shutil.rmtree(begun, ignore_errors=True)
+        make(begun)
+        begun.rename(folder)
     return folder
 
 
@@ -143,9 +151,7 @@ def _photos_as_they_are(output: Path) -> Grid:
 
 
 def _page(output: Path) -> Grid:
-    folder, photos, rows = output / "page", validation_photos(), []
-    if not folder.is_dir():
-        export_page_files(folder)
+    folder, photos, rows = _once(output / "page", export_page_files), validation_photos(), []
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         make_page([named(folder, ending) for ending in PAGE_FILES], work / "page")
@@ -164,9 +170,9 @@ def _shown(top: list[list[str]]) -> list[tuple[str, float]]:
 
 
 def _free_batch(output: Path) -> Grid:
-    folder, single, rows = _folder(output), output / "single", []
-    if not single.is_dir():
-        export_files(single, 8, targets=["onnx"], precisions=["fp32", "int8"])
+    folder, rows = _folder(output), []
+    wanted = {"targets": ["onnx"], "precisions": ["fp32", "int8"]}
+    single = _once(output / "single", lambda made: export_files(made, 8, **wanted))
     spec = read_manifest(_file(folder, "fp32")).preprocess_spec
     photo = load_pixels(validation_photos(1)[0], spec).reshape(1, 3, *[spec.crop_size] * 2)
     for precision in ("fp32", "int8"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sources import PHOTOS, export_files, validation_photos
+from sources import PHOTOS, TOP, export_files, validation_photos
 
 from conftest import ROOT
 from edge_deit.artefacts.manifest import read_manifest
@@ -32,6 +32,8 @@ pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("mediapipe")]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-full")
 MOST_SCORE_DIFFERENCE = 1e-4
+MANY = 30
+"""Classes of `predict` that a class of MediaPipe may be among."""
 
 
 def _export(folder: Path) -> None:
@@ -50,7 +52,7 @@ def test_answers_are_those_of_predict(precision: str, folder: Path, tmp_path: Pa
     manifest = read_manifest(path)
     squares = []
     photos = validation_photos()
-    expected = predict_photos(path, photos)
+    expected = predict_photos(path, photos, top=MANY)
     for index, photo in enumerate(photos):
         spec = manifest.preprocess_spec
         square = bytes_of(load_pixels(photo, spec), spec)[0]
@@ -59,10 +61,12 @@ def test_answers_are_those_of_predict(precision: str, folder: Path, tmp_path: Pa
     found = run_script("mediapipe-1.2", "run_mediapipe.py", path, *squares)
     assert len(found) == PHOTOS
     for answer, prediction in zip(found, expected, strict=True):
-        assert [index for index, _, _ in answer] == [one.index for one in prediction.top]
-        for (_, name, score), one in zip(answer, prediction.top, strict=True):
-            assert name == one.label
+        known = {one.index: one for one in prediction.top}
+        for (index, name, score), one in zip(answer, prediction.top[:TOP], strict=True):
+            assert name == known[index].label
+            assert abs(score - known[index].probability) < MOST_SCORE_DIFFERENCE
             assert abs(score - one.probability) < MOST_SCORE_DIFFERENCE
+            assert precision == "int8-full" or index == one.index  # there, classes tie
 
 
 def test_what_it_does_with_a_whole_photo(folder: Path, tmp_path: Path) -> None:
