@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.strict_json import parse_json
+from edge_deit.common.text import is_one_line
 from edge_deit.data.imagenet import imagenet_classes, repeated_names
 
-__all__ = ["IMAGENET", "LabelChoice", "read_label_choice"]
+__all__ = ["IMAGENET", "LabelChoice", "check_lines", "read_label_choice"]
 
 IMAGENET: Final = "imagenet-1k"
 
@@ -52,6 +53,21 @@ def read_label_choice(text: str) -> LabelChoice:
     else:
         names = [line.strip() for line in re.split(r"\r\n|\r|\n", content)] if content else []
     return LabelChoice(text, _checked(names, text))
+
+
+def check_lines(names: Sequence[str], choice: LabelChoice | None) -> None:
+    """Refuse a name of several lines, the weights' own or of `choice`: files carry them one a line.
+
+    Raises:
+        EdgeDeitError: it names the class.
+    """
+    where = "the weights call" if choice is None else f"--labels {choice.source} calls"
+    for index, name in enumerate(names):
+        if not is_one_line(name):
+            raise EdgeDeitError(
+                f"{where} class {index} {name!r:.60}, which is more than one line; give a file with a name "
+                "a line: --labels FILE"
+            )
 
 
 def _from_json(content: str, source: str) -> list[str]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.text import is_one_line
 from edge_deit.data.imagenet import first_name, imagenet_classes, is_imagenet, normalized
-from edge_deit.data.label_choice import IMAGENET, LabelChoice
+from edge_deit.data.label_choice import IMAGENET, LabelChoice, check_lines
 from edge_deit.data.listing import EMPTY, NESTED, Listing, Photo
 from edge_deit.data.tables import SPLITS, is_number
 
@@ -42,13 +41,7 @@ def model_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str
             more than one line, as files carry lists of names, one a line.
     """
     names = _chosen_labels(labels, choice)
-    for index, name in enumerate(names):
-        if not is_one_line(name):
-            where = "the weights call" if choice is None else f"--labels {choice.source} calls"
-            raise EdgeDeitError(
-                f"{where} class {index} {name!r:.60}, which is more than one line; give a file with a name "
-                "a line: --labels FILE"
-            )
+    check_lines(names, choice)
     return names
 
 
