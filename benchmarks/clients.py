@@ -50,7 +50,7 @@ __all__ = ["clients", "compared"]
 app = new_app(__doc__)
 
 _COLUMNS: Final = ("runner", "file", "same answer", "same five", "score")
-_UNTIMED, _RUNS, _MANY, _THREADS = 2, 20, 32, 2
+_UNTIMED, _RUNS, _MANY, _THREADS = 5, 50, 32, 2
 
 
 @app.command()
