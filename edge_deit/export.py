@@ -48,7 +48,7 @@ def export(
     calibration_images: Annotated[int, typer.Option(help="At most so many of them.")] = 100,
     labels: Annotated[
         str | None,
-        typer.Option(help="Names of the model's classes: a file, one a line, or imagenet-1k."),
+        typer.Option(help="Names of the classes: a file, one a line or JSON, or imagenet-1k."),
     ] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Layers that stay float, e.g. 'blocks.0.mlp.*'.")
