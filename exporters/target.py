@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # so that the list of targets costs no torch
 __all__ = ["ExportRequest", "Runner", "Target", "run_each"]
 
 
+def _themselves(pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
 @dataclass(frozen=True)
 class ExportRequest:
     """All that an exporter is told.
@@ -57,7 +61,7 @@ class ExportRequest:
     half_remainder: bool = False
     dynamic_batch: bool = False
     weight_steps: Mapping[str, Tensor] = field(default_factory=dict)
-    input_of: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels
+    input_of: Callable[[np.ndarray], np.ndarray] = _themselves
 
     @property
     def inputs(self) -> dict[str, Tensor]:
