@@ -46,7 +46,8 @@ def needed_passes() -> Iterator[None]:
 
             def __init__(self, program: ExportedProgram, passes: list[Any] | None = None) -> None:
                 super().__init__(program, passes)
-                self.passes = [one for one in self.passes if one.__name__ not in IDLE]
+                every: list[Any] = vars(self)["passes"]
+                self.passes = [one for one in every if one.__name__ not in IDLE]
 
         xnnpack_preprocess.XNNPACKPassManager = Needed
         try:
