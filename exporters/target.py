@@ -37,7 +37,8 @@ class ExportRequest:
     `description`, `version`. A model with a decoder takes a second input, `MASK_NAME`, of which `mask`
     (1, P) is an example. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
-    (`quantization.half`), `dynamic_batch` that the file takes any number of photos at once.
+    (`quantization.half`), `single` which layers of an `fp16` file are computed in single precision
+    (`model.mixed`), and why, `dynamic_batch` that the file takes any number of photos at once.
     `weight_steps` are the steps of each output channel (O,) of layers whose grid is not their greatest
     weight's (`quantization.pairs`).
     """
@@ -54,6 +55,7 @@ class ExportRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     mask: Tensor | None = None
     half_remainder: bool = False
+    single: Mapping[str, str] = field(default_factory=dict)
     dynamic_batch: bool = False
     weight_steps: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -100,8 +102,10 @@ class Target:
     `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
     finer with it. `least` says for each precision what runs its files: the oldest version of a runtime, or
-    of a system that brings one. `half_remainder` lists the precisions whose files can let what stays
-    float run in half precision, `batched` those whose files can take any number of photos at once.
+    of a system that brings one. `half_remainder` lists for a backend the precisions whose files may
+    compute what is float in half precision, all of it or nothing, `single` shell patterns of the layers
+    that `fp16` files compute in single precision in any case, `batched` the precisions whose files can take
+    any number of photos at once. `remarks` is for some precisions what a user should read.
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
     (`quantization.pairs`). `one_photo` maps the precisions whose files can take but one photo to the
@@ -116,9 +120,11 @@ class Target:
     integer_outputs: bool = False
     token_ranges: bool = False
     int8_dynamic: tuple[str, ...] = ()
-    half_remainder: tuple[Precision, ...] = ()
+    half_remainder: Mapping[str, tuple[Precision, ...]] = field(default_factory=dict)
     image_planes: bool = False
     in_pairs: bool = False
+    single: tuple[str, ...] = ()
+    remarks: Mapping[Precision, str] = field(default_factory=dict)
     least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
     batched: tuple[Precision, ...] = ()
     one_photo: Mapping[Precision, str] = field(default_factory=dict)

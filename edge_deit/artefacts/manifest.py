@@ -91,6 +91,12 @@ class SchemeEntry(TypedDict):
     half_remainder: NotRequired[
         Annotated[bool, About("Whether the float part is in half precision where the core has it.")]
     ]
+    single: NotRequired[
+        Annotated[
+            dict[str, Text],
+            About("fp16: layers that stay float32 -> why half precision is not for them."),
+        ]
+    ]
     equalised: NotRequired[
         Annotated[Any, About("Exponents that moved range from activations to weights.")]
     ]

@@ -22,6 +22,7 @@ from edge_deit.artefacts.manifest import (
 from edge_deit.checkpoint.sources import is_path, shareable_source
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.halves import halves_of
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.model.file_form import GREATEST_LEVEL, FileForm, in_file_form
 from edge_deit.model.form import DeployDeiT
@@ -75,6 +76,7 @@ def request_for(
     takes, planes, spec = context.file_form.takes, target.image_planes, checkpoint.preprocess
     if context.file_form != FileForm():
         model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
+    single, may_halve = halves_of(context, target, scheme, backend, model)
     return ExportRequest(
         model=model,
         example=context.file_form.example(context.photos[:1], planes=planes),
@@ -95,7 +97,8 @@ def request_for(
             "version": checkpoint.sha256[:12],
         },
         mask=None if context.masks is None else context.masks[:1],
-        half_remainder=scheme.precision in target.half_remainder and context.fits_half,
+        half_remainder=may_halve,
+        single=single,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
     )
@@ -142,7 +145,7 @@ def manifest_of(
         ),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
-        scheme=_scheme(context, request),
+        scheme=_scheme(context, target, request),
         calibration=_calibration(context, request),
         parity=parity,
         tools=tool_versions(),
@@ -193,7 +196,7 @@ def _calibration(context: ExportContext, request: ExportRequest) -> Calibration 
     return entry
 
 
-def _scheme(context: ExportContext, request: ExportRequest) -> SchemeEntry:
+def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> SchemeEntry:
     """Which layers are integer, and how they came to be so."""
     scheme, form = request.scheme, context.form
     entry: SchemeEntry = {
@@ -202,11 +205,14 @@ def _scheme(context: ExportContext, request: ExportRequest) -> SchemeEntry:
         "layers": scheme.quantized_layers(form),
         "dynamic": scheme.dynamic_layers(form),
     }
+    if scheme.precision == "fp16":
+        entry["single"] = dict(request.single)
+    if scheme.precision in target.half_remainder.get(request.backend, ()):
+        entry["half_remainder"] = request.half_remainder
     if scheme.quantized and context.conditioned is not None:
         assert isinstance(request.model, DeployDeiT)
         found = context.conditioned
         entry["token_scaled"] = token_scaled(request.model)
-        entry["half_remainder"] = request.half_remainder
         entry["equalised"] = found.exponents
         entry["ranges"] = {
             name: {"input": ends.input, "output": ends.output, "methods": found.methods[name]}

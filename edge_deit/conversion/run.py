@@ -30,6 +30,7 @@ from edge_deit.conversion.fallback import (
     keeps_limit,
     kept_finer,
 )
+from edge_deit.conversion.halves import float_notes
 from edge_deit.conversion.inputs import (
     ExportPhotos,
     check_counts,
@@ -158,7 +159,7 @@ def export_model(
             calibration,
             count=calibration_images,
             checked=parity_images,
-            calibrates=any(scheme.quantized for _, scheme, _ in plan),
+            calibrates=any(scheme.looks_at_photos for _, scheme, _ in plan),
             progress=progress,
         )
         photos = _with_labels(photos, stored, choice, max_drop, progress)
@@ -229,6 +230,7 @@ def _prepare(
         calibration=photos.calibration,
         photos=photos.checked,
         held_back=photos.held_back,
+        own_photos=own,
         reference=reference,
         masks=masks,
         output=places.files,
@@ -258,8 +260,9 @@ def _export_all(
             done.append(export_one(context, *plan[place]))
             _tell(context, done[-1])
             advance(1)
+        floats = float_notes(context, [one.manifest for one in done])
         fallback = choose_fallback(limit, context, integers)
-        notes = [*context.calibration_doubts, *fallback.notes]
+        notes = [*floats, *context.calibration_doubts, *fallback.notes]
         for item in fallback.items:
             done.append(_export_within(context, item, fallback, limit, notes))
             _tell(context, done[-1])
