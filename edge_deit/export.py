@@ -122,6 +122,9 @@ def export(
         int, typer.Option(help="Most photos that the check of each file takes.")
     ] = 20,
     threads: Annotated[int, typer.Option(help="Threads of the runners.")] = 2,
+    seed: Annotated[
+        int, typer.Option(help="Of all that is drawn; the same one gives the same files.")
+    ] = 0,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Condition anew, and keep nothing of it.")
     ] = False,
@@ -161,10 +164,10 @@ def export(
             max_drop=max_drop,
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
-            threads=threads,
+            threads=threads, seed=seed,
             cache=not no_cache,
             progress=bars,
-        )
+        )  # fmt: skip
     _print(result)
 
 

@@ -95,7 +95,9 @@ class Target:
 
     `runtime` says what its files are called and what runs them. `requires` maps each import name to the
     distribution that brings it. `backends` lists what may execute the file, the default first.
-    `integer_outputs` says whether a static layer writes integers, so that its output is rounded too.
+    `integer_outputs` says whether a static layer writes integers, so that its output is rounded too, which
+    it does not for the backends in `float_outputs`. `own_graph` lists the precisions whose files have
+    another graph than the form, with ranges that the exporter finds itself and without token scales.
     `layer_reader` opens a file that `load_runner` accepts so that its inside can be compared with the
     float model's, None where the format's runtime shows nothing; it raises EdgeDeitError for a file whose
     inside cannot be shown.
@@ -118,6 +120,8 @@ class Target:
     backends: tuple[str, ...]
     export: Callable[[ExportRequest], Path]
     integer_outputs: bool = False
+    float_outputs: tuple[str, ...] = ()
+    own_graph: tuple[Precision, ...] = ()
     token_ranges: bool = False
     int8_dynamic: tuple[str, ...] = ()
     half_remainder: Mapping[str, tuple[Precision, ...]] = field(default_factory=dict)
@@ -177,6 +181,11 @@ class Target:
         layers = scheme.quantized_layers(model)
         found = [n for n in layers if any(fnmatch.fnmatch(n, p) for p in self.int8_dynamic)]
         return replace(scheme, dynamic=tuple(dict.fromkeys((*scheme.dynamic, *found))))
+
+    def single_layers(self, model: nn.Module) -> list[str]:
+        """Layers of the form `model` that `fp16` files compute in single precision in any case."""
+        names = (name for name, _ in model.named_modules() if name)
+        return [n for n in names if any(fnmatch.fnmatch(n, p) for p in self.single)]
 
     def check(self, precision: str) -> None:
         """Refuse a precision that the format cannot hold, or a target whose packages are absent.

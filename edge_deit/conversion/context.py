@@ -33,7 +33,8 @@ class ExportContext:
     that loading the weights took, `file_form` is what the files take and return. Files are written to
     `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
     called. `origin` is what the user named as weights, `own_photos` says that
-    the calibration photos are like those that these will see, `halves` what
+    the calibration photos are like those that these will see, `seed` is that of all that is drawn,
+    `halves` what
     `conversion.halves` has found. `masks` (M, P) go with the photos where the model
     reconstructs them.
     """
@@ -55,6 +56,7 @@ class ExportContext:
     origin: str | None = None
     held_back: bool = True
     own_photos: bool = True
+    seed: int = 0
     halves: dict[Hashable, dict[str, str]] = field(default_factory=dict)
 
     @functools.cached_property

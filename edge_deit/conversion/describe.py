@@ -16,6 +16,7 @@ from edge_deit.artefacts.manifest import (
     Calibration,
     Manifest,
     Port,
+    Ranges,
     SchemeEntry,
     Weights,
 )
@@ -210,12 +211,22 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
     if scheme.precision in target.half_remainder.get(request.backend, ()):
         entry["half_remainder"] = request.half_remainder
     if scheme.quantized and context.conditioned is not None:
+        entry["seed"] = context.seed
         assert isinstance(request.model, DeployDeiT)
         found = context.conditioned
-        entry["token_scaled"] = token_scaled(request.model)
         entry["equalised"] = found.exponents
-        entry["ranges"] = {
-            name: {"input": ends.input, "output": ends.output, "methods": found.methods[name]}
-            for name, ends in request.ranges.items()
-        }
+        if scheme.precision not in target.own_graph:
+            entry["token_scaled"] = token_scaled(request.model)
+            rounded = target.integer_outputs and request.backend not in target.float_outputs
+            entry["ranges"] = {
+                name: _recorded(ends, found.methods[name], output=rounded)
+                for name, ends in request.ranges.items()
+            }
     return entry
+
+
+def _recorded(ends: LayerRanges, methods: Sequence[str], *, output: bool) -> Ranges:
+    """What the file has of a layer's ranges: without `output` its results stay float."""
+    if output:
+        return {"input": ends.input, "output": ends.output, "methods": list(methods)}
+    return {"input": ends.input, "methods": list(methods[:1])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -38,10 +37,8 @@ def halves_of(
     if scheme.precision != "fp16":
         return {}, may_halve and not _beyond(context, scheme, model)
     found = _beyond(context, scheme, model)
-    layers = [name for name, module in model.named_modules() if not list(module.children())]
-    norms = dict.fromkeys(name.removesuffix(".mean_square") for name in layers)
-    always = (n for n in norms if any(fnmatch.fnmatch(n, pattern) for pattern in target.single))
-    return {**dict.fromkeys(always, _ALWAYS), **found}, may_halve and not found
+    always = dict.fromkeys(target.single_layers(model), _ALWAYS)
+    return {**always, **found}, may_halve and not found
 
 
 def float_notes(context: ExportContext, manifests: Sequence[Manifest]) -> list[str]:
@@ -92,7 +89,7 @@ def _arguments(context: ExportContext, *, planes: bool) -> list[tuple[Tensor, ..
     if context.file_form.takes == "image":
         levels = torch.from_numpy(bytes_of(pixels.numpy(), context.checkpoint.preprocess))
         pixels = levels.permute(0, 3, 1, 2) / GREATEST_LEVEL if planes else levels
-    masks = masks_for(context.checkpoint.config, len(pixels))
+    masks = masks_for(context.checkpoint.config, len(pixels), context.seed)
     if masks is None:
         return [(one[None],) for one in pixels]
     return [(one[None], mask[None]) for one, mask in zip(pixels, masks, strict=True)]

@@ -26,7 +26,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.file_form import GREATEST_LEVEL
 from edge_deit.model.mixed import MixedForm
 from exporters.coreml.layers import layer_reader
-from exporters.coreml.package import class_names, read_specification
+from exporters.coreml.package import class_names, read_specification, settle_bytes
 from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
 from exporters.pt2e import quantize_graph
 from exporters.runtime import MASK_NAME
@@ -102,6 +102,7 @@ def export(request: ExportRequest) -> Path:
     _describe(converted, request)
     converted.save(str(request.output))
     (request.output / _DEBUG_FILE).unlink(missing_ok=True)
+    settle_bytes(request.output)
     return request.output
 
 

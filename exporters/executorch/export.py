@@ -205,5 +205,6 @@ TARGET: Final = Target(
     remarks={"fp16": "fp16 of executorch is smaller, not faster: weights are widened when loaded"},
     half_remainder={"coreml": ("int8",)},
     integer_outputs=True,
+    float_outputs=("coreml",),
     token_ranges=True,
 )

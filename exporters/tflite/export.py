@@ -167,6 +167,7 @@ TARGET: Final = Target(
     layer_reader=layer_reader,
     integer_outputs=True,
     token_ranges=True,
+    own_graph=("int8-full",),
     one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
     half_remainder={"xnnpack": ("fp16", "int8", "int8-dynamic")},

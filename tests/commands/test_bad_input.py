@@ -77,6 +77,7 @@ CASES: dict[str, tuple[Case, str]] = {
         lambda p: export(p, "--target", "coreml", "--precision", "int8-full"),
         "coreml has no int8-full; it has",
     ),
+    "negative seed": (lambda p: export(p, "--seed", -1), "--seed is -1; it must be from 0"),
     "unknown backend": (lambda p: export(p, "--backend", "cuda"), "has no backend 'cuda'"),
     "unknown variant": (lambda p: export(p, "--model", "deit_huge"), "deit_tiny_distilled"),
     "unknown task": (lambda p: export(p, "--task", "segmentation"), "classification, features"),

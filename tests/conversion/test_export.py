@@ -81,6 +81,12 @@ def test_manifest_says_what_the_file_is(name: str, precision: str, artefacts: Pa
     assert manifest.parity["cosine"] > 0.9
     half = {"tflite": ("fp16", "int8", "int8-dynamic"), "coreml": ("int8",)}.get(name, ())
     assert manifest.scheme.get("half_remainder", False) is (precision in half)
+    assert ("token_scaled" in manifest.scheme) is (precision in ("int8", "int8-dynamic"))
+    ranges = manifest.scheme.get("ranges", {})
+    assert bool(ranges) is (precision == "int8"), "int8-full has other ranges"
+    parts = {part for ends in ranges.values() for part in ends}
+    rounded = {"output"} if name in ("executorch", "tflite") else set()
+    assert parts == ({"input", "methods"} | rounded if ranges else set())
     norms = set(manifest.scheme.get("single", {}))
     assert norms == (NORMS if (name, precision) == ("onnx", "fp16") else set())
 

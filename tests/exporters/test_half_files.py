@@ -68,15 +68,17 @@ def file(shared: Path, name: str, kind: str) -> Path:
     if missing := target.missing():
         pytest.skip(f"needs {', '.join(missing)}")
     request = request_for(target, made, Scheme("fp16"), folder / f"{kind}{target.suffix}")
-    norms = dict.fromkeys(NORMS, "always") if target.single else {}
-    single = norms | single_of(made)
-    request = replace(request, single=single, half_remainder=not single)
+    beyond = single_of(made)
+    single = {**request.single, **beyond}
+    request = replace(request, single=single, half_remainder=not beyond)
     with quiet():
         return once(request.output, lambda _: target.export(request))
 
 
-@pytest.mark.parametrize("kind", ["plain", "large"])
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*((name, "large") for name in TARGETS), ("executorch", "plain"), ("tflite", "plain")],
+)
 def test_outputs_are_those_of_the_float_model(name: str, kind: str, file: Path) -> None:
     made, pixels = form(kind), images(4, seed=3)
     found = outputs_of(find_target(name), file, pixels)
