@@ -135,9 +135,12 @@ class _Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return lambda module, inputs: self._layers.append(name)
 
     def _leaving(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        """Of a norm, what it does with larger and smaller tokens counts too."""
+        """Of a norm, what it does with larger and smaller tokens counts too.
+
+        A quiet token's scale is only looked at as it is: what is computed of such a token stays quiet.
+        """
         if isinstance(module, _NORMS):
-            for factor in (1 / _MARGIN, _MARGIN):
+            for factor in (_MARGIN, 1 / _MARGIN) if isinstance(module, RMSNorm) else (_MARGIN,):
                 self._factor = factor
                 module.forward(inputs[0] * factor)
             self._factor = 1.0
