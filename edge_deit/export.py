@@ -126,6 +126,9 @@ def export(
         int | None,
         typer.Option(help="Files made at the same time; default: as cores and memory allow."),
     ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of all that is drawn; the same one gives the same files.")
+    ] = 0,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Condition anew, and keep nothing of it.")
     ] = False,
@@ -166,10 +169,11 @@ def export(
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,
+            seed=seed,
             jobs=jobs,
             cache=not no_cache,
             progress=bars,
-        )
+        )  # fmt: skip
     _print(result)
 
 

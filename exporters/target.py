@@ -41,7 +41,8 @@ class ExportRequest:
     `description`, `version`. A model with a decoder takes a second input, `MASK_NAME`, of which `mask`
     (1, P) is an example. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
-    (`quantization.half`), `dynamic_batch` that the file takes any number of photos at once.
+    (`quantization.half`), `single` which layers of an `fp16` file are computed in single precision
+    (`model.mixed`), and why, `dynamic_batch` that the file takes any number of photos at once.
     `input_of` makes of pixels (M, 3, H, W) what the model takes.
     `weight_steps` are the steps of each output channel (O,) of layers whose grid is not their greatest
     weight's (`quantization.pairs`).
@@ -59,6 +60,7 @@ class ExportRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     mask: Tensor | None = None
     half_remainder: bool = False
+    single: Mapping[str, str] = field(default_factory=dict)
     dynamic_batch: bool = False
     weight_steps: Mapping[str, Tensor] = field(default_factory=dict)
     input_of: Callable[[np.ndarray], np.ndarray] = _themselves
@@ -106,15 +108,18 @@ class Target:
 
     `runtime` says what its files are called and what runs them. `requires` maps each import name to the
     distribution that brings it. `backends` lists what may execute the file, the default first.
-    `integer_outputs` says whether a static layer writes integers, so that its output is rounded too.
+    `integer_outputs` says whether a static layer writes integers, so that its output is rounded too, which
+    it does not for the backends in `float_outputs`.
     `layer_reader` opens a file that `load_runner` accepts so that its inside can be compared with the
     float model's, None where the format's runtime shows nothing; it raises EdgeDeitError for a file whose
     inside cannot be shown.
     `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
     finer with it. `least` says for each precision what runs its files: the oldest version of a runtime, or
-    of a system that brings one. `half_remainder` lists the precisions whose files can let what stays
-    float run in half precision, `batched` those whose files can take any number of photos at once.
+    of a system that brings one. `half_remainder` lists for a backend the precisions whose files may
+    compute what is float in half precision, all of it or nothing, `single` shell patterns of the layers
+    that `fp16` files compute in single precision in any case, `batched` the precisions whose files can take
+    any number of photos at once. `remarks` is for some precisions what a user should read.
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
     (`quantization.pairs`). `all_integer` lists the precisions that keep nothing in float and find
@@ -128,11 +133,14 @@ class Target:
     backends: tuple[str, ...]
     export: Callable[[ExportRequest], Path]
     integer_outputs: bool = False
+    float_outputs: tuple[str, ...] = ()
     token_ranges: bool = False
     int8_dynamic: tuple[str, ...] = ()
-    half_remainder: tuple[Precision, ...] = ()
+    half_remainder: Mapping[str, tuple[Precision, ...]] = field(default_factory=dict)
     image_planes: bool = False
     in_pairs: bool = False
+    single: tuple[str, ...] = ()
+    remarks: Mapping[Precision, str] = field(default_factory=dict)
     least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
     batched: tuple[Precision, ...] = ()
     all_integer: tuple[Precision, ...] = ()
@@ -190,6 +198,11 @@ class Target:
         layers = scheme.quantized_layers(model)
         found = [n for n in layers if any(fnmatch.fnmatch(n, p) for p in self.int8_dynamic)]
         return replace(scheme, dynamic=tuple(dict.fromkeys((*scheme.dynamic, *found))))
+
+    def single_layers(self, model: nn.Module) -> list[str]:
+        """Layers of the form `model` that `fp16` files compute in single precision in any case."""
+        names = (name for name, _ in model.named_modules() if name)
+        return [n for n in names if any(fnmatch.fnmatch(n, p) for p in self.single)]
 
     def check(self, precision: str) -> None:
         """Refuse a precision that the format cannot hold, or a target whose packages are absent.

@@ -90,6 +90,7 @@ def request_for(
         backend=backend or target.backends[0],
         output_name="logits" if model.config.num_classes else "features",
         metadata=metadata,
+        single=dict.fromkeys(target.single_layers(model), "always"),
     )
 
 

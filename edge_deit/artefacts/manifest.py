@@ -71,11 +71,11 @@ class Port(TypedDict):
 
 
 class Ranges(TypedDict):
-    """Ranges of a quantized layer, as found on the calibration photos."""
+    """Ranges of a quantized layer, as found on the calibration photos, as far as the file has them."""
 
     input: Annotated[Any, About("Of what goes in.")]
-    output: Annotated[Any, About("Of what comes out.")]
-    methods: Annotated[Any, About("How they were chosen.")]
+    output: NotRequired[Annotated[Any, About("Of what comes out, where the file rounds that too.")]]
+    methods: Annotated[Any, About("How they were chosen, in this order.")]
 
 
 class SchemeEntry(TypedDict):
@@ -90,6 +90,13 @@ class SchemeEntry(TypedDict):
     token_scaled: NotRequired[Annotated[Any, About("Layers with a scale for each token.")]]
     half_remainder: NotRequired[
         Annotated[bool, About("Whether the float part is in half precision where the core has it.")]
+    ]
+    seed: NotRequired[Annotated[Count, About("Of what was drawn to make integer layers.")]]
+    single: NotRequired[
+        Annotated[
+            dict[str, Text],
+            About("fp16: layers that stay float32 -> why half precision is not for them."),
+        ]
     ]
     equalised: NotRequired[
         Annotated[Any, About("Exponents that moved range from activations to weights.")]

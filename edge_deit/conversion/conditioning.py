@@ -45,8 +45,12 @@ def find_conditioned(
     photos: CalibrationSet | None,
     cache: CacheFolder | None,
     progress: Progress,
+    *,
+    seed: int = 0,
 ) -> Conditioned:
     """Condition `form` on the photos, or take what `cache` has; without photos ranges stay open.
+
+    `seed` is that of all that is drawn.
 
     A broken entry is made anew, and a cache that cannot be written is done without; both are noted.
 
@@ -54,10 +58,10 @@ def find_conditioned(
         EdgeDeitError: the output is not finite on some photo.
     """
     if photos is None:
-        return condition_without_photos(form, spec)
+        return condition_without_photos(form, spec, seed=seed)
     if cache is None:
-        return _conditioned(form, spec, photos, progress)
-    name = f"{_key(form, spec, photos)}.safetensors"
+        return _conditioned(form, spec, photos, progress, seed)
+    name = f"{_key(form, spec, photos, seed)}.safetensors"
     if (path := cache.find(name)) is not None:
         try:
             found = read_conditioned(path, form.config, spec)
@@ -66,7 +70,7 @@ def find_conditioned(
         else:
             progress.note(f"conditioning: taken from {path} (--no-cache does it anew)")
             return found
-    found = _conditioned(form, spec, photos, progress)
+    found = _conditioned(form, spec, photos, progress, seed)
     size_bytes = 2 * sum(value.nbytes for value in found.form.state_dict().values())
     try:
         cache.keep(name, lambda place: write_conditioned(found, place), size_bytes)
@@ -76,16 +80,21 @@ def find_conditioned(
 
 
 def _conditioned(
-    form: DeployDeiT, spec: PreprocessSpec, photos: CalibrationSet, progress: Progress
+    form: DeployDeiT,
+    spec: PreprocessSpec,
+    photos: CalibrationSet,
+    progress: Progress,
+    seed: int,
 ) -> Conditioned:
     with progress.task("conditioning", passes(len(photos))) as advance:
-        return condition(form, photos, spec, on_photo=lambda: advance(1))
+        return condition(form, photos, spec, seed=seed, on_photo=lambda: advance(1))
 
 
-def _key(form: DeployDeiT, spec: PreprocessSpec, photos: CalibrationSet) -> str:
+def _key(form: DeployDeiT, spec: PreprocessSpec, photos: CalibrationSet, seed: int) -> str:
     """sha256 of all that conditioning depends on: the weights, the pixels, and how it is done."""
     parts = {
         "recipe": recipe(),
+        "seed": seed,
         "config": asdict(form.config),
         "weights": tensors_hash(form.state_dict()),
         "preprocessing": spec.to_json(),

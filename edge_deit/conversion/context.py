@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from edge_deit.model.file_form import FileForm
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import Conditioned
-from edge_deit.quantization.half import fits_half
 
 __all__ = ["ExportContext"]
 
@@ -33,7 +32,10 @@ class ExportContext:
     each export runs on; `held_back` says that they took no part in the calibration. `options` are those
     that loading the weights took, `file_form` is what the files take and return. Files are written to
     `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
-    called. `origin` is what the user named as weights. `masks` (M, P) go with the photos where the model
+    called. `origin` is what the user named as weights, `own_photos` says that
+    the calibration photos are like those that these will see, `seed` is that of all that is drawn,
+    `halves` what
+    `conversion.halves` has found. `masks` (M, P) go with the photos where the model
     reconstructs them.
     """
 
@@ -53,24 +55,14 @@ class ExportContext:
     masks: Tensor | None = None
     origin: str | None = None
     held_back: bool = True
+    own_photos: bool = True
+    seed: int = 0
+    halves: dict[Hashable, dict[str, str]] = field(default_factory=dict)
 
     @functools.cached_property
     def conditioned(self) -> Conditioned | None:
         """What integer precisions start from, made when first asked for: float files do not wait for it."""
         return None if self.prepare is None else self.prepare()
-
-    @functools.cached_property
-    def fits_half(self) -> bool:
-        """Whether the float part of the conditioned form can run in half precision (`quantization.half`).
-
-        Not known, so False, where no photos were measured.
-        """
-        found = self.conditioned
-        return (
-            found is not None
-            and bool(found.ranges)
-            and fits_half(found.unrounded, self.calibration)
-        )
 
     @property
     def calibration_doubts(self) -> list[str]:

@@ -26,17 +26,21 @@ def main(descriptor: int) -> None:
     connection = Connection(descriptor)
     jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
+    from edge_deit.conversion.steady import steady_threads
+
+    with steady_threads():
+        while True:
+            connection.send_bytes(_answer(jobs.get()))
+
+
+def _answer(data: bytes) -> bytes:
     from edge_deit.conversion.job import convert_here
 
-    while True:
-        data = jobs.get()
-        try:
-            answer = pickle.dumps(
-                (convert_here(pickle.loads(data)), None)  # noqa: S301 # from the process that started us
-            )
-        except Exception as error:  # noqa: BLE001 # it is raised where the job came from
-            answer = _failure(error)
-        connection.send_bytes(answer)
+    try:
+        job = pickle.loads(data)  # noqa: S301 # from the process that started us
+        return pickle.dumps((convert_here(job), None))
+    except Exception as error:  # noqa: BLE001 # it is raised where the job came from
+        return _failure(error)
 
 
 def _listen(connection: Connection, jobs: queue.SimpleQueue[bytes]) -> None:

@@ -17,12 +17,14 @@ from edge_deit.artefacts.manifest import (
     Calibration,
     Manifest,
     Port,
+    Ranges,
     SchemeEntry,
     Weights,
 )
 from edge_deit.checkpoint.sources import is_path, shareable_source
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.halves import halves_of
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.model.file_form import GREATEST_LEVEL, FileForm, in_file_form
 from edge_deit.model.form import DeployDeiT
@@ -76,6 +78,7 @@ def request_for(
     takes, planes, spec = context.file_form.takes, target.image_planes, checkpoint.preprocess
     if context.file_form != FileForm():
         model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
+    single, may_halve = halves_of(context, target, scheme, backend, model)
     return ExportRequest(
         model=model,
         example=context.file_form.example(context.photos[:1], planes=planes),
@@ -96,7 +99,8 @@ def request_for(
             "version": checkpoint.sha256[:12],
         },
         mask=None if context.masks is None else context.masks[:1],
-        half_remainder=scheme.precision in target.half_remainder and context.fits_half,
+        half_remainder=may_halve,
+        single=single,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
         input_of=Contract.of_form(context.file_form, spec).input_of,
@@ -204,16 +208,27 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
         "layers": scheme.quantized_layers(form),
         "dynamic": scheme.dynamic_layers(form),
     }
+    if scheme.precision == "fp16":
+        entry["single"] = dict(request.single)
+    if scheme.precision in target.half_remainder.get(request.backend, ()):
+        entry["half_remainder"] = request.half_remainder
     if scheme.quantized and context.conditioned is not None:
+        entry["seed"] = context.seed
         assert isinstance(request.model, DeployDeiT)
         found = context.conditioned
-        entry["half_remainder"] = request.half_remainder
         entry["equalised"] = found.exponents
-        if scheme.precision in target.all_integer:
-            return entry
-        entry["token_scaled"] = token_scaled(request.model)
-        entry["ranges"] = {
-            name: {"input": ends.input, "output": ends.output, "methods": found.methods[name]}
-            for name, ends in request.ranges.items()
-        }
+        if scheme.precision not in target.all_integer:
+            entry["token_scaled"] = token_scaled(request.model)
+            rounded = target.integer_outputs and request.backend not in target.float_outputs
+            entry["ranges"] = {
+                name: _recorded(ends, found.methods[name], output=rounded)
+                for name, ends in request.ranges.items()
+            }
     return entry
+
+
+def _recorded(ends: LayerRanges, methods: Sequence[str], *, output: bool) -> Ranges:
+    """What the file has of a layer's ranges: without `output` its results stay float."""
+    if output:
+        return {"input": ends.input, "output": ends.output, "methods": list(methods)}
+    return {"input": ends.input, "methods": list(methods[:1])}

@@ -44,7 +44,6 @@ class DropLimit:
 
     max_drop: float | None
     report: Path | None
-    threads: int
 
     @property
     def wanted(self) -> bool:
@@ -154,7 +153,6 @@ def choose_fallback(limit: DropLimit, context: ExportContext, items: list[Item])
     ladder = Ladder(context)
     if not limit.wanted:
         return Fallback(items, [], ladder)
-    torch.set_num_threads(limit.threads)
     chosen: dict[tuple[bool, bool, Scheme], Scheme] = {}
     result: list[Item] = []
     notes: list[str] = []

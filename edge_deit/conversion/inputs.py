@@ -37,6 +37,7 @@ __all__ = [
     "load_named",
     "note_place",
     "photos_belong",
+    "with_labels",
 ]
 
 _ONE_IN: Final = 5
@@ -130,12 +131,16 @@ def export_photos(
     return ExportPhotos(found, read_set(held, spec).pixels, held_back=True)
 
 
-def check_counts(*counts: int | None) -> None:
-    """Refuse numbers of photos, threads and processes that are none; None is one that was not given.
+def check_counts(*counts: int | None, seed: int) -> None:
+    """Refuse numbers of photos, threads and processes that are none, and a seed that no generator takes.
+
+    None is a number that was not given.
 
     Raises:
-        EdgeDeitError: one is below 1.
+        EdgeDeitError: a count is below 1; the seed is negative, or has more than 63 bits.
     """
+    if not 0 <= seed < 2**63:
+        raise EdgeDeitError(f"--seed is {seed}; it must be from 0 to {2**63 - 1}")
     if any(count is not None and count < 1 for count in counts):
         raise EdgeDeitError(
             "--calibration-images, --parity-images, --threads and --jobs must be at least 1"
@@ -182,3 +187,18 @@ def check_space(checkpoint: Checkpoint, output: Path) -> None:
             f"{output} has {free / 1e6:.0f} MB free, an export needs about {need / 1e6:.0f} MB; "
             "free some space or choose another --output"
         )
+
+
+def with_labels(
+    photos: ExportPhotos,
+    checkpoint: Checkpoint,
+    choice: LabelChoice | None,
+    max_drop: float | None,
+    progress: Progress,
+) -> ExportPhotos:
+    """The photos with their classes, where a limit on wrong answers wants them."""
+    if max_drop is None:
+        return photos
+    found = photos.calibration.with_labels(checkpoint.labels, choice)
+    progress.note(f"labels of the calibration photos: {found.labels_matched}")
+    return photos._replace(calibration=found)

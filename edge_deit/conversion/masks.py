@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import torch
@@ -17,8 +16,6 @@ from edge_deit.model.file_form import InputKind
 from exporters import FileRunner, Runner
 
 __all__ = ["check_masked", "in_turn", "masks_for"]
-
-_SEED: Final = 0
 
 
 def check_masked(
@@ -49,11 +46,11 @@ def check_masked(
         )
 
 
-def masks_for(config: DeiTConfig, photos: int) -> Tensor | None:
+def masks_for(config: DeiTConfig, photos: int, seed: int = 0) -> Tensor | None:
     """A mask for each photo (M, P), half of its patches hidden; None for a model without a decoder."""
     if not config.decoder_stride:
         return None
-    generator = torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator().manual_seed(seed)
     order = torch.rand(photos, config.num_patches, generator=generator).argsort(1)
     return (order < config.num_patches // 2).float()
 

@@ -33,6 +33,7 @@ from edge_deit.conversion.inputs import (
     load_named,
     note_place,
     photos_belong,
+    with_labels,
 )
 from edge_deit.conversion.layout import Layout, LayoutName
 from edge_deit.conversion.masks import check_masked, masks_for
@@ -40,7 +41,8 @@ from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported
 from edge_deit.conversion.schedule import export_all
-from edge_deit.data.label_choice import LabelChoice, read_label_choice
+from edge_deit.conversion.steady import steady_threads
+from edge_deit.data.label_choice import read_label_choice
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
@@ -102,6 +104,7 @@ def export_model(
     parity_images: int = 20,
     threads: Threads = 2,
     jobs: Threads | None = None,
+    seed: int = 0,
     cache: bool = True,
     progress: Progress = SILENT,
 ) -> ExportResult:
@@ -123,6 +126,7 @@ def export_model(
     folder for a table and a plot of each layer's damage.
     `threads` is for what runs the files, `jobs` how many are made at the same time, each in a process of
     its own; None means as many as cores and free memory allow.
+    `seed` is that of everything that is drawn: the same one gives the same files.
     With `cache` what conditioning finds, and where the weights lie, is kept in the user's cache.
     Each file is run on at most `parity_images` photos that took no part in the calibration, and compared
     with the float model before it is kept.
@@ -137,9 +141,9 @@ def export_model(
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
     laid.check(plan, input_kind)
-    check_counts(calibration_images, parity_images, threads, jobs)
+    check_counts(calibration_images, parity_images, threads, jobs, seed=seed)
     choice = None if labels is None else read_label_choice(labels)
-    limit = DropLimit(max_drop, sensitivity_report, threads)
+    limit = DropLimit(max_drop, sensitivity_report)
     limit.check([scheme for _, scheme, _ in plan])
     checkpoint = load_named(weights, model, task, image_size, options, choice, progress)
     note_place(checkpoint, cache=cache)
@@ -148,7 +152,7 @@ def export_model(
     check_patterns(checkpoint, plan)
     file_form = laid.file_form(input_kind, returns, checkpoint.config.task)
     own = photos_belong(checkpoint, calibration, plan)
-    with laid.opened(output) as folder:
+    with laid.opened(output) as folder, steady_threads():
         stored = stored_as(laid, checkpoint, folder, output, progress)
         check_space(checkpoint, folder)
         photos = export_photos(
@@ -156,10 +160,10 @@ def export_model(
             calibration,
             count=calibration_images,
             checked=parity_images,
-            calibrates=any(scheme.quantized for _, scheme, _ in plan),
+            calibrates=any(scheme.looks_at_photos for _, scheme, _ in plan),
             progress=progress,
         )
-        photos = _with_labels(photos, stored, choice, max_drop, progress)
+        photos = with_labels(photos, stored, choice, max_drop, progress)
         context, plan = _prepare(
             stored,
             plan,
@@ -168,6 +172,7 @@ def export_model(
             places=Places(laid, laid.files_in(folder), laid.files_in(output), checkpoint.source),
             file_form=file_form,
             threads=threads,
+            seed=seed,
             cache=conditioning_cache() if cache else None,
             progress=progress,
             options=LoadOptions() if options is None or laid.whole_folder else options,
@@ -175,24 +180,8 @@ def export_model(
         jobs = processes_for(len(plan), checkpoint.size_bytes) if jobs is None else jobs
         done, notes = export_all(context, plan, limit, jobs)
         write_card(laid, folder, checkpoint, tuple(done))
-    taken = time.monotonic() - started
-    checked, held_back = len(context.photos), context.held_back
-    return ExportResult(stored, tuple(done), checked, held_back, tuple(notes), taken)
-
-
-def _with_labels(
-    photos: ExportPhotos,
-    checkpoint: Checkpoint,
-    choice: LabelChoice | None,
-    max_drop: float | None,
-    progress: Progress,
-) -> ExportPhotos:
-    """The photos with their classes, where a limit on wrong answers wants them."""
-    if max_drop is None:
-        return photos
-    found = photos.calibration.with_labels(checkpoint.labels, choice)
-    progress.note(f"labels of the calibration photos: {found.labels_matched}")
-    return photos._replace(calibration=found)
+    checked, seconds = len(context.photos), time.monotonic() - started
+    return ExportResult(stored, tuple(done), checked, context.held_back, tuple(notes), seconds)
 
 
 def _prepare(
@@ -204,6 +193,7 @@ def _prepare(
     places: Places,
     file_form: FileForm,
     threads: int,
+    seed: int,
     cache: CacheFolder | None,
     progress: Progress,
     options: LoadOptions,
@@ -218,8 +208,9 @@ def _prepare(
     if any(scheme.quantized for _, scheme, _ in fitted):
         measured = photos.calibration if own or calibration_needed(fitted) else None
         spec = checkpoint.preprocess
-        prepare = functools.partial(find_conditioned, form, spec, measured, cache, progress)
-    masks = masks_for(checkpoint.config, len(photos.checked))
+        given = form, spec, measured, cache, progress
+        prepare = functools.partial(find_conditioned, *given, seed=seed)
+    masks = masks_for(checkpoint.config, len(photos.checked), seed)
     reference = outputs(checkpoint.model, torch.split(photos.checked, 1), masks).numpy()
     context = ExportContext(
         checkpoint=checkpoint,
@@ -228,6 +219,7 @@ def _prepare(
         calibration=photos.calibration,
         photos=photos.checked,
         held_back=photos.held_back,
+        own_photos=own,
         reference=reference,
         masks=masks,
         output=places.files,
@@ -236,6 +228,7 @@ def _prepare(
         origin=places.origin,
         file_form=file_form,
         threads=threads,
+        seed=seed,
         progress=progress,
         options=options,
     )

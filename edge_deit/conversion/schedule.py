@@ -17,6 +17,7 @@ from edge_deit.conversion.fallback import (
     keeps_limit,
     kept_finer,
 )
+from edge_deit.conversion.halves import float_notes
 from edge_deit.conversion.job import Convert, convert_here
 from edge_deit.conversion.plan import Item
 from edge_deit.conversion.produce import Exported, export_one
@@ -48,7 +49,9 @@ def export_all(
             made.append(crew.submit(files.making(item, make)))
         for one in as_completed(made):
             one.result()  # the first that failed ends the others
-    found = dict(zip(order, [one.result() for one in made], strict=True))
+    done = [one.result() for one in made]
+    notes[:0] = float_notes(context, [one.manifest for one in done[:floats]])
+    found = dict(zip(order, done, strict=True))
     return [found[place] for place in range(len(plan))], notes
 
 

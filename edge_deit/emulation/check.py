@@ -134,7 +134,9 @@ class _Emulation:
             fp32 = self.fp32(artefact, cpu.name)
             logits = Contract.of(artefact.manifest).logits(one.logits)
             there, here = (_comparable(artefact, x, batch) for x in (logits, self.x86[sha256]))
-            core = Core(there, here, batch.reference, one.repeats, fp32)
+            scheme = artefact.manifest.scheme
+            halved = scheme["precision"] == "fp16" and scheme.get("half_remainder", False)
+            core = Core(there, here, batch.reference, one.repeats, fp32, halved)
             entries[cpu.name] = core_entry(core)
             wrong += [f"{cpu.name}: {text}" for text in problems(core)]
             known += [f"{cpu.name}: {text}" for text in remarks(core)]

@@ -82,9 +82,12 @@ def compare_layers(
     photos: Iterable[Tensor],
     *,
     drop_db: float = DROP_DB,
+    seed: int = 0,
     on_photo: Callable[[], None] = lambda: None,
 ) -> Layers:
     """Compare an artefact with its float model at all points, on photos (1, 3, H, W), one at a time.
+
+    `seed` is the one that the artefact was made with.
 
     Raises:
         EdgeDeitError: no photos, values that are not finite or not of the model's shape, or a stream in
@@ -97,7 +100,7 @@ def compare_layers(
         if reader.up_to_a_constant:
             actual["logits"] = aligned(reference["logits"], actual["logits"])
         if count == 1:
-            rotation = _rotation(reference["embedding"], actual["embedding"])
+            rotation = _rotation(reference["embedding"], actual["embedding"], seed)
         if rotation is not None:
             reference = _rotated(reference, rotation)
         sums.add(reference, actual)
@@ -122,13 +125,13 @@ def _fronts(points: Points, config: DeiTConfig) -> Points:
     }
 
 
-def _rotation(reference: np.ndarray, actual: np.ndarray) -> np.ndarray | None:
+def _rotation(reference: np.ndarray, actual: np.ndarray, seed: int) -> np.ndarray | None:
     """The rotation Q (D, D) of an artefact's stream, or None: whichever fits its embedding (N, D).
 
     Raises:
         EdgeDeitError: neither fits although all tokens have their right length, so another Q was used.
     """
-    generator = torch.Generator().manual_seed(0)  # `rotate` draws the stream's Q first
+    generator = torch.Generator().manual_seed(seed)  # `rotate` draws the stream's Q first
     rotation: np.ndarray = random_rotation(reference.shape[-1], generator).numpy()
     lengths = [np.linalg.norm(values, axis=-1) for values in (reference, actual)]
     plain, turned = _snr_db(reference, actual), _snr_db(reference @ rotation, actual)

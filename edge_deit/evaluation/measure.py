@@ -215,7 +215,10 @@ def _look(settings: Settings, float_model: FloatModel, one: Artefact) -> tuple[L
             return None, str(error)
         photos = map(torch.from_numpy, _readable(chosen, float_model))
         try:
-            layers = compare_layers(checkpoint.model, reader, photos, on_photo=lambda: advance(1))
+            seed = one.manifest.scheme.get("seed", 0)
+            layers = compare_layers(
+                checkpoint.model, reader, photos, seed=seed, on_photo=lambda: advance(1)
+            )
         except RunnerCrashError as error:
             return None, str(error)
     return layers, ""

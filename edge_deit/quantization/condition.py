@@ -148,10 +148,11 @@ def condition(
     some = list(islice(photos, _EQUALISE_PHOTOS))
     halves: tuple[dict[str, LayerView], dict[str, LayerView]] = ({}, {})
     layers = equalised_layers(plain)
-    importance_pass(plain, some[::2], halves[0], layers=layers, on_photo=on_photo)
-    importance_pass(plain, some[1::2] or some, halves[1], layers=layers, on_photo=on_photo)
+    importance_pass(plain, some[::2], halves[0], layers=layers, seed=seed, on_photo=on_photo)
+    others = some[1::2] or some
+    importance_pass(plain, others, halves[1], layers=layers, seed=seed, on_photo=on_photo)
     exponents = equalise(plain, *halves)
-    found = survey(plain, photos, on_photo)
+    found = survey(plain, photos, on_photo, seed=seed)
     choices = {name: _choose(name, view, found.power) for name, view in found.plain.items()}
     kept = []
     for name, view in found.scaled.items():

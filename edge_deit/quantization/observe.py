@@ -136,7 +136,7 @@ def rows(layer: nn.Module, x: Tensor, *, output: bool = False) -> Tensor:
 
 
 def look_at(
-    form: DeployDeiT, photos: Iterable[Tensor], layers: Iterable[str]
+    form: DeployDeiT, photos: Iterable[Tensor], layers: Iterable[str], seed: int = 0
 ) -> Iterator[tuple[Tensor, dict[str, SeenLayer]]]:
     """For each photo (1, 3, H, W): the output, and the named layers in the order of the graph.
 
@@ -153,7 +153,7 @@ def look_at(
     def keep(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
         held[name] = x, y
 
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     for photo in photos:
         with watching(watched, keep), torch.enable_grad():
             output = form(photo.clone().requires_grad_())
@@ -220,6 +220,7 @@ def importance_pass(
     views: dict[str, LayerView],
     *,
     layers: Iterable[str] | None = None,
+    seed: int = 0,
     on_photo: Callable[[], None] = lambda: None,
 ) -> None:
     """Show every photo (1, 3, H, W) to `views`, channel by channel.
@@ -232,6 +233,6 @@ def importance_pass(
         of_input, of_output = (Channels.empty(size) for size in reversed(weight.shape))
         fresh = LayerView(TensorView(channels=of_input), TensorView(channels=of_output))
         views.setdefault(name, fresh)
-    for _, seen in look_at(form, photos, names):
+    for _, seen in look_at(form, photos, names, seed):
         take_in(views, seen)
         on_photo()

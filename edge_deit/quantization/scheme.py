@@ -65,6 +65,11 @@ class Scheme:
         """Whether activation ranges come from calibration photos."""
         return self.precision in ("int8", "int8-full")
 
+    @property
+    def looks_at_photos(self) -> bool:
+        """Whether anything in the file is chosen on calibration photos."""
+        return self.quantized or self.precision == "fp16"
+
     def dynamic_layers(self, model: nn.Module) -> list[str]:
         """Those of `quantized_layers` whose activation ranges are found at run time."""
         layers = self.quantized_layers(model)

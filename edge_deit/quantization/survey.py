@@ -31,7 +31,11 @@ class Survey:
 
 
 def survey(
-    form: DeployDeiT, photos: Iterable[Tensor], on_photo: Callable[[], None] = lambda: None
+    form: DeployDeiT,
+    photos: Iterable[Tensor],
+    on_photo: Callable[[], None] = lambda: None,
+    *,
+    seed: int = 0,
 ) -> Survey:
     """Look at the photos, (1, 3, H, W) each.
 
@@ -42,7 +46,7 @@ def survey(
     scales = {name: _token_scale(form.get_submodule(name)) for name in token_scalable(form)}
     scaled = {name: _empty(name) for name in scales}
     power = 0.0
-    for output, seen in look_at(form, photos, plain):
+    for output, seen in look_at(form, photos, plain, seed):
         with torch.no_grad():
             power += float(output.square().sum())
             take_in(plain, seen)

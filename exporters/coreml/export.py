@@ -3,10 +3,11 @@
 What each precision means here:
 
 * `fp32`: float32 weights and arithmetic, which the CPU and the GPU execute; iOS 15, macOS 12.
-* `fp16`: float16 weights and arithmetic, which the Neural Engine takes too; iOS 16, macOS 13.
+* `fp16`: float16 weights and arithmetic, which the Neural Engine takes too; iOS 16, macOS 13. Layers that
+  half precision is not for stay float32.
 * `int8`: the scheme's layers have int8 weights, symmetric per output channel, and their inputs pass
   through uint8, asymmetric per tensor with the request's ranges; everything else is
-  float16; iOS 17, macOS 14.
+  float16, or float32 where half precision is not for it; iOS 17, macOS 14.
 
 Core ML has no ranges that are found at run time, so there is no `int8-dynamic`. Input and output are
 float32 in every precision. The file can be written on any system; off macOS it is checked by
@@ -23,8 +24,9 @@ import torch
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.file_form import GREATEST_LEVEL
+from edge_deit.model.mixed import MixedForm
 from exporters.coreml.layers import layer_reader
-from exporters.coreml.package import class_names, read_specification
+from exporters.coreml.package import class_names, read_specification, settle_bytes
 from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
 from exporters.pt2e import quantize_graph
 from exporters.runtime import MASK_NAME
@@ -81,6 +83,10 @@ def export(request: ExportRequest) -> Path:
             min_scale=_MIN_SCALE,
         )
     arithmetic, system = _PRECISIONS[precision]
+    if precision == "fp16" and request.single:  # the types are the graph's own then
+        arithmetic, model = "FLOAT32", MixedForm(model, request.single).eval()
+    elif precision == "int8" and not request.half_remainder:
+        arithmetic = "FLOAT32"
     with torch.no_grad():
         program = torch.export.export(model, request.examples)
     converted = ct.convert(
@@ -96,6 +102,7 @@ def export(request: ExportRequest) -> Path:
     _describe(converted, request)
     converted.save(str(request.output))
     (request.output / _DEBUG_FILE).unlink(missing_ok=True)
+    settle_bytes(request.output)
     return request.output
 
 
@@ -183,6 +190,7 @@ TARGET: Final = Target(
     backends=("mlprogram",),
     export=export,
     image_planes=True,
+    half_remainder={"mlprogram": ("int8",)},
     least={
         "fp32": {"ios": "15", "macos": "12"},
         "fp16": {"ios": "16", "macos": "13"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ __all__ = [
     "model_file",
     "operations_of",
     "read_specification",
+    "settle_bytes",
 ]
 
 _BLOB: Final = struct.Struct("<IIQQ")  # mark, type, bytes, where the data starts in the file
@@ -49,6 +51,22 @@ def read_specification(path: Path) -> Any:
     if len(inputs) != 1 or len(outputs) != 1:
         raise broken(path, "it has not exactly one input and one output")
     return specification
+
+
+def settle_bytes(path: Path) -> None:
+    """Give equal packages equal bytes, in place.
+
+    coremltools draws the identifiers of a package's parts, and the order of protobuf's maps changes from
+    process to process: here identifiers follow from the parts' paths, and maps are sorted.
+    """
+    file, contents = model_file(path), path / "Manifest.json"
+    file.write_bytes(read_specification(path).SerializeToString(deterministic=True))
+    manifest = json.loads(contents.read_text(encoding="utf-8"))
+    entries = manifest["itemInfoEntries"]
+    names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, entries[old]["path"])) for old in entries}
+    manifest["itemInfoEntries"] = {names[old]: entry for old, entry in entries.items()}
+    manifest["rootModelIdentifier"] = names[manifest["rootModelIdentifier"]]
+    contents.write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def model_file(path: Path) -> Path:

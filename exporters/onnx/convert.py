@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT, RMSNorm, quantizable_layers
+from edge_deit.model.mixed import MixedForm
 from exporters.onnx.batched import BatchedDeiT
 from exporters.target import ExportRequest
 
@@ -29,15 +30,12 @@ LAYER_KINDS: Final = ("MatMul", "Gemm", "Conv")
 
 _OPSET: Final = 20
 _IR_VERSION: Final = 9  # onnx 1.15, the first with opset 20; ONNX Runtime 1.17 takes no later one
-_HALF_FORM: Final = "form"  # what `_Half` calls the form inside it
+_HALF_FORM: Final = "form"  # what `MixedForm` calls the form inside it
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"  # the converter's record of the modules around a node
 
 
 class _FusedNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * 1, the spelling that ONNX Runtime recognises; the ones are part of it.
-
-    It is computed in single precision, whatever the tokens are in: squares leave the range of half.
-    """
+    """x / sqrt(mean(x^2) + eps) * 1, the spelling that ONNX Runtime recognises; the ones are part of it."""
 
     ones: Tensor
 
@@ -47,24 +45,7 @@ class _FusedNorm(nn.Module):
         self.register_buffer("ones", torch.ones(norm.mean_square.in_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        normed = wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps) * self.ones
-        return normed.to(x.dtype)
-
-
-class _Half(nn.Module):
-    """A form in half precision whose input and output stay float32."""
-
-    def __init__(self, form: nn.Module) -> None:
-        super().__init__()
-        self.form = form.half()
-        for norm in (one for one in form.modules() if isinstance(one, _FusedNorm)):
-            norm.float()
-
-    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        more = () if mask is None else (mask.half(),)
-        out: Tensor = self.form(pixels.half(), *more)
-        return out.float()
+        return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.ones
 
 
 def _spelled(request: ExportRequest) -> nn.Module:
@@ -74,7 +55,7 @@ def _spelled(request: ExportRequest) -> nn.Module:
         assert isinstance(form, DeployDeiT)
         form = BatchedDeiT(form)
     if request.scheme.precision == "fp16":
-        form = _Half(form)
+        form = MixedForm(form, request.single)
     return form.eval()
 
 

@@ -1,12 +1,14 @@
-"""LiteRT (TensorFlow Lite): a `.tflite` file that XNNPACK runs whole, float or int8.
+"""LiteRT (TensorFlow Lite): a `.tflite` file that XNNPACK runs whole, float, half or int8.
 
-The deployment form is converted in float; `int8` and `int8-dynamic` are made from that file with
-ai-edge-quantizer, layer by layer (`_tflite_quantize`). In `int8`, queries, keys and values have fixed
-ranges: they read one tensor, which is then rounded once, and on cores with half precision what comes behind
-them is computed in it. In all other layers XNNPACK finds a range for each token and leaves the output in
-float: that is finer, and takes fewer instructions on cores without half precision (docs/arm64.md).
-`int8-full`, every operator int8, starts from another graph of the same function (`_tflite_integer`,
-`_tflite_full`); XNNPACK takes most of it.
+The deployment form is converted in float. In `fp16` the layers' weights are then stored in half precision,
+and a note lets XNNPACK compute all of the graph in it where a core can; XNNPACK knows no graph of both
+kinds, so the note is left out where a layer needs single precision. `int8` and `int8-dynamic` are made from
+the float file with ai-edge-quantizer, layer by layer (`exporters.tflite.quantize`). In `int8`, queries,
+keys and values have fixed ranges: they read one tensor, which is then rounded once, and on cores with half
+precision what comes behind them is computed in it. In all other layers XNNPACK finds a range for each token
+and leaves the output in float: that is finer, and takes fewer instructions on cores without half precision
+(docs/arm64.md). `int8-full`, every operator int8, starts from another graph of the same function
+(`exporters.tflite.integer_form`, `exporters.tflite.full`); XNNPACK takes most of it.
 
 A layer is found in the file by its weights, bit for bit, so the mapping does not depend on how a converter
 names things; afterwards tensors carry the names of the deployment form (`blocks.0.attn.q`), which also
@@ -25,6 +27,7 @@ from edge_deit.model.form import DeployDeiT
 from exporters.target import ExportRequest, Target
 from exporters.tflite.file import add_entry, allow_half, embed, pack, read, texts, unpack
 from exporters.tflite.full import quantize_fully
+from exporters.tflite.half import halve_weights
 from exporters.tflite.integer_form import IntegerDeiT, centre_attention
 from exporters.tflite.layers import layer_reader
 from exporters.tflite.names import name_ends, name_layers
@@ -54,6 +57,8 @@ def export(request: ExportRequest) -> Path:
             static, dynamic = scheme.static_layers(form), scheme.dynamic_layers(form)
             content = quantize_layers(content, form, static, dynamic, request.ranges)
     model = unpack(content)
+    if scheme.precision == "fp16":
+        halve_weights(model, form, request.single)
     name_ends(model, list(request.inputs), request.output_name)
     embed(model, request.metadata)
     declare_versions(model)
@@ -152,7 +157,7 @@ TARGET: Final = Target(
         "ai_edge_litert": "ai-edge-litert",
         "ai_edge_quantizer": "ai-edge-quantizer",
     },
-    precisions=("fp32", "int8", "int8-dynamic", "int8-full"),
+    precisions=("fp32", "fp16", "int8", "int8-dynamic", "int8-full"),
     backends=("xnnpack",),
     export=export,
     layer_reader=layer_reader,
@@ -161,9 +166,10 @@ TARGET: Final = Target(
     all_integer=("int8-full",),
     one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
-    half_remainder=("int8", "int8-dynamic"),
+    half_remainder={"xnnpack": ("fp16", "int8", "int8-dynamic")},
     least={
         "fp32": FLOAT_RUNTIME,
+        "fp16": FLOAT_RUNTIME,
         "int8": HYBRID_RUNTIME,
         "int8-dynamic": HYBRID_RUNTIME,
         "int8-full": FLOAT_RUNTIME,

@@ -31,7 +31,7 @@ _HYBRID: Final = 12  # FULLY_CONNECTED's version for that
 _KEEPS_DIMENSIONS, _WITHOUT_BIAS = 5, 6
 _INTEGER_IS_SECOND: Final = (
     *("ADD", "SUB", "AVERAGE_POOL_2D", "TRANSPOSE", "SLICE", "SOFTMAX", "PAD", "CONCATENATION"),
-    *("MEAN", "DEQUANTIZE", "BATCH_MATMUL", "GELU", "RSQRT"),
+    *("MEAN", "BATCH_MATMUL", "GELU", "RSQRT"),
 )
 """Operators whose int8 form is version 2, and whose float form is version 1."""
 
@@ -95,9 +95,15 @@ def _product(model: Any, operator: Any) -> int:
     return 3 if first * second >= result else 2
 
 
+def _widening(tensors: list[Any], operator: Any) -> int:
+    """DEQUANTIZE of int8 is version 2, of float16 version 3."""
+    return 2 if _is_int8(tensors[0]) else 3
+
+
 _RULES: Final[dict[str, Callable[[list[Any], Any], int]]] = {
     "FULLY_CONNECTED": _fully_connected,
     "CONV_2D": _convolution,
+    "DEQUANTIZE": _widening,
 }
 
 

@@ -74,9 +74,10 @@ CASES: dict[str, tuple[Case, str]] = {
     "unknown target": (lambda p: export(p, "--target", "tensorrt"), "choose one of: executorch"),
     "unknown precision": (lambda p: export(p, "--precision", "int4"), "choose one of: fp32"),
     "precision the target lacks": (
-        lambda p: export(p, "--target", "tflite", "--precision", "fp16"),
-        "tflite has no fp16; it has",
+        lambda p: export(p, "--target", "coreml", "--precision", "int8-full"),
+        "coreml has no int8-full; it has",
     ),
+    "negative seed": (lambda p: export(p, "--seed", -1), "--seed is -1; it must be from 0"),
     "unknown backend": (lambda p: export(p, "--backend", "cuda"), "has no backend 'cuda'"),
     "unknown variant": (lambda p: export(p, "--model", "deit_huge"), "deit_tiny_distilled"),
     "unknown task": (lambda p: export(p, "--task", "segmentation"), "classification, features"),

@@ -22,6 +22,7 @@ from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS, target
 from shared import once
 
+NORMS = {"blocks.0.norm1", "blocks.0.norm2", "blocks.1.norm1", "blocks.1.norm2", "norm"}
 PAIRS = [(name, precision) for name in TARGETS for precision in target(name).precisions]
 
 
@@ -78,8 +79,16 @@ def test_manifest_says_what_the_file_is(name: str, precision: str, artefacts: Pa
     assert manifest.labels[9] == "class 9"
     assert (manifest.calibration is not None) == (precision in ("int8", "int8-full"))
     assert manifest.parity["cosine"] > 0.9
-    half = name == "tflite" and precision in ("int8", "int8-dynamic")
-    assert manifest.scheme.get("half_remainder", False) is half
+    half = {"tflite": ("fp16", "int8", "int8-dynamic"), "coreml": ("int8",)}.get(name, ())
+    assert manifest.scheme.get("half_remainder", False) is (precision in half)
+    assert ("token_scaled" in manifest.scheme) is (precision in ("int8", "int8-dynamic"))
+    ranges = manifest.scheme.get("ranges", {})
+    assert bool(ranges) is (precision == "int8"), "int8-full has other ranges"
+    parts = {part for ends in ranges.values() for part in ends}
+    rounded = {"output"} if name in ("executorch", "tflite") else set()
+    assert parts == ({"input", "methods"} | rounded if ranges else set())
+    norms = set(manifest.scheme.get("single", {}))
+    assert norms == (NORMS if (name, precision) == ("onnx", "fp16") else set())
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ MASKS = torch.stack(
         (torch.arange(PATCHES) < 5).float(),
     ]
 )
-FILES = [*((name, "fp32") for name in TARGETS), ("onnx", "fp16"), ("coreml", "fp16")]
+FILES = [(name, precision) for name in TARGETS for precision in ("fp32", "fp16")]
 
 
 def referee(name: str = "DeiTForMaskedImageModeling", **settings: Any) -> Any:

@@ -25,9 +25,9 @@ def test_float_files_do_not_wait_for_conditioning(
         seen.append(scheme.precision)
         return export_one(context, target, scheme, *rest)
 
-    def conditioned(*given: Any) -> Conditioned:
+    def conditioned(*given: Any, **named: Any) -> Conditioned:
         seen.append("conditioning")
-        return find_conditioned(*given)
+        return find_conditioned(*given, **named)
 
     monkeypatch.setattr(schedule, "export_one", export)
     monkeypatch.setattr(run, "find_conditioned", conditioned)
@@ -46,7 +46,7 @@ def test_float_files_do_not_wait_for_conditioning(
 def test_float_files_alone_are_never_conditioned(
     monkeypatch: pytest.MonkeyPatch, tiny_weights: Path, photos: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run, "find_conditioned", lambda *_: pytest.fail("conditioned"))
+    monkeypatch.setattr(run, "find_conditioned", lambda *_, **__: pytest.fail("conditioned"))
     found = run.export_model(
         str(tiny_weights),
         targets=["onnx"],

@@ -169,6 +169,14 @@ def test_equal_logits_have_the_largest_ratio_that_a_report_knows() -> None:
     assert (entry["snr_db_to_x86"], entry["snr_db_to_float"]) == (200.0, 200.0)
 
 
+def test_noise_of_half_precision_is_the_cores_alone() -> None:
+    """35 dB where the core computes in half precision is no fault, 25 dB and other files' 35 dB are."""
+    for snr_db, halved, fine in ((35.0, True, True), (25.0, True, False), (35.0, False, False)):
+        noise = np.float32(np.sqrt(np.square(LOGITS).sum() / 10 ** (snr_db / 10)))
+        noisy = LOGITS + np.float32([[0.0, 0.0], [0.0, 1.0]]) * noise
+        assert (problems(core(logits=noisy, halved=halved)) == []) is fine, (snr_db, halved)
+
+
 def test_nothing_is_guessed() -> None:
     assert core_entry(core(fp32=None))["ratio_to_fp32"] is None
     native = core_entry(core(x86=None, repeats=()))

@@ -209,6 +209,8 @@ def test_another_rotation_is_refused() -> None:
     model = random_model(CONFIG)
     with pytest.raises(EdgeDeitError, match="rotated"):
         compare_layers(model, reader_of(rotate(deploy(model), seed=1)), photos(1))
+    turned = reader_of(rotate(deploy(model), seed=1))
+    assert not below(compare_layers(model, turned, photos(1), seed=1), SAME_DB)
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

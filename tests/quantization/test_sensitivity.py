@@ -120,7 +120,7 @@ def test_fallback_starts_from_what_the_target_has_dynamic(
         (one, one.fit(Scheme("int8"), job.form), one.backends[0])
         for one in (target("tflite"), target("executorch"))
     ]
-    chosen = choose_fallback(DropLimit(0.0, None, 1), job, items)
+    chosen = choose_fallback(DropLimit(0.0, None), job, items)
     lite, other = (scheme for _, scheme, _ in chosen.items)
     assert len(chosen.notes) == 2
     following = chosen.finer(items[1][0], other)
