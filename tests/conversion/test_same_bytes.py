@@ -14,7 +14,7 @@ from conftest import TINY, random_model
 from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.conversion import run
+from edge_deit.conversion import run, schedule
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
 from exporters import TARGETS, target
@@ -81,7 +81,7 @@ def test_torch_computes_with_the_same_number_of_threads(
         seen.append(torch.get_num_threads())
         raise EdgeDeitError("seen")
 
-    monkeypatch.setattr(run, "export_one", export_one)
+    monkeypatch.setattr(schedule, "export_one", export_one)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
