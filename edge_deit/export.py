@@ -29,8 +29,10 @@ app = new_app(__doc__)
 
 def export(
     target: Annotated[
-        str | None,
-        typer.Option(help=f"One of {', '.join(TARGETS)}, or all; a layout may settle it."),
+        list[str] | None,
+        typer.Option(
+            help=f"One of {', '.join(TARGETS)}, or all; may be repeated; a layout may settle it."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Variant, e.g. deit_tiny; default: what the weights hold.")
@@ -97,6 +99,10 @@ def export(
     backend: Annotated[
         str | None, typer.Option(help="ExecuTorch: xnnpack or coreml; default: the target's first.")
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(help="Core AI, Core ML: ane (channels first, for the Neural Engine) or cpu."),
+    ] = None,
     input_kind: Annotated[
         str,
         typer.Option(
@@ -151,6 +157,7 @@ def export(
             task=_one_of("task", task),
             image_size=image_size,
             backend=backend,
+            form=_one_of("form", form),
             calibration=calibration,
             calibration_images=calibration_images,
             options=_options(ema, heads, preprocessing, mean, std, resize, crop, interpolation),
@@ -168,10 +175,10 @@ def export(
     _print(result)
 
 
-def _targets(name: str | None, layout: str) -> list[str] | None:
-    if name is None and layout == "plain":
+def _targets(names: list[str] | None, layout: str) -> list[str] | None:
+    if not names and layout == "plain":
         raise EdgeDeitError(f"--target is missing; choose one of: {', '.join(TARGETS)}, all")
-    return None if name in (None, "all") else [str(name)]
+    return None if not names or "all" in names else names
 
 
 def _options(*chosen: Any) -> LoadOptions:
@@ -185,8 +192,15 @@ def _one_of(option: str, value: str | None) -> Any:
     from edge_deit.conversion.layout import LayoutName
     from edge_deit.model.config import Task
     from edge_deit.model.file_form import InputKind, ReturnKind
+    from exporters import Form
 
-    words = {"task": Task, "input": InputKind, "returns": ReturnKind, "layout": LayoutName}
+    words = {
+        "task": Task,
+        "input": InputKind,
+        "returns": ReturnKind,
+        "layout": LayoutName,
+        "form": Form,
+    }
     known = get_args(words[option])
     if value is not None and value not in known:
         raise EdgeDeitError(f"--{option} is {value!r}; choose one of: {', '.join(known)}")
@@ -215,6 +229,9 @@ def _print(result: ExportResult) -> None:
             f"{one.seconds:.0f}",
         )
     out().print(table)
+    for one in done:
+        if one.closeness is not None and one.closeness.images < result.parity_images:
+            out().print(f"{one.path.name}: {one.closeness.images} photos only, as said above")
     out().print("of float: size / 4 bytes a parameter; cosine: worst photo; s: export and check")
     for reason in dict.fromkeys(f"* {one.stand_in}" for one in done if one.stand_in):
         out().print(reason)

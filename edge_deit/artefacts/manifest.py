@@ -91,6 +91,9 @@ class SchemeEntry(TypedDict):
     half_remainder: NotRequired[
         Annotated[bool, About("Whether the float part is in half precision where the core has it.")]
     ]
+    form: NotRequired[
+        Annotated[Text, About("How its operators are laid out, where the target has several ways.")]
+    ]
     equalised: NotRequired[
         Annotated[Any, About("Exponents that moved range from activations to weights.")]
     ]

@@ -20,6 +20,8 @@ from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.half import fits_half
+from edge_deit.quantization.scheme import Scheme
+from exporters import Form, Target
 
 __all__ = ["ExportContext"]
 
@@ -33,7 +35,8 @@ class ExportContext:
     each export runs on; `held_back` says that they took no part in the calibration. `options` are those
     that loading the weights took, `file_form` is what the files take and return. Files are written to
     `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
-    called. `origin` is what the user named as weights. `masks` (M, P) go with the photos where the model
+    called. `origin` is what the user named as weights, `wanted_form` the form of the files, None for each
+    target's own. `masks` (M, P) go with the photos where the model
     reconstructs them.
     """
 
@@ -53,6 +56,11 @@ class ExportContext:
     masks: Tensor | None = None
     origin: str | None = None
     held_back: bool = True
+    wanted_form: Form | None = None
+
+    def form_of(self, target: Target, scheme: Scheme) -> Form | None:
+        """How the file's operators are laid out, None where the target has but one way."""
+        return (self.wanted_form or target.forms[scheme.precision]) if target.forms else None
 
     @functools.cached_property
     def conditioned(self) -> Conditioned | None:

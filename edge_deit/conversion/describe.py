@@ -98,6 +98,7 @@ def request_for(
         half_remainder=scheme.precision in target.half_remainder and context.fits_half,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
+        form=context.form_of(target, scheme) or "cpu",
     )
 
 
@@ -124,6 +125,9 @@ def manifest_of(
         parity |= asdict(result)
         parity["snr_db"] = None if math.isinf(result.snr_db) else result.snr_db
         parity["held_back"] = context.held_back
+    entry = _scheme(context, request)
+    if target.forms:
+        entry["form"] = request.form
     return Manifest(
         schema=SCHEMA,
         artefact=request.output.name,
@@ -142,7 +146,7 @@ def manifest_of(
         ),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
-        scheme=_scheme(context, request),
+        scheme=entry,
         calibration=_calibration(context, request),
         parity=parity,
         tools=tool_versions(),

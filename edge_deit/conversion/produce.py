@@ -21,6 +21,7 @@ from edge_deit.conversion.parity import check_batches, check_parity
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.quantization.scheme import Scheme
 from exporters import Runner, Target
+from exporters.runtime import Sparing
 
 __all__ = ["Accept", "Exported", "export_one"]
 
@@ -55,6 +56,8 @@ def export_one(
     """
     started = time.monotonic()
     mark = "" if backend == target.backends[0] else f"-{backend}"
+    if (form := context.form_of(target, scheme)) not in (None, target.forms.get(scheme.precision)):
+        mark += f"-{form}"
     mark += ".image" if context.file_form.takes == "image" else ""
     mark += f".batch{context.file_form.photos}" if context.file_form.photos > 1 else ""
     name = context.layout.file_name(context.checkpoint.name, scheme.precision, mark, target.suffix)
@@ -68,7 +71,8 @@ def export_one(
         stand_in = unchecked or target.runs_on()
         result = None
         if worker is not None:
-            result = _check(context, worker, scheme, request.output, accept)
+            sparing = target.runtime.sparing(scheme.precision, form)
+            result = _check(context, worker, scheme, request.output, accept, sparing)
         manifest = manifest_of(context, target, request, result, stand_in)
         write_manifest(manifest, manifest_path(request.output))
         _move(request.output, context.output / name, folder)
@@ -77,16 +81,25 @@ def export_one(
 
 
 def _check(
-    context: ExportContext, worker: Worker, scheme: Scheme, path: Path, accept: Accept
+    context: ExportContext,
+    worker: Worker,
+    scheme: Scheme,
+    path: Path,
+    accept: Accept,
+    sparing: Sparing | None,
 ) -> Closeness:
-    with context.progress.task("check on photos", len(context.photos)) as advance:
+    count = len(context.photos)
+    if sparing is not None and sparing.photos < count:
+        count = sparing.photos
+        context.progress.note(f"{path.name} is checked on {count} photos: {sparing.reason}")
+    with context.progress.task("check on photos", count) as advance:
         contract = Contract.of_form(context.file_form, context.checkpoint.preprocess)
         loaded, masks = worker.load(path, context.threads), context.masks
         runner = contract.wrap(loaded if masks is None else in_turn(loaded, masks))
         result = check_parity(
             runner,
-            context.photos,
-            context.reference,
+            context.photos[:count],
+            context.reference[:count],
             scheme,
             up_to_a_constant=contract.probabilities,
             photos=contract.photos,

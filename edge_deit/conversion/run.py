@@ -43,7 +43,7 @@ from edge_deit.conversion.inputs import (
 from edge_deit.conversion.layout import Layout, LayoutName
 from edge_deit.conversion.masks import check_masked, masks_for
 from edge_deit.conversion.model_card import stored_as, write_card
-from edge_deit.conversion.plan import Item, calibration_needed, make_plan
+from edge_deit.conversion.plan import Item, calibration_needed, check_form, make_plan
 from edge_deit.conversion.produce import Exported, export_one
 from edge_deit.data.label_choice import LabelChoice, read_label_choice
 from edge_deit.model.config import Task
@@ -51,6 +51,7 @@ from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.scheme import Precision
+from exporters import Form
 
 __all__ = ["ExportResult", "export_model"]
 
@@ -97,6 +98,7 @@ def export_model(
     backend: str | None = None,
     calibration: Path | None = None,
     calibration_images: int = 100,
+    form: Form | None = None,
     options: LoadOptions | None = None,
     labels: str | None = None,
     input_kind: InputKind = "pixels",
@@ -120,8 +122,9 @@ def export_model(
     folder of photos like those of the app, of which at most `calibration_images` are used, and some held
     back for the check; without it the bundled photos are, for the bundled weights.
     `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
-    `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns` is
-    `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
+    `form` is how operators are laid out, `ane` or `cpu`, where a target has both (None: each precision's
+    own). `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns`
+    is `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
     int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
@@ -138,6 +141,7 @@ def export_model(
     laid = Layout(layout, dynamic_batch, batch)
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
+    check_form(plan, form)
     laid.check(plan, input_kind)
     check_counts(calibration_images, parity_images, threads)
     choice = None if labels is None else read_label_choice(labels)
@@ -169,6 +173,7 @@ def export_model(
             own=own,
             places=Places(laid, laid.files_in(folder), laid.files_in(output), checkpoint.source),
             file_form=file_form,
+            wanted_form=form,
             threads=threads,
             cache=conditioning_cache() if cache else None,
             progress=progress,
@@ -204,6 +209,7 @@ def _prepare(
     own: bool,
     places: Places,
     file_form: FileForm,
+    wanted_form: Form | None,
     threads: int,
     cache: CacheFolder | None,
     progress: Progress,
@@ -236,6 +242,7 @@ def _prepare(
         home=places.home,
         origin=places.origin,
         file_form=file_form,
+        wanted_form=wanted_form,
         threads=threads,
         progress=progress,
         options=options,
