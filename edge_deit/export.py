@@ -169,9 +169,8 @@ def export(
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,
-            cache=not no_cache,
-            progress=bars,
-        )
+            cache=not no_cache, progress=bars,
+        )  # fmt: skip
     _print(result)
 
 
@@ -229,18 +228,25 @@ def _print(result: ExportResult) -> None:
             f"{one.seconds:.0f}",
         )
     out().print(table)
-    for one in done:
-        if one.closeness is not None and one.closeness.images < result.parity_images:
-            out().print(f"{one.path.name}: {one.closeness.images} photos only, as said above")
     out().print("of float: size / 4 bytes a parameter; cosine: worst photo; s: export and check")
-    for reason in dict.fromkeys(f"* {one.stand_in}" for one in done if one.stand_in):
-        out().print(reason)
+    for remark in _remarks(result):
+        out().print(remark)
     out().print(
         f"{len(done)} files in {done[0].path.parent}, {result.seconds:.0f} s, "
         f"peak {peak_memory_bytes() / 1e9:.1f} GB"
     )
     opened = opened_by((one.path.suffix, one.manifest.requires or {}) for one in done)
     out().print(f"{opened}; programs that were tried: docs/clients.md")
+
+
+def _remarks(result: ExportResult) -> list[str]:
+    """What stood in for a runtime, and which files were run on fewer photos than the others."""
+    done = result.artefacts
+    lines = list(dict.fromkeys(f"* {one.stand_in}" for one in done if one.stand_in))
+    for one in done:
+        if one.closeness is not None and one.closeness.images < result.parity_images:
+            lines.append(f"{one.path.name}: {one.closeness.images} photos only, as said above")
+    return lines
 
 
 def _closeness_cells(result: Closeness | None) -> tuple[str, str, str, str]:

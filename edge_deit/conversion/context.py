@@ -35,8 +35,7 @@ class ExportContext:
     each export runs on; `held_back` says that they took no part in the calibration. `options` are those
     that loading the weights took, `file_form` is what the files take and return. Files are written to
     `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
-    called. `origin` is what the user named as weights, `wanted_form` the form of the files, None for each
-    target's own. `masks` (M, P) go with the photos where the model
+    called. `origin` is what the user named as weights. `masks` (M, P) go with the photos where the model
     reconstructs them.
     """
 
@@ -56,11 +55,15 @@ class ExportContext:
     masks: Tensor | None = None
     origin: str | None = None
     held_back: bool = True
-    wanted_form: Form | None = None
 
     def form_of(self, target: Target, scheme: Scheme) -> Form | None:
         """How the file's operators are laid out, None where the target has but one way."""
-        return (self.wanted_form or target.forms[scheme.precision]) if target.forms else None
+        if not target.forms:
+            return None
+        plain = (
+            self.masks is not None or self.layout.batch > 1
+        )  # `ane` has neither masks nor batches
+        return self.layout.form or ("cpu" if plain else target.forms[scheme.precision])
 
     @functools.cached_property
     def conditioned(self) -> Conditioned | None:

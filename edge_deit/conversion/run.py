@@ -43,7 +43,7 @@ from edge_deit.conversion.inputs import (
 from edge_deit.conversion.layout import Layout, LayoutName
 from edge_deit.conversion.masks import check_masked, masks_for
 from edge_deit.conversion.model_card import stored_as, write_card
-from edge_deit.conversion.plan import Item, calibration_needed, check_form, make_plan
+from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported, export_one
 from edge_deit.data.label_choice import LabelChoice, read_label_choice
 from edge_deit.model.config import Task
@@ -138,10 +138,9 @@ def export_model(
             plain layout.
     """
     started = time.monotonic()
-    laid = Layout(layout, dynamic_batch, batch)
+    laid = Layout(layout, dynamic_batch, batch, form)
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
-    check_form(plan, form)
     laid.check(plan, input_kind)
     check_counts(calibration_images, parity_images, threads)
     choice = None if labels is None else read_label_choice(labels)
@@ -173,7 +172,6 @@ def export_model(
             own=own,
             places=Places(laid, laid.files_in(folder), laid.files_in(output), checkpoint.source),
             file_form=file_form,
-            wanted_form=form,
             threads=threads,
             cache=conditioning_cache() if cache else None,
             progress=progress,
@@ -209,7 +207,6 @@ def _prepare(
     own: bool,
     places: Places,
     file_form: FileForm,
-    wanted_form: Form | None,
     threads: int,
     cache: CacheFolder | None,
     progress: Progress,
@@ -242,7 +239,6 @@ def _prepare(
         home=places.home,
         origin=places.origin,
         file_form=file_form,
-        wanted_form=wanted_form,
         threads=threads,
         progress=progress,
         options=options,

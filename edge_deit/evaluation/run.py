@@ -216,11 +216,7 @@ def _as_many_as_make_sense(
     fewest = min((found.photos for _, found in slow), default=None)
     few = images is None and len(slow) == len(artefacts)
     for name, found in slow:
-        what = (
-            f"{fewest} photos are taken, --images N takes more"
-            if few
-            else "--images N takes fewer photos"
-        )
+        what = f"it takes {fewest} photos, --images N more" if few else "--images N takes fewer"
         progress.note(f"{name}: {found.reason}; {what}")
     return fewest if few else images
 

@@ -113,7 +113,7 @@ def _module(request: ExportRequest) -> nn.Module:
     dtype = torch.float16 if half else torch.float32
     layers = scheme.static_layers(request.model)
     model = in_form(request)
-    if isinstance(model, DeployDeiT):
+    if isinstance(model, DeployDeiT) and len(request.example) == 1:
         model = _flat(model)
     model = with_integer_layers(model, layers, request.ranges, dtype)
     return _Ends(model).eval() if half else model
@@ -145,7 +145,6 @@ TARGET: Final = Target(
     backends=("coreai",),
     export=export,
     least={one: {"ios": "27", "macos": "27"} for one in _PRECISIONS},
-    one_photo=dict.fromkeys(_PRECISIONS, "its forms are made for one photo"),
     pins=PINS,
     beta=True,
     forms={"fp32": "cpu", "fp16": "ane", "int8": "cpu"},
