@@ -24,13 +24,19 @@
             runner = "Core AI, \(units.rawValue)"
         }
 
-        func predict(_ pixels: PixelTensor) throws -> [Float] {
-            guard pixels.shape == manifest.input.shape else {
-                throw EdgeError("pixels are \(pixels.shape), the model takes \(manifest.input.shape)")
+        func predict(_ input: ModelInput) throws -> [Float] {
+            let shape = manifest.input.shape
+            let count: Int
+            switch input {
+            case let .pixels(pixels): count = pixels.values.count
+            case let .image(image): count = image.pixels.count
+            }
+            guard shape.count == 4, count == shape.reduce(1, *) else {
+                throw EdgeError("the input has \(count) values, the model takes \(shape)")
             }
             let (function, manifest) = (function, manifest)
             return try waitFor {
-                var outputs = try await function.run(inputs: [manifest.input.name: array(of: pixels)])
+                var outputs = try await function.run(inputs: [manifest.input.name: array(of: input, shape: shape)])
                 guard let logits = outputs.remove(manifest.output.name)?.ndArray else {
                     throw EdgeError("\(manifest.artefact) returns no \(manifest.output.name); export it again")
                 }
@@ -40,21 +46,37 @@
     }
 
     @available(iOS 27, *)
-    private func array(of pixels: PixelTensor) -> NDArray {
-        var array = NDArray(shape: pixels.shape, scalarType: .float32)
-        let size = pixels.size
-        array.mutableView(as: Float.self).withUnsafeMutablePointer { target, _, strides in
-            for channel in 0..<3 {
-                for row in 0..<size {
-                    let start = channel * strides[1] + row * strides[2]
-                    let source = (channel * size + row) * size
-                    for column in 0..<size {
-                        target[start + column * strides[3]] = pixels.values[source + column]
-                    }
+    private func array(of input: ModelInput, shape: [Int]) -> NDArray {
+        switch input {
+        case let .pixels(pixels):
+            var array = NDArray(shape: shape, scalarType: .float32)
+            array.mutableView(as: Float.self).withUnsafeMutablePointer { target, _, strides in
+                fill(target, with: pixels.values, shape: shape, strides: (0..<4).map { strides[$0] })
+            }
+            return array
+        case let .image(image):
+            var array = NDArray(shape: shape, scalarType: .uint8)
+            array.mutableView(as: UInt8.self).withUnsafeMutablePointer { target, _, strides in
+                fill(target, with: image.pixels, shape: shape, strides: (0..<4).map { strides[$0] })
+            }
+            return array
+        }
+    }
+
+    /// Values of four axes, the last one fastest, at the places that the strides say.
+    private func fill<Scalar>(
+        _ target: UnsafeMutablePointer<Scalar>, with values: [Scalar], shape: [Int], strides: [Int]
+    ) {
+        var source = 0
+        for first in 0..<shape[1] {
+            for second in 0..<shape[2] {
+                let start = first * strides[1] + second * strides[2]
+                for third in 0..<shape[3] {
+                    target[start + third * strides[3]] = values[source]
+                    source += 1
                 }
             }
         }
-        return array
     }
 
     /// (1, K) float32: in that type every file of Edge DeiT returns its logits.

@@ -8,7 +8,7 @@ public struct Sizes {
 }
 
 public struct NDArray: Sendable {
-    public enum ScalarType: Sendable { case float32 }
+    public enum ScalarType: Sendable { case float32, uint8 }
     public init(shape: [Int], scalarType: ScalarType) { fatalError() }
     public mutating func mutableView<T>(as type: T.Type) -> MutableView<T> { fatalError() }
     public func view<T>(as type: T.Type) -> View<T> { fatalError() }
