@@ -93,7 +93,9 @@ class Layout:
         """
         check_form(plan, self.form)
         if self.form == "ane" and self.batch > 1:
-            raise EdgeDeitError("--form ane is for one photo: leave --batch out, or take --form cpu")
+            raise EdgeDeitError(
+                "--form ane is for one photo: leave --batch out, or take --form cpu"
+            )
         self._check_batch()
         for target, scheme, _ in plan if self.batch > 1 else ():
             reason = target.one_photo.get(scheme.precision)
