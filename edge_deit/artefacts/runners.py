@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ from edge_deit.artefacts.local import load_local
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.artefacts.process import RunnerCrashError, Worker
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.progress import Progress
 from exporters import FileRunner, Runner, check_units, runtime_of
 from exporters.runtime import Sparing
 
@@ -23,6 +25,7 @@ __all__ = [
     "all_logits",
     "logits_of",
     "open_runner",
+    "patiently",
     "sparing",
     "stand_in",
 ]
@@ -151,6 +154,22 @@ def stand_in(manifest: Manifest) -> str | None:
 def sparing(manifest: Manifest) -> Sparing | None:
     """Where the artefact is run so slowly here that a check takes few photos: how many, and why."""
     return runtime_of(manifest.target).sparing(manifest.precision, manifest.scheme.get("form"))
+
+
+@contextmanager
+def patiently(
+    artefact: Artefact, photos: int, progress: Progress
+) -> Iterator[Callable[[int], None]]:
+    """Say how far `photos` photos are where the runtime is very slow here, and why; nothing elsewhere.
+
+    The block gets a function that is told how many photos were run since the last call.
+    """
+    if (slow := sparing(artefact.manifest)) is None:
+        yield lambda photos: None
+        return
+    progress.note(f"{artefact.path.name}: {slow.reason}")
+    with progress.task("photos", photos) as advance:
+        yield advance
 
 
 def logits_of(runner: Runner, pixels: np.ndarray, name: str, labels: Sequence[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import re
 import shutil
 import sys
@@ -11,22 +12,32 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from conftest import random_model
+from edge_deit.artefacts.predict import predict_photos
 from edge_deit.artefacts.process import Worker
+from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import size_of
+from edge_deit.common.files import hash_path, size_of
 from edge_deit.common.progress import Silent
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.plan import check_form, make_plan
 from edge_deit.conversion.run import export_model
+from edge_deit.data.preprocess import load_pixels
+from edge_deit.evaluation.run import validate_artefacts
+from edge_deit.gating.run import gate_report
 from edge_deit.metrics.outputs import closeness
+from edge_deit.mobile.bundle import bundle_artefacts
+from edge_deit.mobile.golden import golden_of
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.deit import DeiT
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import quantizable_layers
 from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import (
-    CONFIGS,
     METADATA,
     assert_refused,
     fresh_model,
@@ -38,6 +49,7 @@ from exporters import Form
 from exporters import target as find_target
 from exporters.coreai import export as coreai
 from exporters.coreai import packages
+from exporters.coreai.runtime import is_half
 from exporters.runtime import Sparing
 from shared import once
 from source_tree import project
@@ -52,11 +64,29 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 FORMS: tuple[Form, ...] = ("cpu", "ane")
 
 
+REGISTERS = DeiTConfig(
+    image_size=56,
+    patch_size=14,
+    depth=2,
+    num_classes=0,
+    layer_scale=True,
+    register_tokens=4,
+    family="dinov2",
+)
+
+
+def model_of(kind: str) -> DeiT:
+    """The plain model of all exporters' tests, or one with registers, other patches and no classes."""
+    return random_model(REGISTERS) if kind == "registers" else fresh_model(kind)
+
+
 def export(folder: Path, kind: str, scheme: Scheme, form: Form | None = None) -> Path:
     """The exported file of one model, scheme and form, made once."""
     chosen = form or TARGET.forms[scheme.precision]
     output = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.{chosen}.aimodel"
-    request = request_for(TARGET, deploy(fresh_model(kind)), scheme, output)
+    request = request_for(TARGET, deploy(model_of(kind)), scheme, output)
+    side = request.model.config.image_size
+    request = replace(request, example=request.example[..., :side, :side])
     with quiet():
         return once(output, lambda _: TARGET.export(replace(request, form=chosen)))
 
@@ -86,20 +116,37 @@ def plain(folder: Path) -> dict[Precision, Path]:
     return {precision: export(folder, "plain", Scheme(precision)) for precision in PRECISIONS}
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("kind", CONFIGS)
+CASES: tuple[tuple[str, Precision, Form], ...] = (
+    *(("plain", precision, form) for precision in PRECISIONS for form in FORMS),
+    ("registers", "fp32", "cpu"),
+)
+"""Every precision in every form; test_channels_first.py has all kinds of models in that form."""
+
+
+@pytest.mark.parametrize(("kind", "precision", "form"), CASES)
 def test_outputs_are_those_of_the_float_model(
     folder: Path, kind: str, precision: Precision, form: Form
 ) -> None:
     path = export(folder, kind, Scheme(precision), form)
-    pixels = images(2, seed=3)
+    model = model_of(kind)
+    side = model.config.image_size
+    pixels = images(1 if is_half(precision, form) else 2, seed=3)[..., :side, :side]
     with torch.inference_mode():
-        reference = fresh_model(kind)(pixels).numpy()
-    result = closeness(reference, outputs_of(TARGET, path, pixels), classes=kind != "features")
+        reference = model(pixels).numpy()
+    result = closeness(reference, outputs_of(TARGET, path, pixels), classes=kind == "plain")
     assert result.cosine >= MIN_COSINE[precision]
     if precision == "fp32":
         assert result.max_abs <= 1e-4
+
+
+def test_many_photos_at_once(folder: Path) -> None:
+    form, pixels = deploy(fresh_model("plain")), images(3, seed=3)
+    request = request_for(TARGET, form, Scheme("fp32"), folder / "three.aimodel")
+    with quiet():
+        path = TARGET.export(replace(request, example=pixels))
+        found = TARGET.load_runner(path, 1)(pixels.numpy())
+    with torch.inference_mode():
+        assert np.abs(found - fresh_model("plain")(pixels).numpy()).max() < 1e-4
 
 
 def test_names_and_metadata(plain: dict[Precision, Path]) -> None:
@@ -270,7 +317,7 @@ def test_half_precision_agrees_with_the_reference_for_core_ml(folder: Path, tmp_
     )
     with quiet():
         coreml.export(replace(request, form="ane"))
-    pixels = images(2, seed=3)
+    pixels = images(1, seed=3)
     expected = outputs_of(coreml, request.output, pixels)
     found = outputs_of(TARGET, export(folder, "plain", Scheme("fp16"), "ane"), pixels)
     assert closeness(expected, found, classes=True).snr_db > 45
@@ -302,6 +349,66 @@ def test_the_check_after_an_export_takes_few_photos_in_half_precision(
     assert any(line.endswith("is checked on 2 photos: it is very slow") for line in notes)
     assert one.manifest.scheme["form"] == "ane"
     assert one.manifest.requires == {"ios": "27", "macos": "27"}
+    if sys.platform != "darwin":  # later commands are told by the file's manifest
+        notes.clear()
+        predict_photos(one.path, [photos / "dog" / "1.png"], progress=Heard())
+        assert notes[0].startswith(f"{one.path.name}: Core AI's runtime emulates half precision")
+
+
+# What later commands make of a file
+
+
+def test_validate_and_gate(
+    exported: Callable[[str], Path], tiny_weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    report = validate_artefacts(
+        [exported("coreai")],
+        data=photos / "cat",
+        weights=str(tiny_weights),
+        output=tmp_path / "report",
+        runs=None,
+    )
+    (one,) = report.artefacts
+    assert one.snr_db is not None
+    assert one.snr_db > 100
+    assert one.agreement == 1
+    limits = tmp_path / "limits.toml"
+    for least, code in ((100, 0), (1000, 1)):
+        rule = f'[[rule]]\ntarget = "coreai"\nprecision = "fp32"\nmin_snr_db = {least}\n'
+        limits.write_text(rule, encoding="utf-8")
+        assert gate_report(tmp_path / "report" / "report.json", limits).exit_code == code
+
+
+def test_predict_golden_and_bundle(
+    exported: Callable[[str], Path], tiny_weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    """One process each; the float model says what is right, and the app gets the folder as it is."""
+    path, image = exported("coreai"), photos / "dog" / "1.png"
+    checkpoint = load_model(str(tiny_weights))
+    pixels = torch.from_numpy(load_pixels(image, checkpoint.preprocess))
+    with torch.inference_mode():
+        expected = checkpoint.model(pixels)[0]
+    (found,) = predict_photos(path, [image], top=10)
+    assert [one.index for one in found.top] == expected.argsort(descending=True).tolist()
+    assert found.top[0].logit == pytest.approx(float(expected.max()), abs=1e-4)
+    assert found.stand_in is None
+
+    golden_of(path, photos=photos / "cat", output=tmp_path / "golden")
+    cases = json.loads((tmp_path / "golden" / "golden_cases.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in cases["classification"]][:4] == [
+        "0.png",
+        "2.png",
+        "5.png",
+        "7.png",
+    ]
+
+    (tmp_path / "ios" / "DeiTDemo").mkdir(parents=True)
+    bundle_artefacts([path], ios=tmp_path / "ios")
+    bundled = tmp_path / "ios" / "DeiTDemo" / "Bundled"
+    assert hash_path(bundled / path.name) == hash_path(path)
+    assert json.loads((bundled / "bundle.json").read_text(encoding="utf-8"))
+    with pytest.raises(EdgeDeitError, match="made for coreai"):
+        bundle_artefacts([path], android=tmp_path / "ios")
 
 
 def test_only_half_precision_on_this_runtime_is_slow() -> None:
