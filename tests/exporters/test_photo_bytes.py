@@ -28,7 +28,6 @@ from edge_deit.mobile.golden_images import PHOTOS
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, in_file_form, read_grey_levels
 from edge_deit.quantization.narrow import split_coarse
-from edge_deit.quantization.scheme import Precision
 from exporters import TARGETS, target
 from shared import once
 
@@ -79,11 +78,6 @@ def _export(folder: Path, weights: Path, **settings: Any) -> None:
     )
 
 
-def precisions_of(name: str) -> tuple[Precision, ...]:
-    """Integer layers are the same behind either input; Core AI's files take longest to make."""
-    return ("fp32",) if name == "coreai" else ("fp32", "int8")
-
-
 @pytest.fixture(scope="module")
 def image_files(shared: Path, tiny_weights: Path, photos: Path) -> Callable[[str], dict[str, Path]]:
     """Target -> precision -> the tiny model's file that takes images, made once."""
@@ -91,7 +85,7 @@ def image_files(shared: Path, tiny_weights: Path, photos: Path) -> Callable[[str
     def files(name: str) -> dict[str, Path]:
         if missing := target(name).missing():
             pytest.skip(f"{', '.join(missing)} not installed")
-        precisions = precisions_of(name)
+        precisions = ("fp32", "int8")
         folder = once(
             shared / f"image_{name}_files",
             lambda made: _export(
@@ -106,7 +100,7 @@ def image_files(shared: Path, tiny_weights: Path, photos: Path) -> Callable[[str
     return files
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != "coreai"])  # test_coreai.py
 def test_answers_are_those_of_the_file_of_pixels(
     name: str,
     image_files: Callable[[str], dict[str, Path]],
@@ -115,8 +109,7 @@ def test_answers_are_those_of_the_file_of_pixels(
 ) -> None:
     files, images = image_files(name), sorted((photos / "cat").glob("*.png"))[:3]
     expected = predict_photos(exported(name), images, top=10)
-    for precision in precisions_of(name):
-        most = {"fp32": 1e-5, "int8": 0.1}[precision]
+    for precision, most in (("fp32", 1e-5), ("int8", 0.1)):
         manifest = read_artefact(files[precision]).manifest
         assert (manifest.input["dtype"], manifest.input["shape"]) == ("uint8", [1, 64, 64, 3])
         assert manifest.output["name"] == "probabilities"
