@@ -103,7 +103,8 @@ def _measured(
     files: Mapping[str, Path], pixels: np.ndarray, reference: np.ndarray, runs: int
 ) -> Grid:
     """SNR, the answer, bytes; processor time of one photo, as ratio to the last file where it is timed."""
-    runners = {name: find_target("coreai").load_runner(path, 1) for name, path in files.items()}
+    with quiet():
+        runners = {name: find_target("coreai").load_runner(path, 1) for name, path in files.items()}
     logits: dict[str, list[np.ndarray]] = {name: [] for name in files}
     seconds: dict[str, list[float]] = {name: [] for name in files}
     with progress() as bar:
