@@ -1,6 +1,6 @@
 # Two commands set everything up on a fresh machine with Python 3.11 and make:
 #   make demo   exports the bundled model to four targets, int8 and float, and prints a table; Core AI's runtime is
-#               slow on Linux: add --target coreai yourself
+#               slow on Linux and takes half a minute more: add --target coreai yourself
 #   make test   runs all tests, WORKERS of them side by side
 # make check is what CI runs; make fuzz searches long for inputs that break something; make test-clients opens
 # the files in other people's programs, which it installs once into ~/.cache/edge-deit-clients.
