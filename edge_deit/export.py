@@ -50,7 +50,7 @@ def export(
     calibration_images: Annotated[int, typer.Option(help="At most so many of them.")] = 100,
     labels: Annotated[
         str | None,
-        typer.Option(help="Names of the model's classes: a file, one a line, or imagenet-1k."),
+        typer.Option(help="Names of the classes: a file, one a line or JSON, or imagenet-1k."),
     ] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Layers that stay float, e.g. 'blocks.0.mlp.*'.")
@@ -128,6 +128,10 @@ def export(
         int, typer.Option(help="Most photos that the check of each file takes.")
     ] = 20,
     threads: Annotated[int, typer.Option(help="Threads of the runners.")] = 2,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Files made at the same time; default: as cores and memory allow."),
+    ] = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Condition anew, and keep nothing of it.")
     ] = False,
@@ -169,6 +173,7 @@ def export(
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,
+            jobs=jobs,
             cache=not no_cache, progress=bars,
         )  # fmt: skip
     _print(result)
@@ -233,7 +238,7 @@ def _print(result: ExportResult) -> None:
         out().print(remark)
     out().print(
         f"{len(done)} files in {done[0].path.parent}, {result.seconds:.0f} s, "
-        f"peak {peak_memory_bytes() / 1e9:.1f} GB"
+        f"peak {peak_memory_bytes() / 1e9:.1f} GB a process"
     )
     opened = opened_by((one.path.suffix, one.manifest.requires or {}) for one in done)
     out().print(f"{opened}; programs that were tried: docs/clients.md")

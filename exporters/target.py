@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +28,10 @@ Form = Literal["ane", "cpu"]
 """How the operators of a file are laid out: `ExportRequest.form`."""
 
 
+def _themselves(pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
 @dataclass(frozen=True)
 class ExportRequest:
     """All that an exporter is told.
@@ -42,6 +46,7 @@ class ExportRequest:
     (1, P) is an example. `backend` is one of the target's `backends`. `half_remainder` says that
     the operators which stay float may be computed in half precision where a core can
     (`quantization.half`), `dynamic_batch` that the file takes any number of photos at once.
+    `input_of` makes of pixels (M, 3, H, W) what the model takes.
     `weight_steps` are the steps of each output channel (O,) of layers whose grid is not their greatest
     weight's (`quantization.pairs`). `form` is `ane` for channels first and half precision
     where the precision leaves it open, as Apple's Neural Engine wants it, or `cpu` for the deployment form
@@ -63,6 +68,7 @@ class ExportRequest:
     dynamic_batch: bool = False
     form: Form = "cpu"
     weight_steps: Mapping[str, Tensor] = field(default_factory=dict)
+    input_of: Callable[[np.ndarray], np.ndarray] = _themselves
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -74,6 +80,13 @@ class ExportRequest:
     def examples(self) -> tuple[Tensor, ...]:
         """What the model is called with."""
         return tuple(self.inputs.values())
+
+    def calibration_inputs(self) -> Iterator[Tensor]:
+        """The calibration photos one by one, as the model takes them; none without photos."""
+        import torch
+
+        for photo in self.calibration or ():
+            yield torch.from_numpy(self.input_of(photo.numpy()))
 
 
 def run_each(
@@ -111,11 +124,12 @@ class Target:
     float run in half precision, `batched` those whose files can take any number of photos at once.
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
-    (`quantization.pairs`). `one_photo` maps the precisions whose files can take but one photo to the
-    reason. `pins` maps distributions to the one version that is taken. A `beta` target is left out of
-    `all`, with a note, where its packages are absent or of other versions. `forms` maps each precision to
-    the form its files have by default, `ane` or `cpu` (`ExportRequest.form`); it is empty where a target
-    has but one.
+    (`quantization.pairs`). `all_integer` lists the precisions that keep nothing in float and find
+    ranges in a graph of their own, without token scales. `one_photo` maps the precisions whose files can
+    take but one photo to the reason. `pins` maps distributions to the one version that is taken. A `beta`
+    target is left out of `all`, with a note, where its packages are absent or of other versions. `forms` maps
+    each precision to the form its files have by default, `ane` or `cpu` (`ExportRequest.form`); it is empty
+    where a target has but one.
     """
 
     runtime: Runtime
@@ -131,6 +145,7 @@ class Target:
     in_pairs: bool = False
     least: Mapping[Precision, Mapping[str, str]] = field(default_factory=dict)
     batched: tuple[Precision, ...] = ()
+    all_integer: tuple[Precision, ...] = ()
     one_photo: Mapping[Precision, str] = field(default_factory=dict)
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
     pins: Mapping[str, str] = field(default_factory=dict)
@@ -184,8 +199,12 @@ class Target:
         """The scheme as this target carries it out on the deployment form `model`: see `int8_dynamic`.
 
         Raises:
-            EdgeDeitError: as `Scheme.quantized_layers`.
+            EdgeDeitError: as `Scheme.quantized_layers`, or layers that cannot stay float.
         """
+        if scheme.precision in self.all_integer and scheme.keep_float:
+            raise EdgeDeitError(
+                f"{scheme.precision} keeps nothing in float; leave --keep-float out, or take int8"
+            )
         if scheme.precision != "int8":
             return scheme
         layers = scheme.quantized_layers(model)

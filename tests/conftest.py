@@ -33,6 +33,7 @@ from exporters import target
 from shared import once, shared_root
 
 os.environ["EDGE_DEIT_CACHE"] = ""  # what tests condition is no use to anyone
+os.environ["EDGE_DEIT_JOBS"] = "1"  # tests run side by side already
 
 TINY = DeiTConfig(image_size=64, embed_dim=64, depth=2, num_heads=2, mlp_dim=128, num_classes=10)
 ROOT = Path(__file__).parents[1]

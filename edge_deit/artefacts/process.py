@@ -6,38 +6,30 @@ where the runtime does. Its output is held back and shown when it dies, or at on
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
 import numpy as np
 
-import edge_deit
 from edge_deit.artefacts.wire import Message, receive, send
+from edge_deit.common.child import end_child, start_child
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import is_verbose
 from exporters import runtime_of
 
 __all__ = ["IsolatedRunner", "RunnerCrashError", "Worker"]
 
-_PACKAGES: Final = str(Path(edge_deit.__file__).parents[1])
-_START: Final = (  # our own packages are those of this process, whatever else is called so
-    "import sys; sys.path.insert(0, sys.argv[1]); import edge_deit, exporters; del sys.path[0]; "
-    "from edge_deit.artefacts.worker import main; main(int(sys.argv[2]), sys.argv[3])"
-)
+_WORKER: Final = "edge_deit.artefacts.worker"
 _LAST_BYTES: Final = 2000
-_STDERR: Final = 2
 
 
 class RunnerCrashError(EdgeDeitError):
@@ -60,10 +52,10 @@ class Worker:
         self._numbers = itertools.count(1)
         self._ended = "the process that ran it was closed"
         try:
-            self._connection, theirs = Pipe()
             self._held: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `_end`
-            with theirs:
-                self._process = _start(theirs.fileno(), target, self._held)
+            self._process, self._connection = start_child(
+                _WORKER, [target], None if is_verbose() else self._held
+            )
         except OSError as error:
             raise EdgeDeitError(
                 f"no process for {self._label} can be started: {error.strerror}"
@@ -171,34 +163,12 @@ class IsolatedRunner:
         return found[0]
 
 
-def _start(connection: int, target: str, held: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A process that serves the other end of `connection`, with what it prints in `held`."""
-    output: int | IO[bytes] = _STDERR if is_verbose() else held
-    number = fcntl.fcntl(
-        connection, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1
-    )  # clear of the three streams
-    try:
-        return subprocess.Popen(  # noqa: S603 # our own module, no shell
-            [sys.executable, "-P", "-c", _START, _PACKAGES, str(number), target],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=(number,),
-            process_group=0,  # Ctrl-C is for us, who then end it
-        )
-    finally:
-        os.close(number)
-
-
 def _end(
     owner: int, process: subprocess.Popen[bytes], connection: Connection, held: IO[bytes]
 ) -> None:
-    """Leave neither the process nor a descriptor behind. It has nothing to lose, so it is killed."""
-    connection.close()
+    """Leave neither the process nor a descriptor behind."""
     held.close()
-    if os.getpid() == owner:  # not in a fork of ours, whose parent still needs it
-        process.kill()
-        process.wait()
+    end_child(owner, process, connection)
 
 
 def _last_line(held: IO[bytes]) -> str:

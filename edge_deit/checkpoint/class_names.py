@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.imagenet import repeated_names
 
 __all__ = ["check_names", "labels_from_config", "labels_from_timm"]
-
-_IMAGENET_TWINS: Final = {"crane": (134, 517), "maillot": (638, 639)}
-"""Names that ImageNet-1k gives to two classes each."""
 
 _NAMED: Final = 3  # in a message
 
@@ -109,11 +106,9 @@ def check_names(path: Path, field: str, found: Sequence[Any]) -> tuple[str, ...]
 
 
 def _refuse_twins(path: Path, field: str, names: Sequence[str]) -> None:
-    for name, count in Counter(names).items():
-        places = [index for index, one in enumerate(names) if one == name] if count > 1 else []
-        if places and (len(names) != 1000 or _IMAGENET_TWINS.get(name) != tuple(places)):
-            numbers = ", ".join(map(str, places[:_NAMED]))
-            raise EdgeDeitError(
-                f"{path}: {field} calls {count} classes {name!r:.60} ({numbers}); give each a name of its "
-                "own"
-            )
+    for name, places in repeated_names(names).items():
+        numbers = ", ".join(map(str, places[:_NAMED]))
+        raise EdgeDeitError(
+            f"{path}: {field} calls {len(places)} classes {name!r:.60} ({numbers}); give each a name of "
+            "its own"
+        )

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["shortened", "visible"]
+__all__ = ["is_one_line", "shortened", "visible"]
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of control, format, surrogate, private and unassigned characters, and line ends."""
@@ -44,6 +44,15 @@ def shortened(text: str) -> str:
     return _LONG_WORD.sub(
         lambda word: f"{word[1]}... ({len(word[2])} characters more) ...{word[3]}", text
     )
+
+
+def is_one_line(text: str) -> bool:
+    r"""Whether a file with one such text a line gives it back, whatever its reader takes for a line's end.
+
+    >>> is_one_line("hot dog"), is_one_line("hot\u2028dog")
+    (True, False)
+    """
+    return text.splitlines() == [text]
 
 
 def _escaped(character: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.manifest import (
     SCHEMA,
     Calibration,
@@ -98,6 +99,7 @@ def request_for(
         half_remainder=scheme.precision in target.half_remainder and context.fits_half,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
+        input_of=Contract.of_form(context.file_form, spec).input_of,
         form=context.form_of(target, scheme) or "cpu",
     )
 
@@ -125,7 +127,7 @@ def manifest_of(
         parity |= asdict(result)
         parity["snr_db"] = None if math.isinf(result.snr_db) else result.snr_db
         parity["held_back"] = context.held_back
-    entry = _scheme(context, request)
+    entry = _scheme(context, target, request)
     if target.forms:
         entry["form"] = request.form
     return Manifest(
@@ -169,8 +171,8 @@ def _input(context: ExportContext, request: ExportRequest) -> Port:
     if context.file_form.takes == "pixels":
         shape = [photos, 3, height, width]
         return {**_port(request, request.input_name, shape), "layout": "NCHW"}
-    shape = [photos, height, width, 3]
-    return {"name": "image", "shape": shape, "dtype": "uint8", "layout": "NHWC"}
+    port = _port(request, "image", [photos, height, width, 3])
+    return {**port, "dtype": "uint8", "layout": "NHWC"}
 
 
 def _port(request: ExportRequest, name: str, shape: Sequence[int]) -> Port:
@@ -197,7 +199,7 @@ def _calibration(context: ExportContext, request: ExportRequest) -> Calibration 
     return entry
 
 
-def _scheme(context: ExportContext, request: ExportRequest) -> SchemeEntry:
+def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> SchemeEntry:
     """Which layers are integer, and how they came to be so."""
     scheme, form = request.scheme, context.form
     entry: SchemeEntry = {
@@ -209,9 +211,11 @@ def _scheme(context: ExportContext, request: ExportRequest) -> SchemeEntry:
     if scheme.quantized and context.conditioned is not None:
         assert isinstance(request.model, DeployDeiT)
         found = context.conditioned
-        entry["token_scaled"] = token_scaled(request.model)
         entry["half_remainder"] = request.half_remainder
         entry["equalised"] = found.exponents
+        if scheme.precision in target.all_integer:
+            return entry
+        entry["token_scaled"] = token_scaled(request.model)
         entry["ranges"] = {
             name: {"input": ends.input, "output": ends.output, "methods": found.methods[name]}
             for name, ends in request.ranges.items()

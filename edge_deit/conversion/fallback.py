@@ -13,8 +13,8 @@ from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.job import Accept
 from edge_deit.conversion.plan import Item
-from edge_deit.conversion.produce import Accept
 from edge_deit.conversion.sensitivity_table import write_sensitivity
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.config import Task

@@ -130,15 +130,15 @@ def export_photos(
     return ExportPhotos(found, read_set(held, spec).pixels, held_back=True)
 
 
-def check_counts(*counts: int) -> None:
-    """Refuse numbers of photos and threads that are none.
+def check_counts(*counts: int | None) -> None:
+    """Refuse numbers of photos, threads and processes that are none; None is one that was not given.
 
     Raises:
         EdgeDeitError: one is below 1.
     """
-    if min(counts) < 1:
+    if any(count is not None and count < 1 for count in counts):
         raise EdgeDeitError(
-            "--calibration-images, --parity-images and --threads must be at least 1"
+            "--calibration-images, --parity-images, --threads and --jobs must be at least 1"
         )
 
 

@@ -126,7 +126,7 @@ class Layout:
         """What the files take and return.
 
         Raises:
-            EdgeDeitError: answers are asked of a model that has none, or another form of many at once.
+            EdgeDeitError: answers are asked of a model that has none, or another form than a folder has.
         """
         if task != "classification":
             if returns is not None:
@@ -136,10 +136,10 @@ class Layout:
             return FileForm(takes, photos=self.batch)
         default: ReturnKind = "probabilities" if takes == "image" else "logits"
         form = FileForm(takes, returns or default, self.batch)
-        if self.batched and form != FileForm():
+        if self.whole_folder and form != FileForm():
             raise EdgeDeitError(
-                "--input image and --returns probabilities are for one photo at a time in the plain "
-                "layout; leave them out, or --layout huggingface and --dynamic-batch"
+                "--layout huggingface has pixels in and logits out, as its tools do; leave --input and "
+                "--returns out"
             )
         return form
 

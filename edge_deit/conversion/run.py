@@ -22,14 +22,8 @@ from edge_deit.common.cache import CacheFolder
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
 from edge_deit.conversion.context import ExportContext
-from edge_deit.conversion.fallback import (
-    DropLimit,
-    Fallback,
-    OverLimitError,
-    choose_fallback,
-    keeps_limit,
-    kept_finer,
-)
+from edge_deit.conversion.crew import processes_for
+from edge_deit.conversion.fallback import DropLimit
 from edge_deit.conversion.inputs import (
     ExportPhotos,
     check_counts,
@@ -44,7 +38,8 @@ from edge_deit.conversion.layout import Layout, LayoutName
 from edge_deit.conversion.masks import check_masked, masks_for
 from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
-from edge_deit.conversion.produce import Exported, export_one
+from edge_deit.conversion.produce import Exported
+from edge_deit.conversion.schedule import export_all
 from edge_deit.data.label_choice import LabelChoice, read_label_choice
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
@@ -108,6 +103,7 @@ def export_model(
     sensitivity_report: Path | None = None,
     parity_images: int = 20,
     threads: Threads = 2,
+    jobs: Threads | None = None,
     cache: bool = True,
     progress: Progress = SILENT,
 ) -> ExportResult:
@@ -128,6 +124,8 @@ def export_model(
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
     int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
+    `threads` is for what runs the files, `jobs` how many are made at the same time, each in a process of
+    its own; None means as many as cores and free memory allow.
     With `cache` what conditioning finds, and where the weights lie, is kept in the user's cache.
     Each file is run on at most `parity_images` photos that took no part in the calibration, and compared
     with the float model before it is kept.
@@ -142,7 +140,7 @@ def export_model(
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
     laid.check(plan, input_kind)
-    check_counts(calibration_images, parity_images, threads)
+    check_counts(calibration_images, parity_images, threads, jobs)
     choice = None if labels is None else read_label_choice(labels)
     limit = DropLimit(max_drop, sensitivity_report, threads)
     limit.check([scheme for _, scheme, _ in plan])
@@ -177,7 +175,8 @@ def export_model(
             progress=progress,
             options=LoadOptions() if options is None or laid.whole_folder else options,
         )
-        done, notes = _export_all(context, plan, limit)
+        jobs = processes_for(len(plan), checkpoint.size_bytes) if jobs is None else jobs
+        done, notes = export_all(context, plan, limit, jobs)
         write_card(laid, folder, checkpoint, tuple(done))
     taken = time.monotonic() - started
     checked, held_back = len(context.photos), context.held_back
@@ -244,54 +243,3 @@ def _prepare(
         options=options,
     )
     return context, fitted
-
-
-def _export_all(
-    context: ExportContext, plan: Sequence[Item], limit: DropLimit
-) -> tuple[list[Exported], list[str]]:
-    """Every file in the order of the plan, and the notes; float files are made first.
-
-    They need no calibration, so whoever waits for them does not wait for it.
-    """
-    order = sorted(range(len(plan)), key=lambda place: plan[place][1].quantized)
-    integers = [plan[place] for place in order if plan[place][1].quantized]
-    done: list[Exported] = []
-    with context.progress.task("artefacts", len(plan)) as advance:
-        for place in order[: len(plan) - len(integers)]:
-            done.append(export_one(context, *plan[place]))
-            _tell(context, done[-1])
-            advance(1)
-        fallback = choose_fallback(limit, context, integers)
-        notes = [*context.calibration_doubts, *fallback.notes]
-        for item in fallback.items:
-            done.append(_export_within(context, item, fallback, limit, notes))
-            _tell(context, done[-1])
-            advance(1)
-    made = dict(zip(order, done, strict=True))
-    return [made[place] for place in range(len(plan))], notes
-
-
-def _tell(context: ExportContext, one: Exported) -> None:
-    context.progress.note(f"{one.path} {one.manifest.size_bytes / 1e6:.1f} MB")
-
-
-def _export_within(
-    context: ExportContext, item: Item, fallback: Fallback, limit: DropLimit, notes: list[str]
-) -> Exported:
-    """One file; where it loses more than the limit, made again with more layers kept finer.
-
-    `notes` gets a line on what each file that is made again has.
-    """
-    target, scheme, backend = item
-    while True:
-        try:
-            return export_one(context, target, scheme, backend, keeps_limit(limit, context, scheme))
-        except OverLimitError as error:
-            following = fallback.finer(target, scheme)
-            if following is None:
-                raise
-            scheme = following
-            notes.append(
-                f"{target.name}: made again with {kept_finer(context, scheme)}; the file lost {error.drop}"
-            )
-            context.progress.note(notes[-1])

@@ -15,9 +15,18 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["ImageNetClass", "first_name", "imagenet_classes", "is_imagenet", "normalized"]
+__all__ = [
+    "ImageNetClass",
+    "first_name",
+    "imagenet_classes",
+    "is_imagenet",
+    "normalized",
+    "repeated_names",
+]
 
-
+_CLASSES: Final = 1000
+_TWINS: Final = {"crane": (134, 517), "maillot": (638, 639)}
+"""Names that ImageNet-1k gives to two classes each."""
 _BETWEEN: Final = r"\s_\-/\\:"
 
 
@@ -64,3 +73,20 @@ def is_imagenet(labels: Sequence[str]) -> bool:
         label == one.synset or first_name(label) == first_name(one.name)
         for label, one in zip(labels, known, strict=True)
     )
+
+
+def repeated_names(names: Sequence[str]) -> dict[str, list[int]]:
+    """Names that several classes have, with their places; the two of ImageNet-1k in theirs do not count.
+
+    >>> repeated_names(["hen", "cock", "hen"])
+    {'hen': [0, 2]}
+    """
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        places.setdefault(name, []).append(index)
+    twins = _TWINS if len(names) == _CLASSES else {}
+    return {
+        name: found
+        for name, found in places.items()
+        if len(found) > 1 and tuple(found) != twins.get(name)
+    }

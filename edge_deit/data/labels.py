@@ -8,7 +8,7 @@ from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.imagenet import first_name, imagenet_classes, is_imagenet, normalized
-from edge_deit.data.label_choice import IMAGENET, LabelChoice
+from edge_deit.data.label_choice import IMAGENET, LabelChoice, check_lines
 from edge_deit.data.listing import EMPTY, NESTED, Listing, Photo
 from edge_deit.data.tables import SPLITS, is_number
 
@@ -37,13 +37,25 @@ def model_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str
     """The names of a model's classes: its own, or those that were chosen.
 
     Raises:
-        EdgeDeitError: chosen names that are too few, too many, or contradict the model's own.
+        EdgeDeitError: chosen names that are too few, too many, or contradict the model's own; a name of
+            more than one line, as files carry lists of names, one a line.
     """
+    names = _chosen_labels(labels, choice)
+    check_lines(names, choice)
+    return names
+
+
+def _chosen_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str, ...]:
     if choice is None:
         return tuple(labels)
+    if not labels:
+        raise EdgeDeitError(
+            f"--labels {choice.source}: the model has no classes to name; leave --labels out"
+        )
     if len(choice.names) != len(labels):
         raise EdgeDeitError(
-            f"--labels {choice.source} names {len(choice.names)} classes, the model has {len(labels)}"
+            f"--labels {choice.source} names {len(choice.names)} classes, the model has {len(labels)}; "
+            "give a name for each, in the order of its outputs"
         )
     if numbered(labels):
         return choice.names
@@ -53,12 +65,15 @@ def model_labels(labels: Sequence[str], choice: LabelChoice | None) -> tuple[str
                 f"--labels {IMAGENET}: the model names its classes otherwise ({_few(labels)})"
             )
         return tuple(labels)
-    place = {normalized(label): index for index, label in enumerate(labels)}
+    places: dict[str, list[int]] = {}  # ImageNet-1k has two names that are two classes' each
+    for index, label in enumerate(labels):
+        places.setdefault(normalized(label), []).append(index)
     for index, name in enumerate(choice.names):
-        if place.get(normalized(name), index) != index:
+        found = places.get(normalized(name), [index])
+        if index not in found:
             raise EdgeDeitError(
                 f"--labels {choice.source} has {name!r} in place {index}, the model's own names have it in "
-                f"place {place[normalized(name)]}; correct the file, or leave --labels out"
+                f"place {found[0]}; correct the file, or leave --labels out"
             )
     return choice.names
 

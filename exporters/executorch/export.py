@@ -29,6 +29,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
 from edge_deit.quantization.scheme import Precision
 from exporters.executorch.layers import layer_reader
+from exporters.executorch.passes import needed_passes
 from exporters.executorch.runtime import RUNTIME, load_program, load_runner, runs_on
 from exporters.pt2e import quantize_graph
 from exporters.target import ExportRequest, Target
@@ -63,11 +64,13 @@ def export(request: ExportRequest) -> Path:
     model = _quantize(request) if scheme.quantized else request.model
     with torch.no_grad():
         program = torch.export.export(model, request.examples)
-    manager = to_edge_transform_and_lower(
-        program,
-        partitioner=[_partitioner(backend, scheme.quantized)],
-        constant_methods=_constant_methods(request.metadata),
-    )
+    partitioner = _partitioner(backend, scheme.quantized)
+    with needed_passes():
+        manager = to_edge_transform_and_lower(
+            program,
+            partitioner=[partitioner],
+            constant_methods=_constant_methods(request.metadata),
+        )
     request.output.write_bytes(manager.to_executorch().buffer)
     return request.output
 

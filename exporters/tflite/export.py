@@ -131,21 +131,17 @@ def _convert(request: ExportRequest, module: nn.Module) -> bytes:
 
 def _export_fully(request: ExportRequest) -> bytes:
     """int8 throughout; the photos give the ranges, as the rewritten graph has other tensors."""
-    if request.scheme.keep_float:
-        raise EdgeDeitError(
-            "int8-full keeps nothing in float; leave --keep-float out, or take int8"
-        )
     assert isinstance(request.model, DeployDeiT)
-    if request.model.image is not None or request.model.probabilities:
+    if request.model.config.depth == 1 and request.model.config.num_classes:
         raise EdgeDeitError(
-            "int8-full takes pixels and returns logits: 256 steps are too few for probabilities; "
-            "leave --input and --returns out, or take int8"
+            "int8-full has no form for a model of one block, whose queries do not depend on the photo; "
+            "take int8"
         )
     if not request.calibration:
         raise EdgeDeitError("int8-full needs calibration photos: --calibration DIR")
     module = IntegerDeiT(request.model)
-    centre_attention(module, request.calibration)
-    photos = (photo.numpy() for photo in request.calibration)
+    centre_attention(module, request.calibration_inputs())
+    photos = (photo.numpy() for photo in request.calibration_inputs())
     return quantize_fully(_convert(request, module), photos)
 
 
@@ -162,6 +158,7 @@ TARGET: Final = Target(
     layer_reader=layer_reader,
     integer_outputs=True,
     token_ranges=True,
+    all_integer=("int8-full",),
     one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
     half_remainder=("int8", "int8-dynamic"),

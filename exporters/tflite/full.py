@@ -2,7 +2,9 @@
 
 Every activation is int8 with one scale and zero point a tensor, weights are int8 per output channel (other
 constants per tensor), biases int32; nothing is int16. Input and output stay float: a QUANTIZE begins the
-graph and a DEQUANTIZE ends it. In between stand CONV_2D, FULLY_CONNECTED, BATCH_MATMUL, SOFTMAX, GELU,
+graph and a DEQUANTIZE ends it. A photo's bytes are integers already: there the QUANTIZE subtracts 128, and
+nothing is rounded. Probabilities come from a float SOFTMAX behind the DEQUANTIZE, as 256 steps are too few
+for them. In between stand CONV_2D, FULLY_CONNECTED, BATCH_MATMUL, SOFTMAX, GELU,
 RSQRT, ADD, SUB, MUL, MEAN and movers of data. On a CPU XNNPACK takes all but SOFTMAX, GELU and RSQRT, for
 which LiteRT has integer kernels of its own. int16 was tried: LiteRT's kernels for it are plain loops, and
 the residual stream and norms alone would take as long as the whole int8 network.
@@ -57,6 +59,34 @@ class _Params:
     zero_point: int
 
 
+_LEVELS: Final = _Params(np.ones(1, np.float32), _LOWEST)
+"""Of a photo's bytes less 128: each of the 256 levels is an integer of its own."""
+_BYTES: Final = _Params(np.ones(1, np.float32), 0)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What is no part of the integer graph: the CAST of a photo's bytes, the SOFTMAX of the logits."""
+
+    cast: Any | None
+    softmax: Any | None
+
+
+def _cut_ends(model: Any) -> _Ends:
+    """Take them out of the graph, which begins and ends with what they wrote and read; in place."""
+    (graph,) = model.subgraphs
+    cast = softmax = None
+    if kind(model, graph.operators[0]) == "CAST":
+        cast = graph.operators.pop(0)
+        graph.inputs[0] = cast.outputs[0]
+    if int(graph.operators[-1].outputs[0]) == int(graph.outputs[0]) and (
+        kind(model, graph.operators[-1]) == "SOFTMAX"
+    ):
+        softmax = graph.operators.pop()
+        graph.outputs[0] = softmax.inputs[0]
+    return _Ends(cast, softmax)
+
+
 def quantize_fully(content: bytes, photos: Iterable[np.ndarray]) -> bytes:
     """The integer file of a float one; ranges are found on the photos (1, 3, H, W).
 
@@ -65,6 +95,7 @@ def quantize_fully(content: bytes, photos: Iterable[np.ndarray]) -> bytes:
     """
     model = unpack(content)
     (graph,) = model.subgraphs
+    ends = _cut_ends(model)
     operators = [(kind(model, operator), operator) for operator in graph.operators]
     if unknown := sorted({name for name, _ in operators} - {*_KNOWN}):
         raise EdgeDeitError(
@@ -74,29 +105,33 @@ def quantize_fully(content: bytes, photos: Iterable[np.ndarray]) -> bytes:
     groups = _groups(model, operators)
     observed = observe(content, photos, set(groups.values()))
     params = _parameters(model, operators, groups, observed)
+    if ends.cast is not None:
+        params |= dict.fromkeys(groups[int(graph.inputs[0])], _LEVELS)
     _quantize_constants(model, operators, params)
     for index, of_tensor in params.items():
         _set_type(graph.tensors[index], "INT8", of_tensor)
-    _add_ends(model)
+    _add_ends(model, ends)
     drop_unused(model)
     return pack(model)
 
 
-def _floats(model: Any) -> set[int]:
-    """Indices of float tensors that are no constants."""
+def _floats(model: Any, operators: list[tuple[str, Any]]) -> set[int]:
+    """Indices of the operators' float tensors that are no constants."""
     from ai_edge_litert import schema_py_generated as schema
 
     (graph,) = model.subgraphs
+    named = {int(i) for _, one in operators for i in (*one.inputs, *one.outputs)} - {-1}
+    tensors = {index: graph.tensors[index] for index in sorted(named)}
     return {
         index
-        for index, tensor in enumerate(graph.tensors)
+        for index, tensor in tensors.items()
         if tensor.type == schema.TensorType.FLOAT32 and not contents(model.buffers[tensor.buffer])
     }
 
 
 def _groups(model: Any, operators: list[tuple[str, Any]]) -> dict[int, frozenset[int]]:
     """Each activation -> the activations that share its scale."""
-    groups = {index: frozenset([index]) for index in _floats(model)}
+    groups = {index: frozenset([index]) for index in _floats(model, operators)}
     for name, operator in operators:
         if name not in _SAME_SCALE:
             continue
@@ -216,13 +251,16 @@ def _set_type(tensor: Any, kind: str, params: _Params) -> None:
     tensor.quantization.quantizedDimension = 0
 
 
-def _add_ends(model: Any) -> None:
-    """QUANTIZE behind the input and DEQUANTIZE before the output, which stay float."""
+def _add_ends(model: Any, ends: _Ends) -> None:
+    """QUANTIZE behind the input and DEQUANTIZE before the output; in place.
+
+    Outside lies a float tensor, or a photo's bytes, or what the float softmax makes of the logits.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     (graph,) = model.subgraphs
-    for name, ends in (("QUANTIZE", graph.inputs), ("DEQUANTIZE", graph.outputs)):
-        inner, outer = int(ends[0]), len(graph.tensors)
+    for name, tensors in (("QUANTIZE", graph.inputs), ("DEQUANTIZE", graph.outputs)):
+        inner, outer = int(tensors[0]), len(graph.tensors)
         tensor = copy.copy(graph.tensors[inner])
         tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
         graph.tensors.append(tensor)
@@ -231,7 +269,14 @@ def _add_ends(model: Any) -> None:
             graph.operators.insert(0, _operator(model, name, outer, inner))
         else:
             graph.operators.append(_operator(model, name, inner, outer))
-        ends[0] = outer
+        tensors[0] = outer
+    if ends.cast is not None:
+        graph.operators[0].inputs[0] = graph.inputs[0] = ends.cast.inputs[0]
+        _set_type(graph.tensors[graph.inputs[0]], "UINT8", _BYTES)
+    if ends.softmax is not None:
+        ends.softmax.inputs[0] = graph.outputs[0]
+        graph.operators.append(ends.softmax)
+        graph.outputs[0] = ends.softmax.outputs[0]
 
 
 def _operator(model: Any, name: str, source: int, result: int) -> Any:

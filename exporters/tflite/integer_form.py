@@ -32,7 +32,7 @@ __all__ = ["IntegerDeiT", "centre_attention", "fold_back"]
 
 
 class IntegerDeiT(nn.Module):
-    """(1, 3, H, W) pixels -> (1, K) logits, or (1, N, D) tokens.
+    """(1, 3, H, W) pixels -> (1, K) logits, or (1, N, D) tokens; bytes and probabilities as the form has.
 
     Layers keep the deployment form's names and weights; the argument is not changed.
     """
@@ -44,6 +44,7 @@ class IntegerDeiT(nn.Module):
         plain = fold_back(form)
         self.config = plain.config
         self.read_tokens = plain.read_tokens
+        self.image, self.probabilities = plain.image, plain.probabilities
         self.patch_embed = plain.patch_embed
         self.register_buffer("token_table", plain.token_table)
         self.blocks = plain.blocks
@@ -55,6 +56,8 @@ class IntegerDeiT(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         count = self.config.num_prefix_tokens
+        if self.image is not None:
+            pixels = self.image(pixels)
         image = self.patch_embed(pixels).flatten(2).transpose(1, 2)  # (1, P, D)
         prefix = self.token_table[:, :count]  # (1, T, D)
         patches = image + self.token_table[:, count:]  # (1, P, D)
@@ -76,7 +79,7 @@ class IntegerDeiT(nn.Module):
             return normed * self.scale + self.shift  # (1, N, D)
         read = self.norm(prefix[:, : self.read_tokens])  # (1, 1 or 2, D)
         logits: Tensor = self.head(read.flatten(1))
-        return logits  # (1, K)
+        return logits.softmax(dim=-1) if self.probabilities else logits  # (1, K)
 
 
 def _attend(attn: DeployAttention, queries: Tensor, tokens: Tensor) -> Tensor:

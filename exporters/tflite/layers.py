@@ -62,15 +62,17 @@ def _split_points(
     """Point -> the parts of its value, prefix tokens first; a classifier's last block has no patches.
 
     Behind the first SOFTMAX every ADD of width D ends a residual branch, as head outputs have width d; a
-    model without classes has one more, the shift of its last norm.
+    model without classes has one more, the shift of its last norm. A SOFTMAX that ends the graph makes
+    probabilities.
     """
     (graph,) = model.subgraphs
+    result = int(graph.outputs[0])
     attentions, squared, sums = list[int](), list[int](), list[Any]()
     for name, operator in operators:
         inputs, output = [int(index) for index in operator.inputs], int(operator.outputs[0])
         wide = graph.tensors[output].shape[-1] == config.embed_dim
         if name == "SOFTMAX":
-            attentions.append(output)
+            attentions += [output] if output != result else []
         elif name == "MUL" and inputs[0] == inputs[1]:
             squared.append(inputs[0])  # by a norm
         elif name == "ADD" and attentions and wide:
@@ -87,7 +89,7 @@ def _split_points(
         for branch in ("attn", "mlp"):
             parts = 2 if block < whole else 1
             points[f"blocks.{block}.{branch}"] = tuple(next(ends) for _ in range(parts))
-    points[point_names(config)[-1]] = (int(graph.outputs[0]),)
+    points[point_names(config)[-1]] = (result,)
     return points
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.quantization.scheme import Range
+from exporters.runtime import contiguous
 
 __all__ = ["Observed", "observe", "tight_range", "whole_range"]
 
@@ -39,7 +40,7 @@ class Observed:
 def observe(
     content: bytes, photos: Iterable[np.ndarray], groups: Iterable[frozenset[int]]
 ) -> dict[frozenset[int], Observed]:
-    """Run every photo (1, 3, H, W) and watch groups of tensors, each as if it were one tensor.
+    """Run every photo, as the graph takes it, and watch groups of tensors, each as if it were one tensor.
 
     Raises:
         EdgeDeitError: a value is not finite.
@@ -53,7 +54,7 @@ def observe(
     (source,) = interpreter.get_input_details()
     found = {group: Observed() for group in groups}
     for photo in photos:
-        interpreter.set_tensor(source["index"], np.ascontiguousarray(photo, np.float32))
+        interpreter.set_tensor(source["index"], contiguous(photo))
         interpreter.invoke()
         for group, observed in found.items():
             values = np.concatenate([interpreter.get_tensor(index).ravel() for index in group])

@@ -11,174 +11,70 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from page import PAGE_FILES, Isolating, make_page, visit
 from PIL import Image
+from sources import (
+    PHOTOS,
+    TOP,
+    export_page_files,
+    named,
+    validation_photos,
+    weights_given,
+)
 
-from conftest import ROOT, CommandLine
-from edge_deit import assets
+from conftest import CommandLine
 from edge_deit.artefacts.predict import Prediction, predict_photos
-from edge_deit.common.quiet import quiet
-from edge_deit.conversion.run import export_model
 from edge_deit.data.image_files import load_image
-from edge_deit.data.photos import list_photos
-from edge_deit.mobile.bundle import bundle_artefacts
 from edge_deit.report.device_report import read_device_report
-from environments import HERE, node_environment
 from shared import once
 
 pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("page")]
 
-PHOTOS = 20
-TOP = 5
 MANY = 10
 """Classes of `predict` that a class of the page may be among."""
 FEW = 3
 """Photos on WebGPU, whose adapter here is software: seconds each."""
-PATIENCE_S = 300
 MOST_SCORE_DIFFERENCE = 1e-3
 HALF_A_DIGIT = 0.0005
 """The page shows probabilities with a tenth of a percent."""
 NEARLY_EQUAL = 0.02
 """Classes this close may change places in integer files, as each runtime rounds otherwise."""
 
-FILES = (
-    *("fp32.onnx", "fp16.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"),
-    *("int8.image.onnx", "int8.image.tflite"),
-)
 WITH_WEBGPU = ("fp32.onnx", "fp32.tflite")
 REFUSED_ON_WEBGPU = ("int8.onnx", "int8.tflite")
-
-
-def _export(folder: Path) -> None:
-    """Of real weights where this machine has some, else of the bundled ones."""
-    chosen: dict[str, Any] = {}
-    if real := os.environ.get("EDGE_DEIT_REAL"):
-        chosen = {
-            "weights": str(Path(real) / "deit_tiny_patch16_224" / "model.safetensors"),
-            "calibration": Path(real) / "imagenet400",
-            "labels": "imagenet-1k",
-        }
-    chosen |= {"output": folder, "parity_images": 4, "calibration_images": 16}
-    with quiet():
-        export_model(targets=["onnx"], precisions=["fp32", "fp16", "int8"], **chosen)
-        export_model(targets=["tflite"], precisions=["fp32", "int8"], **chosen)
-        export_model(targets=["onnx", "tflite"], precisions=["int8"], input_kind="image", **chosen)
 
 
 @pytest.fixture(scope="session")
 def folder(shared: Path) -> Path:
     """The files, made once."""
-    return once(shared / "page_files", _export)
+    return once(shared / "page_files", export_page_files)
 
 
 @pytest.fixture(scope="session")
 def page(shared: Path, folder: Path) -> Path:
     """The page with all files in it."""
-    return once(shared / "page", functools.partial(_page, [named(folder, one) for one in FILES]))
-
-
-def named(folder: Path, ending: str) -> Path:
-    (path,) = folder.glob(f"*.{ending}")
-    return path
-
-
-def _page(artefacts: Sequence[Path], made: Path) -> None:
-    ignored = shutil.ignore_patterns("node_modules", "edge_deit")
-    shutil.copytree(ROOT / "web_demo", made, ignore=ignored)
-    modules = node_environment("web_demo", ROOT) / "node_modules"
-    (made / "node_modules").symlink_to(modules, target_is_directory=True)
-    if artefacts:
-        bundle_artefacts(artefacts, web=made)
+    return once(
+        shared / "page", functools.partial(make_page, [named(folder, one) for one in PAGE_FILES])
+    )
 
 
 @pytest.fixture(scope="session")
 def originals() -> list[Path]:
     """Twenty photos that took no part in the export."""
-    real = os.environ.get("EDGE_DEIT_REAL")
-    with assets.validation_folder() as bundled:
-        root = Path(real) / "imagenet400" if real else bundled
-        return [one.path for one in list_photos(root, use="validation").pick(PHOTOS).photos]
-
-
-class _Handler(SimpleHTTPRequestHandler):
-    """A folder's files, with more headers where a test asks for them."""
-
-    headers_more: Mapping[str, str] = {}
-
-    def end_headers(self) -> None:
-        for name, value in self.headers_more.items():
-            self.send_header(name, value)
-        super().end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: the tests' output is not for requests."""
-
-
-class _Isolating(_Handler):
-    """What WebAssembly's threads need."""
-
-    headers_more: Mapping[str, str] = {
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Embedder-Policy": "require-corp",
-    }
-
-
-@contextmanager
-def served(page: Path, handler: type[_Handler] = _Handler) -> Iterator[str]:
-    made = functools.partial(handler, directory=str(page))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), made)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def visit(
-    page: Path,
-    *steps: dict[str, Any],
-    work: Path,
-    handler: type[_Handler] = _Handler,
-    **options: bool,
-) -> list[Any]:
-    """What each step found; the page asked nobody but its server and broke none of its own rules."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if chromium is None:
-        pytest.skip("Chromium is not installed; Debian's package is chromium")
-    driver = node_environment("page")
-    with served(page, handler) as address:
-        plan = {"address": f"{address}/", "chromium": chromium, "seconds": PATIENCE_S}
-        (work / "plan.json").write_text(json.dumps({**plan, **options, "steps": steps}))
-        done = subprocess.run(
-            ["node", str(HERE / "drive_page.mjs"), str(driver), str(work / "plan.json")],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=3 * PATIENCE_S,
-        )
-        assert done.returncode == 0, done.stderr
-        said = json.loads(done.stdout)
-        assert said["faults"] == []
-        assert {host for host in said["hosts"] if host != "null"} == {address}
-    results: list[Any] = said["results"]
-    return results
+    return validation_photos()
 
 
 def texts(photos: Sequence[Path]) -> list[str]:
     return [str(photo) for photo in photos]
 
 
-@pytest.mark.parametrize("ending", FILES)
+@pytest.mark.parametrize("ending", PAGE_FILES)
 def test_the_page_answers_like_predict(
     ending: str, folder: Path, page: Path, originals: list[Path], tmp_path: Path
 ) -> None:
@@ -270,14 +166,14 @@ def test_the_self_test_passes(page: Path, tmp_path: Path) -> None:
     (found,) = visit(page, {"step": "selfTest"}, work=tmp_path)
     assert found["failures"] == []
     assert found["result"].endswith("cases passed, and every file answers as in Python.")
-    assert [row[0] for row in found["files"]] == [f"{stem(page)}.{ending}" for ending in FILES]
+    assert [row[0] for row in found["files"]] == [f"{stem(page)}.{ending}" for ending in PAGE_FILES]
     for _, backend, same, _ in found["files"]:
         assert backend == "wasm"
         assert same.endswith(" of 4")
 
 
 def test_the_self_test_finds_a_wrong_case(folder: Path, tmp_path: Path) -> None:
-    _page([named(folder, "int8.tflite")], tmp_path / "page")
+    make_page([named(folder, "int8.tflite")], tmp_path / "page")
     cases = tmp_path / "page/edge_deit/golden_cases.json"
     table = json.loads(cases.read_text(encoding="utf-8"))
     table["images"][0]["tensor_sha256"] = "0" * 64
@@ -296,7 +192,7 @@ def test_validate_reads_the_pages_report(
     folder: Path, originals: list[Path], command_line: CommandLine, tmp_path: Path
 ) -> None:
     files = [named(folder, "int8.onnx"), named(folder, "int8.tflite")]
-    _page(files, tmp_path / "page")
+    make_page(files, tmp_path / "page")
     report = tmp_path / "edge-deit-device-report.json"
     visit(tmp_path / "page", {"step": "report", "path": str(report)}, work=tmp_path)
     measured = read_device_report(report)
@@ -306,11 +202,8 @@ def test_validate_reads_the_pages_report(
     photos = tmp_path / "photos"
     photos.mkdir()
     shutil.copy(originals[0], photos)
-    real = os.environ.get("EDGE_DEIT_REAL")
-    weights = Path(real or "", "deit_tiny_patch16_224/model.safetensors")
-    given = ["--weights", weights] if real else []
     done = command_line(
-        "validate", *files, *given, "--data", photos, "--device-report", report, "--no-latency",
+        "validate", *files, *weights_given(), "--data", photos, "--device-report", report, "--no-latency",
         "--output", tmp_path / "report",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -330,14 +223,14 @@ def test_the_camera(page: Path, tmp_path: Path) -> None:
 
 def test_pages_that_lack_something_say_what_to_do(folder: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
-    _page([], empty)
+    make_page([], empty)
     (found,) = visit(empty, {"step": "look"}, work=tmp_path, broken=True)
     assert "python -m edge_deit.bundle" in found["problem"]
     assert found["sections"] == 0
     page, photo = tmp_path / "page", tmp_path / "photo.png"
     Image.new("RGB", (40, 30), "orange").save(photo)
     file = named(folder, "int8.tflite")
-    _page([file], page)
+    make_page([file], page)
     step = {"step": "answers", "model": file.name, "backend": "wasm", "photos": [str(photo)]}
     (page / "node_modules").unlink()
     (found,) = visit(page, step, work=tmp_path)
@@ -368,7 +261,7 @@ def test_threads_where_the_server_isolates_the_page(
     file = named(folder, ending)
     step = {"step": "once", "file": file.name, "backend": "wasm", "photos": texts(originals[:FEW])}
     threads = {"step": "threads"}
-    count, found = visit(page, threads, step, work=tmp_path, handler=_Isolating)
+    count, found = visit(page, threads, step, work=tmp_path, handler=Isolating)
     assert count == min(4, os.cpu_count() or 1)
     assert_same_classes(found, file, ending, originals[:FEW])
 

@@ -21,6 +21,7 @@ from edge_deit.common.quiet import quiet
 from edge_deit.conversion.parity import check_batches
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
+from edge_deit.model.file_form import InputKind
 from edge_deit.quantization.scheme import Scheme
 from exporters import target
 from exporters.huggingface import FILE_NAMES
@@ -175,8 +176,9 @@ def test_requests_without_meaning_are_refused(
     assert not list(tmp_path.rglob("*.onnx"))
 
 
+@pytest.mark.parametrize("takes", ["pixels", "image"])
 def test_a_plain_file_may_have_a_free_batch(
-    tiny_weights: Path, photos: Path, tmp_path: Path
+    takes: InputKind, tiny_weights: Path, photos: Path, tmp_path: Path
 ) -> None:
     with quiet():
         result = export_model(
@@ -185,13 +187,18 @@ def test_a_plain_file_may_have_a_free_batch(
             precisions=["fp32"],
             output=tmp_path,
             dynamic_batch=True,
+            input_kind=takes,
             parity_images=4,
         )
     (done,) = result.artefacts
-    assert done.manifest.input["name"] == "pixels"
-    pixels = np.random.default_rng(0).normal(size=(32, 3, 64, 64)).astype(np.float32)
+    assert done.manifest.input["name"] == takes
+    assert done.manifest.input["free_batch"] is True
+    random = np.random.default_rng(0)
+    source = random.normal(size=(32, 3, 64, 64)).astype(np.float32)
+    if takes == "image":
+        source = random.integers(0, 256, (32, 64, 64, 3), dtype=np.uint8)
     runner = target("onnx").load_runner(done.path, 1)
-    together = runner(pixels)
-    single = np.concatenate([runner(pixels[index : index + 1]) for index in range(32)])
+    together = runner(source)
+    single = np.concatenate([runner(source[index : index + 1]) for index in range(32)])
     assert together.shape == (32, 10)
     assert np.abs(together - single).max() <= 1e-4 * np.abs(single).max()

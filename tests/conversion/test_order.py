@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_deit.conversion import run
+from edge_deit.conversion import run, schedule
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.produce import Exported
 from edge_deit.quantization.condition import Conditioned
@@ -19,7 +19,7 @@ def test_float_files_do_not_wait_for_conditioning(
     monkeypatch: pytest.MonkeyPatch, tiny_weights: Path, photos: Path, tmp_path: Path
 ) -> None:
     seen: list[str] = []
-    export_one, find_conditioned = run.export_one, run.find_conditioned
+    export_one, find_conditioned = schedule.export_one, run.find_conditioned
 
     def export(context: ExportContext, target: Target, scheme: Scheme, *rest: Any) -> Exported:
         seen.append(scheme.precision)
@@ -29,7 +29,7 @@ def test_float_files_do_not_wait_for_conditioning(
         seen.append("conditioning")
         return find_conditioned(*given)
 
-    monkeypatch.setattr(run, "export_one", export)
+    monkeypatch.setattr(schedule, "export_one", export)
     monkeypatch.setattr(run, "find_conditioned", conditioned)
     found = run.export_model(
         str(tiny_weights),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.imagenet import imagenet_classes, is_imagenet
-from edge_deit.data.label_choice import read_label_choice
-from edge_deit.data.labels import match_labels, training_classes
+from edge_deit.data.label_choice import LabelChoice, read_label_choice
+from edge_deit.data.labels import match_labels, model_labels, training_classes
 from edge_deit.data.listing import EMPTY, NESTED, LeftOut, ListedPhoto, Listing, class_order
 
 IMAGENET = tuple(one.name for one in imagenet_classes())
@@ -160,7 +161,7 @@ def test_a_file_names_the_classes_of_a_model_without_names(tmp_path: Path) -> No
     [
         (b"", "a.txt", "is empty"),
         (b"cat\n\ndog\n", "a.txt", "class 1 has no name"),
-        (b"cat\ndog\ncat\n", "a.txt", "names 'cat' twice"),
+        (b"cat\ndog\ncat\n", "a.txt", "calls 2 classes 'cat' \\(0, 2\\)"),
         (b"caf\xe9\n", "a.txt", "not UTF-8"),
         ("cat\ndog".encode("utf-16"), "a.txt", "UTF-16"),
         (b"{", "a.json", "is no JSON"),
@@ -185,6 +186,39 @@ def test_names_that_contradict_the_models_own_are_refused(tmp_path: Path) -> Non
     assert matched(listing("dog"), ("Cat", "chien"), str(file)) == [1]
     with pytest.raises(EdgeDeitError, match="no such file; give a file of names, or imagenet-1k"):
         read_label_choice("nowhere.txt")
+
+
+def test_names_in_json(tmp_path: Path) -> None:
+    """Known by its suffix or by how it looks; ImageNet's two names of two classes each are no mistake."""
+    file = tmp_path / "names"
+    file.write_text('{"id2label": {"0": "cat", "1": "dog"}}\n')
+    assert read_label_choice(str(file)).names == ("cat", "dog")
+    file.write_text("[cat]\n[dog\n")
+    assert read_label_choice(str(file)).names == ("[cat]", "[dog")
+    file.write_text('{"0": "cat", "0": "dog"}')
+    with pytest.raises(EdgeDeitError, match="has the key '0' twice"):
+        read_label_choice(str(file))
+    file.write_text("\n".join(IMAGENET))
+    choice = read_label_choice(str(file))
+    assert IMAGENET.count("crane") == 2
+    assert model_labels(IMAGENET, choice) == model_labels(NUMBERS, choice) == IMAGENET
+    file.write_text("\n".join(("tench", "crane", *IMAGENET[2:])))
+    with pytest.raises(EdgeDeitError, match=r"calls 3 classes 'crane' \(1, 134, 517\)"):
+        read_label_choice(str(file))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\u2028", "\x85"])
+def test_names_of_two_lines_are_refused(end: str, tmp_path: Path) -> None:
+    """Files carry names one a line, so such a name would give all behind it to the class before."""
+    name = f"hot{end}dog"
+    with pytest.raises(EdgeDeitError, match=r"the weights call class 1 .*--labels FILE"):
+        model_labels(("cat", name), None)
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps(["cat", name]), encoding="utf-8")
+    choice = read_label_choice(str(file))
+    with pytest.raises(EdgeDeitError, match=r"names\.json calls class 1 .* more than one line"):
+        model_labels(("0", "1"), choice)
+    assert model_labels(("cat", name), LabelChoice("x", ("cat", "dog"))) == ("cat", "dog")
 
 
 def test_imagenet_by_choice() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from exporter_models import (
     request_for,
 )
 from exporters.executorch import export as executorch_target
+from exporters.executorch import passes
 from exporters.executorch.export import _quantize
 from exporters.target import ExportRequest
 from shared import once
@@ -112,6 +114,21 @@ def test_plain_model_is_one_small_subgraph(
     assert executorch_target.delegation(path) == WHOLE
     assert path.stat().st_size <= MAX_SIZE[precision] * 4 * parameters
     check_outputs(path, "plain", precision)
+
+
+def test_the_same_file_with_the_idle_passes(
+    plain: dict[Precision, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left out finds nothing; and each of it is there, so that the list is no old one."""
+    from executorch.backends.xnnpack.xnnpack_preprocess import XNNPACKPassManager
+
+    there = {one.__name__ for one in XNNPACKPassManager(None).passes}
+    assert set(passes.IDLE) <= there
+    monkeypatch.setattr(passes, "IDLE", ())
+    request = request_at(folder, "plain", Scheme("int8"))
+    with quiet():
+        path = TARGET.export(replace(request, output=folder / "all_passes.pte"))
+    assert path.read_bytes() == plain["int8"].read_bytes()
 
 
 def test_texts_are_read_back(plain: dict[Precision, Path]) -> None:

@@ -343,9 +343,8 @@ def test_what_conditioning_adds_is_folded_back() -> None:
 
 def test_full_integer_refuses_what_it_cannot_do(folder: Path) -> None:
     model = deploy(fresh_model("plain"))
-    kept = request_for(TARGET, model, Scheme("int8-full", ("head",)), folder / "kept.tflite")
     with pytest.raises(EdgeDeitError, match="--keep-float"):
-        TARGET.export(kept)
+        TARGET.fit(Scheme("int8-full", ("head",)), model)
     request = request_for(TARGET, model, Scheme("int8-full"), folder / "blind.tflite")
     with pytest.raises(EdgeDeitError, match="calibration"):
         TARGET.export(replace(request, calibration=None))

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_examples import golden_file, ported_images
 from PIL import Image
 
 from conftest import ROOT, CommandLine
@@ -29,7 +30,7 @@ from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
 from edge_deit.artefacts.predict import rank
 from edge_deit.artefacts.runners import logits_of
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
-from edge_deit.mobile.golden_images import ImageCase, wide_cases
+from edge_deit.mobile.golden_images import ImageCase
 from edge_deit.report.device_report import read_device_report
 from exporters import target
 
@@ -83,22 +84,10 @@ def test_unit_tests_ran(core: tuple[Path, str]) -> None:
     assert "every golden case passes() ✔" in core[1]
 
 
-def golden_file(path: Path, images: list[dict[str, Any]]) -> Path:
-    cases = {"schema": 1, "images": images, "classification": [], "refused": []}
-    path.write_text(json.dumps(cases), encoding="utf-8")
-    return path
-
-
 @pytest.mark.slow
 def test_preprocessing_is_pythons_bit_for_bit(check: Check, tmp_path: Path) -> None:
     """240 generated photos, then photos of phones' sizes at a real model's, in one process."""
-    large = [
-        ImageCase(f"{width} x {height} {name}", width, height, spec, 1 + seed % 8, seed, 4)
-        for seed, (width, height) in enumerate([(4000, 3000), (3000, 4000), (1080, 2400)])
-        for name in ("nearest", "bilinear", "bicubic", "lanczos")
-        for spec in [PreprocessSpec(resize_size=248, resample=name)]
-    ]
-    images = [case.to_json() for case in (*wide_cases(240), *large)]
+    images = ported_images(240)
     cases = golden_file(tmp_path / "cases.json", images)
     done = check("run", "golden", GOLDEN / "golden_spec.json", cases)
     assert done.returncode == 0, done.stdout + done.stderr

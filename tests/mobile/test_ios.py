@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_examples import golden_file
 from PIL import Image
 
 from conftest import ROOT
@@ -195,8 +196,7 @@ def test_a_type_error_in_the_app_is_found(cli: Cli, code: str, expected: str) ->
 def wide(cli: Cli) -> Iterator[tuple[int, dict[str, Any]]]:
     """How many generated cases were given to one run of the program, and what it found."""
     images = [case.to_json() for case in wide_cases(WIDE_CASES)]
-    cases = {"schema": 1, "images": images, "classification": [], "refused": []}
-    path = write_json(cli.folder / "wide.json", cases)
+    path = golden_file(cli.folder / "wide.json", images)
     done = cli("golden", GOLDEN / "golden_spec.json", path)
     assert done.stderr == ""
     yield len(images), json.loads(done.stdout)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_examples import golden_file, ported_images
 from PIL import Image
 
 from conftest import ROOT, CommandLine
@@ -27,7 +28,7 @@ from edge_deit.artefacts.predict import rank
 from edge_deit.artefacts.runners import logits_of
 from edge_deit.conversion.parity import MIN_COSINE_FLOAT, MIN_COSINE_INT8
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
-from edge_deit.mobile.golden_images import ImageCase, wide_cases
+from edge_deit.mobile.golden_images import ImageCase
 from edge_deit.report.device_report import read_device_report
 from exporters import target
 
@@ -66,12 +67,6 @@ def evaluated(module: str, body: str, *given: object) -> Any:
 # The core
 
 
-def golden_file(path: Path, images: list[dict[str, Any]]) -> Path:
-    cases = {"schema": 1, "images": images, "classification": [], "refused": []}
-    path.write_text(json.dumps(cases), encoding="utf-8")
-    return path
-
-
 def test_every_golden_case_passes() -> None:
     committed = json.loads((GOLDEN / "golden_cases.json").read_text(encoding="utf-8"))
     count = sum(len(committed[kind]) for kind in ("images", "classification", "refused"))
@@ -82,13 +77,7 @@ def test_every_golden_case_passes() -> None:
 @pytest.mark.slow
 def test_preprocessing_is_pythons_bit_for_bit(tmp_path: Path) -> None:
     """240 generated photos, then photos of phones' sizes at a real model's."""
-    large = [
-        ImageCase(f"{width} x {height} {name}", width, height, spec, 1 + seed % 8, seed, 4)
-        for seed, (width, height) in enumerate([(4000, 3000), (3000, 4000), (1080, 2400)])
-        for name in ("nearest", "bilinear", "bicubic", "lanczos")
-        for spec in [PreprocessSpec(resize_size=248, resample=name)]
-    ]
-    images = [case.to_json() for case in (*wide_cases(240), *large)]
+    images = ported_images(240)
     done = core("golden", GOLDEN / "golden_spec.json", golden_file(tmp_path / "cases.json", images))
     assert (done.returncode, done.stdout) == (0, f"{len(images)} passed, 0 failed\n"), done.stderr
 

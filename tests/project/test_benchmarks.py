@@ -18,6 +18,7 @@ from edge_deit.model.config import VARIANTS
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from clients import compared
 from latency import SPEED_BARS, macs
 from resizes import compare
 
@@ -31,6 +32,18 @@ from tables.grid import Grid, insert, to_markdown
 from tables.results import grids, read_result
 from tables.speed import SpeedBar, judge_speed
 from toolchains.recipes import RECIPES, find_recipe
+
+# Other people's programs
+
+
+def test_answers_are_compared_class_by_class() -> None:
+    wanted = {"a": [("cat", 0.5), ("hen", 0.25)], "b": [("cat", 0.5), ("hen", 0.25)]}
+    found = {"a": [("cat", 0.75), ("dog", 0.25)], "b": [("cat", 0.5), ("hen", 0.25)]}
+    assert compared(found, wanted) == ("2 of 2", "1 of 2", "0.25")
+    assert compared(wanted, wanted) == ("2 of 2", "2 of 2", "0")
+    with pytest.raises(AssertionError):
+        compared({"a": found["a"]}, wanted)
+
 
 # Speed bars
 

@@ -1,0 +1,58 @@
+"""The process that does jobs for `conversion.crew`: it writes and checks one file after another.
+
+Its one argument is the descriptor of the connection. Both ends are ours and what goes over it comes from no
+file, so jobs and answers are pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import resource
+import signal
+import threading
+import traceback
+from multiprocessing.connection import Connection
+
+__all__ = ["main"]
+
+
+def main(descriptor: int) -> None:
+    """Do jobs until the connection ends; each gets one answer: what was returned, or what was raised."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we work for
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported, not dumped
+    connection = Connection(descriptor)
+    jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
+    from edge_deit.conversion.job import convert_here
+
+    while True:
+        data = jobs.get()
+        try:
+            answer = pickle.dumps(
+                (convert_here(pickle.loads(data)), None)  # noqa: S301 # from the process that started us
+            )
+        except Exception as error:  # noqa: BLE001 # it is raised where the job came from
+            answer = _failure(error)
+        connection.send_bytes(answer)
+
+
+def _listen(connection: Connection, jobs: queue.SimpleQueue[bytes]) -> None:
+    """Read jobs while converters work, so that the end of the connection is seen at once."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            jobs.put(connection.recv_bytes())
+    os._exit(0)
+
+
+def _failure(error: Exception) -> bytes:
+    """The error with its traceback; one that cannot be sent goes in words."""
+    told = "".join(traceback.format_exception(error))
+    error.add_note(told)
+    with contextlib.suppress(Exception):
+        data = pickle.dumps((None, error))
+        pickle.loads(data)  # noqa: S301 # some can be written, but not read
+        return data
+    return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}\n{told}")))

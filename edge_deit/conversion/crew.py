@@ -1,0 +1,149 @@
+"""Files made side by side: each converter is a process of its own, as converters work on one core."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Final, Self, TypeVar
+
+from edge_deit.common.child import end_child, start_child
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import available_memory_bytes, usable_cores
+from edge_deit.conversion.job import Convert, Job, convert_here
+from edge_deit.metrics.outputs import Closeness
+
+__all__ = ["Crew", "processes_for"]
+
+Made = TypeVar("Made")
+
+_CONVERTER: Final = "edge_deit.conversion.converter"
+_SETTING: Final = "EDGE_DEIT_JOBS"
+_MOST: Final = 4
+_GOING_S: Final = 5.0
+_BASE_BYTES: Final = 1 << 30
+_TIMES_THE_WEIGHTS: Final = 12
+
+
+def processes_for(files: int, weights_bytes: int) -> int:
+    """How many files of a model, of `files`, this machine can make at the same time: cores and free memory.
+
+    The environment's `EDGE_DEIT_JOBS` is taken instead where it is set.
+
+    Raises:
+        EdgeDeitError: the setting is no number from 1 on.
+    """
+    wanted = os.environ.get(_SETTING, "")
+    if wanted and not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
+        raise EdgeDeitError(
+            f"{_SETTING} is {wanted!r}; set it to a number from 1 on, or not at all"
+        )
+    if wanted:
+        return max(1, min(files, int(wanted)))
+    free, each = available_memory_bytes(), _BASE_BYTES + _TIMES_THE_WEIGHTS * weights_bytes
+    room = _MOST if free is None else free // each
+    return max(1, min(files, usable_cores(), _MOST, room))
+
+
+class Crew:
+    """Makes up to `jobs` files at the same time; use it as a context manager.
+
+    With one job `here` does everything, in this process and in turn.
+    """
+
+    def __init__(self, jobs: int, here: Convert = convert_here) -> None:
+        self._here = here
+        self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
+        self._converters = [_Converter() for _ in range(jobs)] if jobs > 1 else []
+        self._free: queue.SimpleQueue[_Converter] = queue.SimpleQueue()
+        for one in self._converters:
+            self._free.put(one)
+
+    def submit(self, make: Callable[[Convert], Made]) -> Future[Made]:
+        """Call `make` with something that does a job; with one job, at once.
+
+        The result raises what `make` raised.
+        """
+        if self._pool is not None:
+            return self._pool.submit(self._with_converter, make)
+        done: Future[Made] = Future()
+        done.set_result(make(self._here))
+        return done
+
+    def _with_converter(self, make: Callable[[Convert], Made]) -> Made:
+        converter = self._free.get()
+        try:
+            return make(converter)
+        finally:
+            self._free.put(converter)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End what is still at work: after an error or Ctrl-C, nobody waits for it."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for one in self._converters:
+                one.close()
+            self._pool.shutdown()  # they clean up
+
+
+class _Converter:
+    """A process that does jobs, one at a time, and ends with this one; it starts with the first."""
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
+
+    def __call__(self, job: Job) -> Closeness | None:
+        """Do a job there.
+
+        Raises:
+            EdgeDeitError: as `convert_here`, or the process died.
+        """
+        name = job.request.output.name
+        try:
+            if self._closed:
+                raise EOFError
+            if self._child is None:
+                self._child = start_child(_CONVERTER)
+            _, connection = self._child
+            connection.send_bytes(pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL))
+            found, error = pickle.loads(connection.recv_bytes())  # noqa: S301 # our own process
+        except (EOFError, OSError) as lost:
+            raise EdgeDeitError(f"{name}: {self._end()}") from lost
+        if error is not None:
+            raise error
+        result: Closeness | None = found
+        return result
+
+    def close(self) -> None:
+        """End the process; a job that it is at fails."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> str:
+        """End the process, and say what became of it."""
+        if self._child is None:
+            return "no process could be started for it"
+        process, connection = self._child
+        code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may have gone, and not be gone
+            code = process.poll() if self._closed else process.wait(_GOING_S)
+        end_child(os.getpid(), process, connection)
+        if code is None:
+            return "the process that made it was ended"
+        if code == -signal.SIGKILL:
+            return (
+                "the process that made it was killed (SIGKILL), most likely as memory ran out: give it "
+                "more, or --jobs 1"
+            )
+        how = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+        return f"the process that made it {how}; try --jobs 1, and report it with what that prints"

@@ -1,0 +1,104 @@
+"""All files of an export: float files first, several at a time where the machine has room."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
+
+from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.crew import Crew
+from edge_deit.conversion.fallback import (
+    DropLimit,
+    Fallback,
+    OverLimitError,
+    choose_fallback,
+    keeps_limit,
+    kept_finer,
+)
+from edge_deit.conversion.job import Convert, convert_here
+from edge_deit.conversion.plan import Item
+from edge_deit.conversion.produce import Exported, export_one
+
+__all__ = ["export_all"]
+
+
+def export_all(
+    context: ExportContext, plan: Sequence[Item], limit: DropLimit, jobs: int
+) -> tuple[list[Exported], list[str]]:
+    """Every file in the order of the plan, and the notes; float files are begun first.
+
+    They need no calibration, so whoever waits for them does not wait for it. A limit on wrong answers looks
+    into the finished file, so with one everything is made in this process.
+    """
+    order = sorted(range(len(plan)), key=lambda place: plan[place][1].quantized)
+    floats = sum(not scheme.quantized for _, scheme, _ in plan)
+    here = functools.partial(convert_here, progress=context.progress)
+    with (
+        context.progress.task("artefacts", len(plan)) as advance,
+        Crew(1 if limit.wanted else jobs, here) as crew,
+    ):
+        files = _Files(context, advance)
+        made = [crew.submit(files.making(plan[place])) for place in order[:floats]]
+        fallback = choose_fallback(limit, context, [plan[place] for place in order[floats:]])
+        notes = [*context.calibration_doubts, *fallback.notes]
+        for item in fallback.items:
+            make = _within(context, item, fallback, limit, notes) if limit.wanted else None
+            made.append(crew.submit(files.making(item, make)))
+        for one in as_completed(made):
+            one.result()  # the first that failed ends the others
+    found = dict(zip(order, [one.result() for one in made], strict=True))
+    return [found[place] for place in range(len(plan))], notes
+
+
+class _Files:
+    """Makes files, and tells of each as soon as it is there; several threads may be at it."""
+
+    def __init__(self, context: ExportContext, advance: Callable[[int], None]) -> None:
+        self._context, self._advance = context, advance
+        self._lock = threading.Lock()
+
+    def making(
+        self, item: Item, make: Callable[[], Exported] | None = None
+    ) -> Callable[[Convert], Exported]:
+        """What a crew is to do for an item of the plan; `make` does it instead."""
+
+        def run(convert: Convert) -> Exported:
+            one = export_one(self._context, *item, convert) if make is None else make()
+            with self._lock:
+                size = one.manifest.size_bytes / 1e6
+                self._context.progress.note(f"{one.path} {size:.1f} MB")
+                self._advance(1)
+            return one
+
+        return run
+
+
+def _within(
+    context: ExportContext, item: Item, fallback: Fallback, limit: DropLimit, notes: list[str]
+) -> Callable[[], Exported]:
+    """What makes one file; where it loses more than the limit, again with more layers kept finer.
+
+    `notes` gets a line on what each file that is made again has.
+    """
+
+    def make() -> Exported:
+        target, scheme, backend = item
+        while True:
+            accept = keeps_limit(limit, context, scheme)
+            convert = functools.partial(convert_here, accept=accept, progress=context.progress)
+            try:
+                return export_one(context, target, scheme, backend, convert)
+            except OverLimitError as error:
+                following = fallback.finer(target, scheme)
+                if following is None:
+                    raise
+                scheme = following
+                notes.append(
+                    f"{target.name}: made again with {kept_finer(context, scheme)}; the file lost "
+                    f"{error.drop}"
+                )
+                context.progress.note(notes[-1])
+
+    return make
