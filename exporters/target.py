@@ -125,11 +125,11 @@ class Target:
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
     (`quantization.pairs`). `all_integer` lists the precisions that keep nothing in float and find
-    ranges in a graph of their own, without token scales. `one_photo` maps the precisions whose files can
-    take but one photo to the reason. `pins` maps distributions to the one version that is taken. A `beta`
-    target is left out of `all`, with a note, where its packages are absent or of other versions. `forms` maps
-    each precision to the form its files have by default, `ane` or `cpu` (`ExportRequest.form`); it is empty
-    where a target has but one.
+    ranges in a graph of their own, without token scales. `one_photo` maps the precisions whose
+    files can take but one photo to the reason. `pins` maps distributions to the one version that is
+    taken. A `beta` target is left out of `all`, with a note, where its packages are absent or of
+    other versions. `forms` maps each precision to the form its files have by default, `ane` or
+    `cpu` (`ExportRequest.form`); it is empty where a target has but one.
     """
 
     runtime: Runtime

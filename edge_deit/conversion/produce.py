@@ -70,6 +70,25 @@ def export_one(
     return Exported(final, manifest, result, stand_in, time.monotonic() - started)
 
 
+def _mark(context: ExportContext, target: Target, scheme: Scheme, backend: str) -> str:
+    """What a file's name says beside model and precision."""
+    mark = "" if backend == target.backends[0] else f"-{backend}"
+    if (form := context.form_of(target, scheme)) not in (None, target.forms.get(scheme.precision)):
+        mark += f"-{form}"
+    mark += ".image" if context.file_form.takes == "image" else ""
+    return mark + (f".batch{context.file_form.photos}" if context.file_form.photos > 1 else "")
+
+
+def _photos(context: ExportContext, target: Target, scheme: Scheme, name: str) -> int:
+    """How many photos the check takes: a few, with a note, where the runtime is very slow here."""
+    count = len(context.photos)
+    slow = target.runtime.sparing(scheme.precision, context.form_of(target, scheme))
+    if slow is not None and slow.photos < count:
+        count = slow.photos
+        context.progress.note(f"{name} is checked on {count} photos: {slow.reason}")
+    return count
+
+
 def _move(built: Path, final: Path, folder: Path) -> None:
     """Put artefact and manifest in place; the former ones go only when the new ones are complete."""
     for source, place in ((built, final), (manifest_path(built), manifest_path(final))):
