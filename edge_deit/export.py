@@ -173,8 +173,7 @@ def export(
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,
-            jobs=jobs,
-            cache=not no_cache, progress=bars,
+            jobs=jobs, cache=not no_cache, progress=bars,
         )  # fmt: skip
     _print(result)
 
