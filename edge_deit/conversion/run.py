@@ -178,9 +178,8 @@ def export_model(
         jobs = processes_for(len(plan), checkpoint.size_bytes) if jobs is None else jobs
         done, notes = export_all(context, plan, limit, jobs)
         write_card(laid, folder, checkpoint, tuple(done))
-    taken = time.monotonic() - started
-    checked, held_back = len(context.photos), context.held_back
-    return ExportResult(stored, tuple(done), checked, held_back, tuple(notes), taken)
+    checked, seconds = len(context.photos), time.monotonic() - started
+    return ExportResult(stored, tuple(done), checked, context.held_back, tuple(notes), seconds)
 
 
 def _with_labels(
