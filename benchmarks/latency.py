@@ -56,6 +56,7 @@ SPEED_BARS: Final = (
     SpeedBar("LiteRT int8-full", "ours/tflite/int8-full", "stock/tflite/static_wi8_ai8", 0.70),
     SpeedBar("ONNX Runtime int8", "ours/onnx/int8", "stock/onnx/quantize_static", 0.80),
     SpeedBar("ONNX Runtime fp32", "ours/onnx/fp32", "stock/onnx/float", 0.95),
+    SpeedBar("Core AI fp32", "ours/coreai/fp32", "stock/coreai/float32", 0.90),
     SpeedBar("LiteRT fp32 / torch eager", "ours/tflite/fp32", TORCH_NAME, 0.70),
     SpeedBar("ExecuTorch fp32 / torch eager", "ours/executorch/fp32", TORCH_NAME, 0.85),
     SpeedBar("ONNX Runtime fp32 / torch eager", "ours/onnx/fp32", TORCH_NAME, 0.90),

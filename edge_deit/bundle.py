@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from edge_deit.common.console import new_app, out, run
+from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.files import size_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def bundle(
     """
     from edge_deit.mobile.bundle import bundle_artefacts
 
-    done = bundle_artefacts(artefacts, android=android, ios=ios, web=web, threads=threads)
+    with Bars() as bars:
+        done = bundle_artefacts(
+            artefacts, android=android, ios=ios, web=web, threads=threads, progress=bars
+        )
     for delivery in done.deliveries:
         _print(delivery, done.specs[delivery.platform.name])
     for note in done.notes:

@@ -30,7 +30,7 @@ def doctor() -> None:
     remedies, notes = [], []
     for name in TARGETS:
         target = find_target(name)
-        missing = target.missing()
+        missing = target.remedy()
         with quiet():
             reason = None if missing else target.runs_on()
         runs = "no" if missing else ("reference*" if reason else "yes")
@@ -38,9 +38,7 @@ def doctor() -> None:
             name, "no" if missing else "yes", runs, ", ".join(target.precisions), _versions(target)
         )
         if missing:
-            remedies.append(
-                f"{name} needs {', '.join(missing)}: pip install 'edge-deit[{target.extra}]'"
-            )
+            remedies.append(missing)
         if reason:
             notes.append(f"* {name}: {reason}")
     out().print(table)

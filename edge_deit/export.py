@@ -29,8 +29,10 @@ app = new_app(__doc__)
 
 def export(
     target: Annotated[
-        str | None,
-        typer.Option(help=f"One of {', '.join(TARGETS)}, or all; a layout may settle it."),
+        list[str] | None,
+        typer.Option(
+            help=f"One of {', '.join(TARGETS)}, or all; may be repeated; a layout may settle it."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Variant, e.g. deit_tiny; default: what the weights hold.")
@@ -97,6 +99,10 @@ def export(
     backend: Annotated[
         str | None, typer.Option(help="ExecuTorch: xnnpack or coreml; default: the target's first.")
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(help="Core AI, Core ML: ane (channels first, for the Neural Engine) or cpu."),
+    ] = None,
     input_kind: Annotated[
         str,
         typer.Option(
@@ -158,6 +164,7 @@ def export(
             task=_one_of("task", task),
             image_size=image_size,
             backend=backend,
+            form=_one_of("form", form),
             calibration=calibration,
             calibration_images=calibration_images,
             options=_options(ema, heads, preprocessing, mean, std, resize, crop, interpolation),
@@ -169,18 +176,15 @@ def export(
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,
-            seed=seed,
-            jobs=jobs,
-            cache=not no_cache,
-            progress=bars,
+            seed=seed, jobs=jobs, cache=not no_cache, progress=bars,
         )  # fmt: skip
     _print(result)
 
 
-def _targets(name: str | None, layout: str) -> list[str] | None:
-    if name is None and layout == "plain":
+def _targets(names: list[str] | None, layout: str) -> list[str] | None:
+    if not names and layout == "plain":
         raise EdgeDeitError(f"--target is missing; choose one of: {', '.join(TARGETS)}, all")
-    return None if name in (None, "all") else [str(name)]
+    return None if not names or "all" in names else names
 
 
 def _options(*chosen: Any) -> LoadOptions:
@@ -194,8 +198,15 @@ def _one_of(option: str, value: str | None) -> Any:
     from edge_deit.conversion.layout import LayoutName
     from edge_deit.model.config import Task
     from edge_deit.model.file_form import InputKind, ReturnKind
+    from exporters import Form
 
-    words = {"task": Task, "input": InputKind, "returns": ReturnKind, "layout": LayoutName}
+    words = {
+        "task": Task,
+        "input": InputKind,
+        "returns": ReturnKind,
+        "layout": LayoutName,
+        "form": Form,
+    }
     known = get_args(words[option])
     if value is not None and value not in known:
         raise EdgeDeitError(f"--{option} is {value!r}; choose one of: {', '.join(known)}")
@@ -225,14 +236,24 @@ def _print(result: ExportResult) -> None:
         )
     out().print(table)
     out().print("of float: size / 4 bytes a parameter; cosine: worst photo; s: export and check")
-    for reason in dict.fromkeys(f"* {one.stand_in}" for one in done if one.stand_in):
-        out().print(reason)
+    for remark in _remarks(result):
+        out().print(remark)
     out().print(
         f"{len(done)} files in {done[0].path.parent}, {result.seconds:.0f} s, "
         f"peak {peak_memory_bytes() / 1e9:.1f} GB a process"
     )
     opened = opened_by((one.path.suffix, one.manifest.requires or {}) for one in done)
     out().print(f"{opened}; programs that were tried: docs/clients.md")
+
+
+def _remarks(result: ExportResult) -> list[str]:
+    """What stood in for a runtime, and which files were run on fewer photos than the others."""
+    done = result.artefacts
+    lines = list(dict.fromkeys(f"* {one.stand_in}" for one in done if one.stand_in))
+    for one in done:
+        if one.closeness is not None and one.closeness.images < result.parity_images:
+            lines.append(f"{one.path.name}: {one.closeness.images} photos only, as said above")
+    return lines
 
 
 def _closeness_cells(result: Closeness | None) -> tuple[str, str, str, str]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edge_deit.common.console import new_app, out, run
+from edge_deit.common.console import Bars, new_app, out, run
 
 __all__ = ["golden"]
 
@@ -32,7 +32,10 @@ def golden(
     """Write golden_spec.json and golden_cases.json, which the phone apps' tests obey."""
     from edge_deit.mobile.golden import golden_of
 
-    cases, stand_in = golden_of(artefact, photos=photos, output=output, threads=threads)
+    with Bars() as bars:
+        cases, stand_in = golden_of(
+            artefact, photos=photos, output=output, threads=threads, progress=bars
+        )
     table = Table(title=f"{artefact.name} -> {output}", title_justify="left")
     table.add_column("cases")
     table.add_column("number", justify="right")

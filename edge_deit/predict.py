@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from edge_deit.common.console import new_app, out, run
+from edge_deit.common.console import Bars, new_app, out, run
 
 if TYPE_CHECKING:
     from edge_deit.artefacts.predict import Prediction
@@ -32,7 +32,8 @@ def predict(
     """Print the most probable classes of each photo, computed by the artefact's own runner."""
     from edge_deit.artefacts.predict import predict_photos
 
-    found = predict_photos(artefact, images, top=top, threads=threads)
+    with Bars() as bars:
+        found = predict_photos(artefact, images, top=top, threads=threads, progress=bars)
     if as_json:
         report = [{"image": str(one.image), "top": list(map(asdict, one.top))} for one in found]
         print(json.dumps(report, indent=2, ensure_ascii=False))

@@ -9,7 +9,7 @@ from typing import Final
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
 from exporters.runtime import MASK_NAME, FileRunner, Runner, Runtime
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest, Form, Target
 
 __all__ = [
     "MASK_NAME",
@@ -17,6 +17,7 @@ __all__ = [
     "TARGETS",
     "ExportRequest",
     "FileRunner",
+    "Form",
     "Runner",
     "Runtime",
     "Target",
@@ -29,6 +30,7 @@ __all__ = [
 TARGETS: Final[dict[str, str]] = {
     "executorch": "exporters.executorch.export",
     "coreml": "exporters.coreml.export",
+    "coreai": "exporters.coreai.export",
     "tflite": "exporters.tflite.export",
     "onnx": "exporters.onnx.export",
 }
@@ -37,6 +39,7 @@ TARGETS: Final[dict[str, str]] = {
 RUNTIMES: Final[dict[str, str]] = {
     "executorch": "exporters.executorch.runtime",
     "coreml": "exporters.coreml.runtime",
+    "coreai": "exporters.coreai.runtime",
     "tflite": "exporters.tflite.runtime",
     "onnx": "exporters.onnx.runtime",
 }

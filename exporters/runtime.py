@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MASK_NAME",
+    "TIMEOUT_S",
     "FileRunner",
     "Runner",
     "Runtime",
+    "Sparing",
     "contiguous",
     "in_order",
     "nothing_outside",
 ]
+
+TIMEOUT_S: Final = 120.0
+"""How long a runtime may take to load a file, or to run one photo: far more than any that works."""
 
 
 class Runner(Protocol):
@@ -75,6 +80,14 @@ def nothing_outside(path: Path) -> None:
 
 
 @dataclass(frozen=True)
+class Sparing:
+    """A runtime is very slow on this machine: how many photos a check should take, and why, in a line."""
+
+    photos: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Runtime:
     """How the files of one target are run.
 
@@ -85,7 +98,9 @@ class Runtime:
     its files cannot be run here by anything. `check` refuses a file that would make the runtime read
     something outside it, as far as that shows without the runtime; it raises EdgeDeitError. `units`
     names the processors that a runner may be told to use, the default first. `modules` are what `load`
-    will import.
+    will import. `sparing` takes a precision and a form (None: the target has but
+    one) and says whether such files are run so slowly here that a check takes few photos and no latency is
+    measured. `timeout_s` is for one load, or one photo.
     """
 
     name: str
@@ -99,6 +114,8 @@ class Runtime:
     unchecked: Callable[[str], str | None] = lambda backend: None
     check: Callable[[Path], None] = nothing_outside
     units: tuple[str, ...] = ()
+    sparing: Callable[[str, str | None], Sparing | None] = lambda precision, form: None
+    timeout_s: float = TIMEOUT_S
 
     def warm_up(self) -> None:
         """Import what `load` needs, as far as it is installed; `load` says what is missing."""

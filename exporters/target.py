@@ -7,9 +7,10 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import version_of
 from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
 from exporters.runtime import MASK_NAME, Runner, Runtime
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:  # so that the list of targets costs no torch
     from edge_deit.model.config import DeiTConfig
     from edge_deit.model.points import LayerReader
 
-__all__ = ["ExportRequest", "Runner", "Target", "run_each"]
+__all__ = ["ExportRequest", "Form", "Runner", "Target", "run_each"]
+
+Form = Literal["ane", "cpu"]
+"""How the operators of a file are laid out: `ExportRequest.form`."""
 
 
 def _themselves(pixels: np.ndarray) -> np.ndarray:
@@ -45,7 +49,9 @@ class ExportRequest:
     (`model.mixed`), and why, `dynamic_batch` that the file takes any number of photos at once.
     `input_of` makes of pixels (M, 3, H, W) what the model takes.
     `weight_steps` are the steps of each output channel (O,) of layers whose grid is not their greatest
-    weight's (`quantization.pairs`).
+    weight's (`quantization.pairs`). `form` is `ane` for channels first and half precision
+    where the precision leaves it open, as Apple's Neural Engine wants it, or `cpu` for the deployment form
+    as it is.
     """
 
     model: nn.Module
@@ -62,6 +68,7 @@ class ExportRequest:
     half_remainder: bool = False
     single: Mapping[str, str] = field(default_factory=dict)
     dynamic_batch: bool = False
+    form: Form = "cpu"
     weight_steps: Mapping[str, Tensor] = field(default_factory=dict)
     input_of: Callable[[np.ndarray], np.ndarray] = _themselves
 
@@ -123,8 +130,11 @@ class Target:
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
     (`quantization.pairs`). `all_integer` lists the precisions that keep nothing in float and find
-    ranges in a graph of their own, without token scales. `one_photo` maps the precisions whose files can
-    take but one photo to the reason.
+    ranges in a graph of their own, without token scales. `one_photo` maps the precisions whose
+    files can take but one photo to the reason. `pins` maps distributions to the one version that is
+    taken. A `beta` target is left out of `all`, with a note, where its packages are absent or of
+    other versions. `forms` maps each precision to the form its files have by default, `ane` or
+    `cpu` (`ExportRequest.form`); it is empty where a target has but one.
     """
 
     runtime: Runtime
@@ -146,6 +156,9 @@ class Target:
     all_integer: tuple[Precision, ...] = ()
     one_photo: Mapping[Precision, str] = field(default_factory=dict)
     layer_reader: Callable[[Path, DeiTConfig], LayerReader] | None = None
+    pins: Mapping[str, str] = field(default_factory=dict)
+    beta: bool = False
+    forms: Mapping[Precision, Form] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -182,6 +195,13 @@ class Target:
         """Distributions that this target needs and this environment lacks."""
         found = importlib.util.find_spec
         return [dist for module, dist in self.requires.items() if found(module) is None]
+
+    def mismatched(self) -> list[str]:
+        """Pinned distributions of another version: `coreai-core 1.0.0b3 (1.0.0b4 is installed)`."""
+        pairs = ((name, pin, version_of(name)) for name, pin in self.pins.items())
+        return [
+            f"{name} {pin} ({v} is installed)" for name, pin, v in pairs if v not in (None, pin)
+        ]
 
     def fit(self, scheme: Scheme, model: nn.Module) -> Scheme:
         """The scheme as this target carries it out on the deployment form `model`: see `int8_dynamic`.
@@ -222,6 +242,6 @@ class Target:
 
         `onnx needs onnxruntime: pip install 'edge-deit[onnx]'`.
         """
-        if not (missing := self.missing()):
+        if not (missing := self.missing() or self.mismatched()):
             return None
         return f"{self.name} needs {', '.join(missing)}: pip install 'edge-deit[{self.extra}]'"

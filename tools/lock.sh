@@ -8,6 +8,8 @@ python="${1:?name the python of the environment to pin}"
 root="$(cd "$(dirname "$0")/.." && pwd)"
 # PyTorch's CPU build for Linux comes from its own index, so its hash is not among PyPI's
 torch_cpu="sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
+# Apple makes Core AI for two systems alone: the marker of pyproject.toml's extra
+coreai="(sys_platform == 'linux' and platform_machine == 'x86_64') or (sys_platform == 'darwin' and platform_machine == 'arm64')"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 "$python" -m pip freeze --all --exclude-editable | sed 's/+cpu$//' | grep -v '^pip==' >"$work/frozen.txt"
@@ -20,4 +22,5 @@ uv pip compile --quiet --no-deps --generate-hashes --universal --no-annotate --n
   awk '/^[a-z]/ {torch = /^torch==/} torch' "$work/requirements.lock" |
     sed "s/^\(torch==[^ ]*\)/\1 ; sys_platform != 'linux' or platform_machine != 'x86_64'/"
 } >"$root/requirements-torch.lock"
-awk '/^[a-zA-Z0-9]/ {torch = /^torch==/} !torch' "$work/requirements.lock" >"$root/requirements.lock"
+awk '/^[a-zA-Z0-9]/ {torch = /^torch==/} !torch' "$work/requirements.lock" |
+  sed "s/^\(coreai-[a-z]*==[^ ]*\)/\1 ; $coreai/" >"$root/requirements.lock"

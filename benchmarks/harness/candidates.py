@@ -72,7 +72,8 @@ def torch_candidate(weights: Path) -> Candidate:
 def find_ours(folder: Path) -> list[Candidate]:
     """Every artefact of the export command in a folder, by target, then precision.
 
-    A file that nothing here can run (a `.pte` for the Core ML delegate) is left out.
+    A file that nothing here can run (a `.pte` for the Core ML delegate), or so slowly that no table waits
+    for it (half precision in Core AI's runtime on x86), is left out.
 
     Raises:
         EdgeDeitError: no artefact, or one that its manifest does not fit.
@@ -83,7 +84,8 @@ def find_ours(folder: Path) -> list[Candidate]:
             continue
         manifest = read_manifest(path)
         target = find_target(manifest.target)
-        if target.unchecked(manifest.backend) is not None:
+        slow = target.runtime.sparing(manifest.precision, manifest.scheme.get("form"))
+        if target.unchecked(manifest.backend) is not None or slow is not None:
             continue
         mark = "" if manifest.backend == target.backends[0] else f"-{manifest.backend}"
         kept = manifest.scheme.get("keep_float") or []

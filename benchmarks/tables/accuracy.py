@@ -31,7 +31,7 @@ class AccuracyBar:
 
 
 ACCURACY_BARS: Final = (
-    AccuracyBar("int8", ("executorch", "coreml", "tflite", "onnx"), 98.0, 22.0, 0.7),
+    AccuracyBar("int8", ("executorch", "coreml", "coreai", "tflite", "onnx"), 98.0, 22.0, 0.7),
     AccuracyBar("int8-dynamic", ("executorch", "tflite", "onnx"), 98.5, 25.0, 0.4),
     AccuracyBar("int8-full", ("tflite",), 94.0, 14.0, 1.5),
 )

@@ -20,6 +20,7 @@ from edge_deit.common.errors import EdgeDeitError
 
 __all__ = [
     "Source",
+    "coreai_float32",
     "coreml_float16",
     "coreml_float32",
     "coreml_static",
@@ -264,3 +265,14 @@ def _coreml_convert(model: nn.Module, source: Source, precision: Any) -> Any:
         minimum_deployment_target=ct.target.iOS17,
         skip_model_load=True,
     )
+
+
+# Core AI
+
+
+def coreai_float32(source: Source, path: Path) -> None:
+    from coreai_torch import TorchConverter, get_decomp_table
+
+    program = torch.export.export(source.model, source.example)
+    program = program.run_decompositions(get_decomp_table())
+    TorchConverter().add_exported_program(program).to_coreai().save_asset(path)

@@ -161,6 +161,14 @@ RECIPES: Final = (
         True,
         build.coreml_static,
     ),
+    StockRecipe(
+        "coreai.float32",
+        "fp32",
+        ".aimodel",
+        "coreai_torch.TorchConverter with its get_decomp_table, both as its manual has them",
+        False,
+        build.coreai_float32,
+    ),
 )
 """Every stock file, one row each."""
 

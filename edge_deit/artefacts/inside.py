@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.contract import Contract
-from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
+from edge_deit.artefacts.process import RunnerCrashError, Worker
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points
 
@@ -19,7 +19,7 @@ __all__ = ["open_layer_reader"]
 
 @contextmanager
 def open_layer_reader(
-    artefact: Artefact, config: DeiTConfig, timeout_s: float = TIMEOUT_S
+    artefact: Artefact, config: DeiTConfig, timeout_s: float | None = None
 ) -> Iterator[LayerReader]:
     """What shows the points inside an artefact of a model of shape `config`, while the block lasts.
 

@@ -98,6 +98,9 @@ class SchemeEntry(TypedDict):
             About("fp16: layers that stay float32 -> why half precision is not for them."),
         ]
     ]
+    form: NotRequired[
+        Annotated[Text, About("How its operators are laid out, where the target has several ways.")]
+    ]
     equalised: NotRequired[
         Annotated[Any, About("Exponents that moved range from activations to weights.")]
     ]

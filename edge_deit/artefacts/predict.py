@@ -10,10 +10,11 @@ import numpy as np
 
 from edge_deit.artefacts.artefact import check_classes, read_artefact
 from edge_deit.artefacts.process import Worker
-from edge_deit.artefacts.runners import all_logits, open_runner, stand_in
+from edge_deit.artefacts.runners import all_logits, open_runner, patiently, stand_in
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.opening import check_regular
+from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
 
@@ -44,7 +45,12 @@ class Prediction:
 
 @checked_arguments
 def predict_photos(
-    artefact: Path, images: Sequence[Path], *, top: int = 5, threads: Threads = 2
+    artefact: Path,
+    images: Sequence[Path],
+    *,
+    top: int = 5,
+    threads: Threads = 2,
+    progress: Progress = SILENT,
 ) -> list[Prediction]:
     """Classify photos with an exported file, in its own runtime and in a process of its own.
 
@@ -62,7 +68,7 @@ def predict_photos(
         check_regular(image, "image")
     spec, labels = manifest.preprocess_spec, manifest.labels
     found: list[Prediction] = []
-    with Worker(manifest.target) as worker:
+    with Worker(manifest.target) as worker, patiently(opened, len(images), progress) as advance:
         runner = None
         for start in range(0, len(images), manifest.photos_at_once):
             some = images[start : start + manifest.photos_at_once]
@@ -71,6 +77,7 @@ def predict_photos(
             answers = all_logits(runner, pixels, artefact.name, labels)
             for image, logits in zip(some, answers, strict=True):
                 found.append(Prediction(image, rank(logits, labels, top), stand_in(manifest)))
+            advance(len(some))
     return found
 
 

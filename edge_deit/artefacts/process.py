@@ -26,10 +26,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import is_verbose
 from exporters import runtime_of
 
-__all__ = ["TIMEOUT_S", "IsolatedRunner", "RunnerCrashError", "Worker"]
-
-TIMEOUT_S: Final = 120.0
-"""How long a runtime may take to load a file, or to run one photo: far more than any that works."""
+__all__ = ["IsolatedRunner", "RunnerCrashError", "Worker"]
 
 _WORKER: Final = "edge_deit.artefacts.worker"
 _LAST_BYTES: Final = 2000
@@ -43,11 +40,14 @@ class Worker:
     """A process that holds one artefact of a target at a time, and runs it; threads take turns.
 
     It begins to import the runtime when it is made. Close it, or use it as a context manager; otherwise it
-    ends when nobody holds it any longer, or with this process. `timeout_s` is for one load, or one photo.
+    ends when nobody holds it any longer, or with this process. `timeout_s` is for one load, or one photo;
+    None: the runtime's own.
     """
 
-    def __init__(self, target: str, timeout_s: float = TIMEOUT_S) -> None:
-        self._label, self._timeout_s = runtime_of(target).label, timeout_s
+    def __init__(self, target: str, timeout_s: float | None = None) -> None:
+        runtime = runtime_of(target)
+        self._label = runtime.label
+        self._timeout_s = runtime.timeout_s if timeout_s is None else timeout_s
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._ended = "the process that ran it was closed"

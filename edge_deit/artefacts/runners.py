@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -12,9 +13,11 @@ from edge_deit.artefacts.artefact import Artefact, read_artefact
 from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.local import load_local
 from edge_deit.artefacts.manifest import Manifest
-from edge_deit.artefacts.process import TIMEOUT_S, RunnerCrashError, Worker
+from edge_deit.artefacts.process import RunnerCrashError, Worker
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.progress import Progress
 from exporters import FileRunner, Runner, check_units, runtime_of
+from exporters.runtime import Sparing
 
 __all__ = [
     "ArtefactRunner",
@@ -22,6 +25,8 @@ __all__ = [
     "all_logits",
     "logits_of",
     "open_runner",
+    "patiently",
+    "sparing",
     "stand_in",
 ]
 
@@ -103,14 +108,15 @@ def open_runner(
     units: str | None = None,
     *,
     isolated: bool = True,
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float | None = None,
     worker: Worker | None = None,
 ) -> ArtefactRunner:
     """A runner for the artefact, on the processors called `units` where its target offers a choice.
 
     It runs in a process of its own, unless `isolated` is false (for processes that exist for that alone). A
     `worker` of the artefact's target that is there already is used, and not closed. `timeout_s` is for
-    loading, and for each photo. Running needs less than exporting: only the runtime has to be installed.
+    loading, and for each photo; None: as long as that runtime may take. Running needs less than exporting:
+    only the runtime has to be installed.
 
     Raises:
         EdgeDeitError: as `read_artefact`, a runtime is absent or refuses the file, or there is no such
@@ -143,6 +149,27 @@ def open_runner(
 def stand_in(manifest: Manifest) -> str | None:
     """None where the artefact's own runtime runs it here, otherwise what does instead, in one line."""
     return runtime_of(manifest.target).runs_on()
+
+
+def sparing(manifest: Manifest) -> Sparing | None:
+    """Where the artefact is run so slowly here that a check takes few photos: how many, and why."""
+    return runtime_of(manifest.target).sparing(manifest.precision, manifest.scheme.get("form"))
+
+
+@contextmanager
+def patiently(
+    artefact: Artefact, photos: int, progress: Progress
+) -> Iterator[Callable[[int], None]]:
+    """Say how far `photos` photos are where the runtime is very slow here, and why; nothing elsewhere.
+
+    The block gets a function that is told how many photos were run since the last call.
+    """
+    if (slow := sparing(artefact.manifest)) is None:
+        yield lambda photos: None
+        return
+    progress.note(f"{artefact.path.name}: {slow.reason}")
+    with progress.task("photos", photos) as advance:
+        yield advance
 
 
 def logits_of(runner: Runner, pixels: np.ndarray, name: str, labels: Sequence[str]) -> np.ndarray:

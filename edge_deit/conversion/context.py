@@ -19,6 +19,8 @@ from edge_deit.model.file_form import FileForm
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import Conditioned
+from edge_deit.quantization.scheme import Scheme
+from exporters import Form, Target
 
 __all__ = ["ExportContext"]
 
@@ -58,6 +60,15 @@ class ExportContext:
     own_photos: bool = True
     seed: int = 0
     halves: dict[Hashable, dict[str, str]] = field(default_factory=dict)
+
+    def form_of(self, target: Target, scheme: Scheme) -> Form | None:
+        """How the file's operators are laid out, None where the target has but one way."""
+        if not target.forms:
+            return None
+        plain = (
+            self.masks is not None or self.layout.batch > 1
+        )  # `ane` has neither masks nor batches
+        return self.layout.form or ("cpu" if plain else target.forms[scheme.precision])
 
     @functools.cached_property
     def conditioned(self) -> Conditioned | None:

@@ -104,6 +104,7 @@ def request_for(
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
         input_of=Contract.of_form(context.file_form, spec).input_of,
+        form=context.form_of(target, scheme) or "cpu",
     )
 
 
@@ -130,6 +131,9 @@ def manifest_of(
         parity |= asdict(result)
         parity["snr_db"] = None if math.isinf(result.snr_db) else result.snr_db
         parity["held_back"] = context.held_back
+    entry = _scheme(context, target, request)
+    if target.forms:
+        entry["form"] = request.form
     return Manifest(
         schema=SCHEMA,
         artefact=request.output.name,
@@ -148,7 +152,7 @@ def manifest_of(
         ),
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
-        scheme=_scheme(context, target, request),
+        scheme=entry,
         calibration=_calibration(context, request),
         parity=parity,
         tools=tool_versions(),

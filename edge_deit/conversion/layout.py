@@ -12,10 +12,11 @@ from typing import Final, Literal
 from edge_deit.artefacts.manifest import MOST_PHOTOS
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import workplace
-from edge_deit.conversion.plan import Item
+from edge_deit.conversion.plan import Item, check_form
 from edge_deit.model.config import Task
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
 from edge_deit.quantization.scheme import Precision
+from exporters import Form
 from exporters.huggingface import FILE_NAMES, FOLDER, INPUT_NAME, TARGET_NAME
 
 __all__ = ["Layout", "LayoutName"]
@@ -33,12 +34,13 @@ class Layout:
     `plain`: MODEL.PRECISION.SUFFIX in the output folder, beside what is there. `huggingface`: the output
     folder itself is what Hugging Face's tools load; it appears whole or not at all, and takes the place of
     a former one. `dynamic_batch` says that files take any number of photos at once, `batch` how many they
-    take otherwise.
+    take otherwise, `form` how their operators are laid out (None: each target's own way).
     """
 
     name: LayoutName = "plain"
     dynamic_batch: bool = False
     batch: int = 1
+    form: Form | None = None
 
     @property
     def whole_folder(self) -> bool:
@@ -84,11 +86,16 @@ class Layout:
         return tuple(FILE_NAMES) if wanted is None else wanted
 
     def check(self, plan: Sequence[Item], takes: InputKind) -> None:
-        """Refuse files that cannot take many photos at once where that is wanted.
+        """Refuse files that cannot take many photos at once, or be laid out so, where that is wanted.
 
         Raises:
             EdgeDeitError: a number of photos that is none, or the target, and what it has.
         """
+        check_form(plan, self.form)
+        if self.form == "ane" and self.batch > 1:
+            raise EdgeDeitError(
+                "--form ane is for one photo: leave --batch out, or take --form cpu"
+            )
         self._check_batch()
         for target, scheme, _ in plan if self.batch > 1 else ():
             reason = target.one_photo.get(scheme.precision)

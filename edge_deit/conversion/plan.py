@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
 from edge_deit.quantization.scheme import PRECISIONS, Precision, Scheme
-from exporters import TARGETS, Target
+from exporters import TARGETS, Form, Target
 from exporters import target as find_target
 
-__all__ = ["Item", "calibration_needed", "make_plan"]
+__all__ = ["Item", "calibration_needed", "check_form", "make_plan"]
 
 Item = tuple[Target, Scheme, str]
 """A target, what it is to make, and the backend that is to execute it."""
@@ -25,12 +25,15 @@ def make_plan(
 ) -> list[Item]:
     """Every file to write, precision by precision.
 
-    Without `names` all targets are meant, and those that lack a precision are left out with a note.
+    Without `names` all targets are meant, and those that lack a precision are left out with a note, and so
+    are betas that are not installed.
 
     Raises:
         EdgeDeitError: an unknown name, a precision that a named target lacks, packages that are missing.
     """
     targets = [find_target(name) for name in (TARGETS if names is None else dict.fromkeys(names))]
+    if names is None:
+        targets = _present(targets, progress)
     if keep_float and not any(name.startswith("int8") for name in precisions):
         raise EdgeDeitError("--keep-float means nothing without an int8 precision; leave it out")
     plan: list[Item] = []
@@ -49,6 +52,32 @@ def make_plan(
     if not plan:
         raise EdgeDeitError("nothing to export: no target or no precision was named")
     return plan
+
+
+def _present(targets: Sequence[Target], progress: Progress) -> list[Target]:
+    """All but those whose packages are betas and not the ones that were tested; a note says so."""
+    found = []
+    for one in targets:
+        if one.beta and (remedy := one.remedy()) is not None:
+            progress.note(f"{one.name} is left out: {remedy}")
+        else:
+            found.append(one)
+    return found
+
+
+def check_form(plan: Sequence[Item], form: Form | None) -> None:
+    """Refuse a form for targets that have but one.
+
+    Raises:
+        EdgeDeitError: it names them, and those that have several.
+    """
+    if form is None:
+        return
+    if single := dict.fromkeys(target.name for target, _, _ in plan if not target.forms):
+        several = ", ".join(name for name in TARGETS if find_target(name).forms)
+        raise EdgeDeitError(
+            f"--form means nothing for {', '.join(single)}; it is for {several}: name that as --target"
+        )
 
 
 def calibration_needed(plan: Sequence[Item]) -> bool:

@@ -40,19 +40,23 @@ def export_one(
     """
     started = time.monotonic()
     name = context.layout.file_name(
-        context.checkpoint.name, scheme.precision, _mark(context, target, backend), target.suffix
+        context.checkpoint.name,
+        scheme.precision,
+        _mark(context, target, scheme, backend),
+        target.suffix,
     )
     unchecked = target.unchecked(backend)
     with workplace(context.output, ".export-") as folder:
         request = request_for(context, target, scheme, backend, folder / name)
+        count = _photos(context, target, scheme, name) if unchecked is None else 0
         result = convert(
             Job(
                 target=target.name,
                 request=request,
                 contract=Contract.of_form(context.file_form, context.checkpoint.preprocess),
-                photos=context.photos,
-                reference=context.reference,
-                masks=context.masks,
+                photos=context.photos[:count],
+                reference=context.reference[:count],
+                masks=None if context.masks is None else context.masks[:count],
                 classes=context.checkpoint.config.task == "classification",
                 threads=context.threads,
                 checked=unchecked is None,
@@ -66,11 +70,23 @@ def export_one(
     return Exported(final, manifest, result, stand_in, time.monotonic() - started)
 
 
-def _mark(context: ExportContext, target: Target, backend: str) -> str:
+def _mark(context: ExportContext, target: Target, scheme: Scheme, backend: str) -> str:
     """What a file's name says beside model and precision."""
     mark = "" if backend == target.backends[0] else f"-{backend}"
+    if (form := context.form_of(target, scheme)) not in (None, target.forms.get(scheme.precision)):
+        mark += f"-{form}"
     mark += ".image" if context.file_form.takes == "image" else ""
     return mark + (f".batch{context.file_form.photos}" if context.file_form.photos > 1 else "")
+
+
+def _photos(context: ExportContext, target: Target, scheme: Scheme, name: str) -> int:
+    """How many photos the check takes: a few, with a note, where the runtime is very slow here."""
+    count = len(context.photos)
+    slow = target.runtime.sparing(scheme.precision, context.form_of(target, scheme))
+    if slow is not None and slow.photos < count:
+        count = slow.photos
+        context.progress.note(f"{name} is checked on {count} photos: {slow.reason}")
+    return count
 
 
 def _move(built: Path, final: Path, folder: Path) -> None:

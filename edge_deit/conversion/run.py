@@ -48,6 +48,7 @@ from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.scheme import Precision
+from exporters import Form
 
 __all__ = ["ExportResult", "export_model"]
 
@@ -94,6 +95,7 @@ def export_model(
     backend: str | None = None,
     calibration: Path | None = None,
     calibration_images: int = 100,
+    form: Form | None = None,
     options: LoadOptions | None = None,
     labels: str | None = None,
     input_kind: InputKind = "pixels",
@@ -119,8 +121,9 @@ def export_model(
     folder of photos like those of the app, of which at most `calibration_images` are used, and some held
     back for the check; without it the bundled photos are, for the bundled weights.
     `labels` names the model's classes: a file or `imagenet-1k`, as `read_label_choice` takes it.
-    `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns` is
-    `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
+    `form` is how operators are laid out, `ane` or `cpu`, where a target has both (None: each precision's
+    own). `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns`
+    is `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
     int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
@@ -137,7 +140,7 @@ def export_model(
             plain layout.
     """
     started = time.monotonic()
-    laid = Layout(layout, dynamic_batch, batch)
+    laid = Layout(layout, dynamic_batch, batch, form)
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
     laid.check(plan, input_kind)

@@ -16,7 +16,13 @@ import torch
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.artefacts.inside import open_layer_reader
-from edge_deit.artefacts.runners import ArtefactRunner, RunnerCrashError, open_runner, stand_in
+from edge_deit.artefacts.runners import (
+    ArtefactRunner,
+    RunnerCrashError,
+    open_runner,
+    sparing,
+    stand_in,
+)
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
 from edge_deit.data.label_choice import LabelChoice
@@ -178,8 +184,8 @@ def _measured(
     if (photos := manifest.photos_at_once) > 1:
         runner += f", {photos} photos at once; times are a photo"
     notes = {}
-    if settings.rounds and reason:
-        notes["timing"] = reason
+    if settings.rounds and (why := _not_timed(one)):
+        notes["timing"] = why
     layers = None
     if not settings.layer_images:
         notes["layers"] = "not looked at: --layers"
@@ -224,9 +230,15 @@ def _look(settings: Settings, float_model: FloatModel, one: Artefact) -> tuple[L
     return layers, ""
 
 
+def _not_timed(one: Artefact) -> str | None:
+    """Why no latency of the artefact is worth measuring here, None where it is."""
+    slow = sparing(one.manifest)
+    return stand_in(one.manifest) or (None if slow is None else slow.reason)
+
+
 def _time(settings: Settings, float_model: FloatModel, rounds: Rounds) -> dict[str, Timing]:
     """Latency of the artefacts whose own runtime is here, side by side with the float model."""
-    able = [one for one in float_model.artefacts if stand_in(one.manifest) is None]
+    able = [one for one in float_model.artefacts if _not_timed(one) is None]
     if not able:
         return {}
     with ExitStack() as stack:

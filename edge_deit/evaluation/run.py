@@ -12,7 +12,7 @@ from typing import Any, Final
 from edge_deit.artefacts.artefact import Artefact, read_artefacts
 from edge_deit.artefacts.float_model import FloatModel, find_float_models
 from edge_deit.artefacts.photos import open_photos
-from edge_deit.artefacts.runners import RunnerCrashError
+from edge_deit.artefacts.runners import RunnerCrashError, sparing
 from edge_deit.checkpoint.sources import shareable_source
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
@@ -63,7 +63,8 @@ def validate_artefacts(
 
     `data` is a folder of photos (None: the bundled ones, for the bundled weights), `split` the set of its
     labels.csv (None: `validation`), `labels` what names the model's classes where it does not itself
-    (`data.labels.read_label_choice`), `images` the most photos that are taken, evenly spread. `weights`
+    (`data.labels.read_label_choice`), `images` the most photos that are taken, evenly spread
+    (None: all, or a few where every artefact is run very slowly here). `weights`
     says where the float model is, if not where it was at the export. `threads` are those of each runtime,
     `workers` those that decode photos ahead; `units` names processors where a runtime offers a choice.
     `runs` timed inferences of each model are taken, None: no latency; `layer_images` photos are compared
@@ -90,6 +91,7 @@ def validate_artefacts(
         found = read_artefacts(artefacts)
         phones = [read_device_report(path) for path in device_reports]
         float_models = find_float_models(found, weights)
+        images = _as_many_as_make_sense(found, images, progress)
         listing = stack.enter_context(open_photos(data, split, images, float_models))
         for line in (*listing.remarks(), *_assumptions(float_models)):
             progress.note(line)
@@ -204,6 +206,19 @@ def _measure_all(
 def _lost(opened: Sequence[Opened]) -> list[str]:
     """What became of the artefacts whose process died, a line each."""
     return [line for one in opened for line in one.lost]
+
+
+def _as_many_as_make_sense(
+    artefacts: Sequence[Artefact], images: int | None, progress: Progress
+) -> int | None:
+    """The most photos to take: as asked for, or a few where all artefacts are run very slowly here."""
+    slow = [(one.path.name, found) for one in artefacts if (found := sparing(one.manifest))]
+    fewest = min((found.photos for _, found in slow), default=None)
+    few = images is None and len(slow) == len(artefacts)
+    for name, found in slow:
+        what = f"it takes {fewest} photos, --images N more" if few else "--images N takes fewer"
+        progress.note(f"{name}: {found.reason}; {what}")
+    return fewest if few else images
 
 
 def _check_numbers(artefacts: Sequence[Path], layer_images: int, **numbers: int | None) -> None:

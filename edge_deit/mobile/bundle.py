@@ -15,9 +15,10 @@ import numpy as np
 from edge_deit import __version__
 from edge_deit.artefacts.artefact import Artefact, check_one_photo, read_artefact
 from edge_deit.artefacts.manifest import manifest_path, read_manifest
-from edge_deit.artefacts.runners import open_runner
+from edge_deit.artefacts.runners import open_runner, patiently
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.progress import SILENT, Progress
 from edge_deit.mobile.deliveries import (
     Delivery,
     check_alone,
@@ -25,6 +26,7 @@ from edge_deit.mobile.deliveries import (
     plan_deliveries,
 )
 from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
+from edge_deit.mobile.golden_images import PHOTOS
 from edge_deit.mobile.replace import OWN_NAMES, owned_files, set_replaced
 from exporters import target as find_target
 
@@ -53,6 +55,7 @@ def bundle_artefacts(
     ios: Path | None = None,
     web: Path | None = None,
     threads: Threads = 2,
+    progress: Progress = SILENT,
 ) -> Bundled:
     """Put artefacts of one checkpoint, labels and golden cases into the apps' projects.
 
@@ -72,7 +75,7 @@ def bundle_artefacts(
     _check_names(chosen)
     deliveries = plan_deliveries(chosen, {"--android": android, "--ios": ios, "--web": web})
     check_together(chosen)
-    logits, notes = _run_all(chosen, threads)
+    logits, notes = _run_all(chosen, threads, progress)
     try:
         specs = _write(deliveries, logits)
     except OSError as error:
@@ -94,7 +97,7 @@ def _check_names(artefacts: Sequence[Artefact]) -> None:
 
 
 def _run_all(
-    artefacts: list[Artefact], threads: int
+    artefacts: list[Artefact], threads: int, progress: Progress
 ) -> tuple[dict[Path, dict[str, np.ndarray]], list[str]]:
     """Logits of all artefacts that run here, by path, and a line on each that does not quite.
 
@@ -113,8 +116,11 @@ def _run_all(
             notes.append(f"{artefact.path.name} was not run: {reason}")
             continue
         stand_in = target.runs_on()
-        with open_runner(artefact, threads) as runner:
-            found = measured_logits(runner, manifest)
+        with (
+            patiently(artefact, PHOTOS, progress) as on_photo,
+            open_runner(artefact, threads) as runner,
+        ):
+            found = measured_logits(runner, manifest, on_photo=on_photo)
         (by_stand_in if stand_in else real)[artefact.path] = found
         if stand_in:
             notes.append(f"{artefact.path.name}: {stand_in}")

@@ -60,6 +60,7 @@ PLATFORMS: Final = (
         place="DeiTDemo/Bundled",
         engines={
             ("coreml", "mlprogram"): "Core ML",
+            ("coreai", "coreai"): "Core AI",
             ("executorch", "xnnpack"): "ExecuTorch, XNNPACK",
             ("executorch", "coreml"): "ExecuTorch, Core ML",
         },

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +18,9 @@ import numpy as np
 
 from edge_deit.artefacts.artefact import check_one_photo, no_classes, read_artefact
 from edge_deit.artefacts.manifest import Manifest
-from edge_deit.artefacts.runners import logits_of, open_runner, stand_in
+from edge_deit.artefacts.runners import logits_of, open_runner, patiently, stand_in
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
@@ -37,13 +39,16 @@ _TOP: Final = 5
 
 
 def measured_logits(
-    runner: Runner, manifest: Manifest, photos: Path | None = None
+    runner: Runner,
+    manifest: Manifest,
+    photos: Path | None = None,
+    on_photo: Callable[[int], None] = lambda photos: None,
 ) -> dict[str, np.ndarray]:
     """The artefact's own logits (K,) on a few photos, by name; of probabilities their logarithms.
 
     The photos are those of the folder where one is named, the bundled ones where the artefact holds the
     bundled weights, otherwise generated. The latter two have image cases of the same names, so that an
-    app can compare its model's outputs too.
+    app can compare its model's outputs too. `on_photo` hears of each photo that was run.
 
     Raises:
         EdgeDeitError: logits that are not finite, or not as many as there are labels.
@@ -56,10 +61,11 @@ def measured_logits(
         bundled = manifest.weights.get("source") == "bundled"
         cases = photo_cases(spec) if bundled else list(own_cases(spec))[:PHOTOS]
         tensors = {case.name: case.tensor()[None] for case in cases}
-    return {
-        name: logits_of(runner, pixels, manifest.artefact, manifest.labels)
-        for name, pixels in tensors.items()
-    }
+    found = {}
+    for name, pixels in tensors.items():
+        found[name] = logits_of(runner, pixels, manifest.artefact, manifest.labels)
+        on_photo(1)
+    return found
 
 
 def _made_up_logits(classes: int) -> dict[str, np.ndarray]:
@@ -186,7 +192,12 @@ def _text(data: dict[str, Any]) -> str:
 
 
 def golden_of(
-    artefact: Path, *, photos: Path | None = None, output: Path = Path("golden"), threads: int = 2
+    artefact: Path,
+    *,
+    photos: Path | None = None,
+    output: Path = Path("golden"),
+    threads: int = 2,
+    progress: Progress = SILENT,
 ) -> tuple[dict[str, int], str | None]:
     """Write both files of an artefact into `output`.
 
@@ -202,8 +213,11 @@ def golden_of(
     check_one_photo(opened, "golden cases are for an app that classifies one at a time")
     manifest = opened.manifest
     spec = golden_spec(manifest)
-    with open_runner(opened, threads) as runner:
-        logits = measured_logits(runner, manifest, photos)
+    with (
+        patiently(opened, PHOTOS, progress) as on_photo,
+        open_runner(opened, threads) as runner,
+    ):
+        logits = measured_logits(runner, manifest, photos, on_photo)
     cases = golden_cases(manifest, logits)
     write_golden(output, spec, cases)
     return {name: len(cases[name]) for name in _KINDS}, stand_in(manifest)

@@ -16,6 +16,7 @@ float32 in every precision. The file can be written on any system; off macOS it 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ import torch
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.file_form import GREATEST_LEVEL
 from edge_deit.model.mixed import MixedForm
+from exporters.channels_first import in_form
 from exporters.coreml.layers import layer_reader
 from exporters.coreml.package import class_names, read_specification, settle_bytes
 from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
@@ -73,6 +75,7 @@ def export(request: ExportRequest) -> Path:
         raise EdgeDeitError(
             f"target coreml has no {precision}; it has: {', '.join(TARGET.precisions)}"
         )
+    request = replace(request, model=in_form(request))
     model = request.model
     if request.scheme.quantized:  # Core ML computes outputs in float16, so only inputs are integer
         model = quantize_graph(
@@ -197,4 +200,5 @@ TARGET: Final = Target(
         "int8": {"ios": "17", "macos": "14"},
     },
     layer_reader=layer_reader,
+    forms={"fp32": "cpu", "fp16": "cpu", "int8": "cpu"},
 )

@@ -131,11 +131,10 @@ actor Worker {
         return fresh
     }
 
-    /// Compares a plain file with its manifest, once. What Xcode compiled is no longer the file that was hashed.
+    /// Compares a file or folder with its manifest, once. What Xcode compiled is no longer what was hashed.
     private func verify(_ artefact: BundledArtefact) throws {
         guard artefact.url.lastPathComponent == artefact.id, !verified.contains(artefact.id) else { return }
-        let data = try Data(contentsOf: artefact.url, options: .mappedIfSafe)
-        guard SHA256Digest.hex(data) == artefact.manifest.sha256 else {
+        guard try SHA256Digest.hex(contentsOf: artefact.url) == artefact.manifest.sha256 else {
             throw EdgeError("\(artefact.id) is not the file its manifest describes; bundle the model again")
         }
         verified.insert(artefact.id)

@@ -21,7 +21,9 @@ from edge_deit.common.errors import EdgeDeitError
 from exporters import TARGETS
 
 Exported = Callable[[str], Path]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TARGETS]
+SLOW = [  # Core AI loads a file in half a second: test_coreai.py damages its parts, fuzzing all of them
+    pytest.param(name, marks=pytest.mark.slow) for name in TARGETS if name != "coreai"
+]
 
 
 class Workers:
@@ -104,8 +106,7 @@ def test_no_member_of_an_artefact_is_run_as_a_pickle(
             member.write_bytes(sound)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", SLOW)
 def test_the_command_says_it_in_one_line(
     name: str, exported: Exported, tmp_path: Path, command_line: CommandLine
 ) -> None:

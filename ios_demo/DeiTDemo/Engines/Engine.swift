@@ -11,7 +11,7 @@ protocol Engine: AnyObject {
     func predict(_ input: ModelInput) throws -> [Float]
 }
 
-/// Where Core ML may run a model; other runtimes decide that when they are built.
+/// Where Core ML and Core AI may run a model; other runtimes decide that when they are built.
 enum ComputeUnits: String, CaseIterable, Identifiable, Codable, Sendable {
     case all, cpuOnly, cpuAndGPU, cpuAndNeuralEngine
 
@@ -29,12 +29,21 @@ func loadEngine(_ artefact: BundledArtefact, units: ComputeUnits) throws -> any 
         #else
             throw EdgeError(String(localized: "This build has no ExecuTorch. Add its Swift package as the README says."))
         #endif
+    case "coreai":
+        #if canImport(CoreAI)
+            guard #available(iOS 27, *) else {
+                throw EdgeError(String(localized: "Core AI needs iOS 27. Bundle a Core ML file for older systems."))
+            }
+            return try CoreAIEngine(artefact, units: units)
+        #else
+            throw EdgeError(String(localized: "This build has no Core AI. Build it with Xcode 27 or newer."))
+        #endif
     case let other:
         throw EdgeError("\(artefact.id) is for \(other), which this app has no runtime for")
     }
 }
 
-/// Compute units worth trying for an artefact: all of them for Core ML, one row for the others.
+/// Compute units worth trying for an artefact: all of them for Core ML and Core AI, one row for the others.
 func choices(for artefact: BundledArtefact) -> [ComputeUnits] {
-    artefact.manifest.target == "coreml" ? ComputeUnits.allCases : [.all]
+    ["coreml", "coreai"].contains(artefact.manifest.target) ? ComputeUnits.allCases : [.all]
 }

@@ -25,9 +25,11 @@ CORE: Final = PROJECT / "EdgeCore"
 STUBS: Final = Path(__file__).resolve().parent / "stubs"
 MODULES: Final = (
     *("CoreGraphics", "ImageIO", "CoreVideo", "CoreML", "Vision"),
-    *("UIKit", "SwiftUI", "PhotosUI", "ExecuTorch"),
+    *("UIKit", "SwiftUI", "PhotosUI", "ExecuTorch", "CoreAI"),
 )
 """Stand-ins for Apple's frameworks and ExecuTorch, in the order in which they import each other."""
+OPTIONAL: Final = ("ExecuTorch", "CoreAI")
+"""What a build may lack: older Xcodes have no Core AI, and ExecuTorch is a package of its own."""
 STRICT: Final = ("-swift-version", "5", "-strict-concurrency=complete", "-warnings-as-errors")
 APPLE_SUPPLEMENT: Final = "Foundation+Apple.swift"
 
@@ -73,7 +75,7 @@ def check_core() -> str:
 
 
 def check_app() -> str:
-    """The app's sources, type-checked against stand-ins, with ExecuTorch and without it."""
+    """The app's sources, type-checked against stand-ins, with what a build may lack and without it."""
     swift = find_swift()
     build_cli(swift)
     sources = sorted((PROJECT / "DeiTDemo").rglob("*.swift"))
@@ -86,11 +88,11 @@ def type_check(swift: Swift, sources: list[Path]) -> str:
     Raises:
         SwiftFailedError: the compiler's errors and warnings.
     """
-    stubs, without = swift.build / "stubs", swift.build / "stubs-no-executorch"
+    stubs, without = swift.build / "stubs", swift.build / "stubs-least"
     for folder in (stubs, without):
         folder.mkdir(parents=True, exist_ok=True)
     for module in MODULES:
-        for folder in (stubs, without) if module != "ExecuTorch" else (stubs,):
+        for folder in (stubs, without) if module not in OPTIONAL else (stubs,):
             emit_stub(swift, module, folder)
     modules = scratch(swift) / "release" / "Modules"
     for folder in (stubs, without):
@@ -101,7 +103,9 @@ def type_check(swift: Swift, sources: list[Path]) -> str:
                 *sources,
             ]
         )
-    return f"{len(sources)} files of the app type-checked, with ExecuTorch and without"
+    return (
+        f"{len(sources)} files of the app type-checked, with {' and '.join(OPTIONAL)} and without"
+    )
 
 
 def emit_stub(swift: Swift, module: str, folder: Path) -> None:

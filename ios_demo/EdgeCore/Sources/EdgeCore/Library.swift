@@ -72,8 +72,8 @@ public struct Library: Equatable, Sendable {
             throw EdgeError("\(entry.manifest) does not describe \(entry.file); bundle the model again")
         }
         let bundled = folder.appendingPathComponent(entry.file)
-        let compiled = bundled.deletingPathExtension().appendingPathExtension("mlmodelc")
-        for url in [bundled, compiled] where FileManager.default.fileExists(atPath: url.path) {
+        let compiled = ["mlmodelc", "aimodelc"].map { bundled.deletingPathExtension().appendingPathExtension($0) }
+        for url in [bundled] + compiled where FileManager.default.fileExists(atPath: url.path) {
             return BundledArtefact(manifest: manifest, url: url)
         }
         throw EdgeError("\(entry.file) is not in the app; bundle the model and build the app again")

@@ -173,4 +173,20 @@ final class LibraryTests: XCTestCase {
         XCTAssertTrue(ms.allSatisfy { $0 >= 0 && $0 < 1000 })
         XCTAssertThrowsError(try repeatTimed(runs: 0) { 1 })
     }
+
+    func testAFolderHasTheDigestOfItsNamesAndContents() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try FileManager.default.createDirectory(at: folder.appendingPathComponent("a"), withIntermediateDirectories: true)
+        for (name, text) in [("b.txt", "22"), ("a.txt", "1"), ("a/c", "")] {
+            try Data(text.utf8).write(to: folder.appendingPathComponent(name))
+        }
+        XCTAssertEqual(
+            try SHA256Digest.hex(contentsOf: folder), SHA256Digest.hex(Array("3:0:a/c5:1:a.txt15:2:b.txt22".utf8))
+        )
+        XCTAssertEqual(
+            try SHA256Digest.hex(contentsOf: folder.appendingPathComponent("b.txt")), SHA256Digest.hex(Array("22".utf8))
+        )
+        XCTAssertThrowsError(try SHA256Digest.hex(contentsOf: folder.appendingPathComponent("none")))
+    }
 }

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""What `--form cpu` and `--form ane` cost and give in Core AI, and in Core ML, beside the stock conversion.
+
+    EDGE_DEIT_REAL=FOLDER python benchmarks/coreai_forms.py --output DIR
+
+Operators are counted by Core AI's own summary of a file, and from the program of a Core ML package. Core
+AI's files are run by Apple's runtime, on one thread and in turns, so that times are ratios. The tables are
+in docs/benchmarks.md, "Core AI".
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import torch
+import typer
+
+from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.common.console import new_app, progress, run
+from edge_deit.common.files import size_of, write_text
+from edge_deit.common.quiet import quiet
+from edge_deit.data.photos import list_photos
+from edge_deit.data.preprocess import load_pixels
+from edge_deit.metrics.outputs import closeness
+from edge_deit.model.deploy import deploy
+from edge_deit.quantization.scheme import Precision, Scheme
+from exporters import ExportRequest, Form, Runner
+from exporters import target as find_target
+from harness.real import real_folder
+from tables.grid import Grid, show, to_markdown
+from toolchains.builders import Source, coreai_float32
+
+__all__ = ["coreai_forms"]
+
+app = new_app(__doc__)
+
+_UNTIMED: Final = 2
+_FORMS: Final[tuple[Form, ...]] = ("cpu", "ane")
+_STOCK: Final = "stock, plain model"
+_KINDS: Final = ("conv2d", "conv", "linear", "batch_matmul", "matmul", "transpose", "reshape")
+
+
+@app.command()
+def coreai_forms(
+    output: Annotated[Path, typer.Option(help="Folder for the files and forms.md.")],
+    images: Annotated[int, typer.Option(help="Validation photos for the noise in fp32.")] = 20,
+    half_images: Annotated[int, typer.Option(help="Of these, in fp16, which is emulated.")] = 2,
+    runs: Annotated[int, typer.Option(help="Timed inferences of each fp32 file, in turns.")] = 20,
+) -> None:
+    """Write every file, count its operators, run it on photos and time it."""
+    checkpoint = load_model(str(real_folder() / "deit_tiny_patch16_224" / "model.safetensors"))
+    photos = list_photos(real_folder() / "imagenet400", use="validation").pick(images).photos
+    pixels = np.concatenate([load_pixels(one.path, checkpoint.preprocess) for one in photos])
+    with torch.no_grad():
+        parts = torch.from_numpy(pixels).split(1)
+        reference = np.concatenate([checkpoint.model(x).numpy() for x in parts])
+    output.mkdir(parents=True, exist_ok=True)
+    single = {
+        f"{form}, fp32": _write(checkpoint, "coreai", "fp32", form, output) for form in _FORMS
+    }
+    single[_STOCK] = output / "stock.aimodel"
+    with quiet():
+        coreai_float32(Source(checkpoint.model, parts, 0), single[_STOCK])
+    half = {f"{form}, fp16": _write(checkpoint, "coreai", "fp16", form, output) for form in _FORMS}
+    grids = [
+        _measured(single, pixels, reference, runs),
+        _measured(half, pixels[:half_images], reference[:half_images], 0),
+        _counted(single | half, _summary, "Core AI: operators in a file"),
+        _counted(_coreml(checkpoint, output), _program, "Core ML: operators in a package"),
+    ]
+    write_text(output / "forms.md", to_markdown(grids) + "\n")
+    for grid in grids:
+        show(grid)
+
+
+def _write(
+    checkpoint: Checkpoint, target: str, precision: Precision, form: Form, output: Path
+) -> Path:
+    found = find_target(target)
+    request = ExportRequest(
+        model=deploy(checkpoint.model),
+        example=torch.zeros(1, 3, checkpoint.config.image_size, checkpoint.config.image_size),
+        scheme=Scheme(precision),
+        calibration=None,
+        output=output / f"{form}.{precision}{found.suffix}",
+        backend=found.backends[0],
+    )
+    with quiet():
+        return found.export(replace(request, form=form))
+
+
+def _coreml(checkpoint: Checkpoint, output: Path) -> dict[str, Path]:
+    return {f"{f}, fp16": _write(checkpoint, "coreml", "fp16", f, output) for f in _FORMS}
+
+
+def _measured(
+    files: Mapping[str, Path], pixels: np.ndarray, reference: np.ndarray, runs: int
+) -> Grid:
+    """SNR, the answer, bytes; processor time of one photo, as ratio to the last file where it is timed."""
+    with quiet():
+        runners = {name: find_target("coreai").load_runner(path, 1) for name, path in files.items()}
+    logits: dict[str, list[np.ndarray]] = {name: [] for name in files}
+    seconds: dict[str, list[float]] = {name: [] for name in files}
+    with progress() as bar:
+        task = bar.add_task("photos and rounds", total=len(pixels) + runs)
+        for number in range(len(pixels) + runs):
+            for name, runner in runners.items():
+                took, found = _timed(runner, pixels[number % len(pixels)][None])
+                seconds[name].append(took)
+                logits[name] += [found] if number < len(pixels) else []
+            bar.advance(task)
+    rows = []
+    for name, path in files.items():
+        near = closeness(reference, np.concatenate(logits[name]), classes=True)
+        counted = np.array(seconds[name][_UNTIMED if runs else 0 :])
+        last = np.array(seconds[list(files)[-1]][_UNTIMED if runs else 0 :])
+        cells = (f"{near.snr_db:.1f}", f"{100 * (near.agreement or 0):.0f} %")
+        size = f"{size_of(path) / 1e6:.2f}"
+        rows.append(
+            (name, *cells, size, f"{np.median(counted):.2f}", f"{np.median(counted / last):.2f}")
+        )
+    heading = f"Core AI on {len(pixels)} photos"
+    columns = ("file", "SNR, dB", "same answer", "MB", "processor s a photo", "of the last row's")
+    return Grid(heading, columns, tuple(rows), ("ratios are medians of files run in turns.",))
+
+
+def _timed(runner: Runner, photo: np.ndarray) -> tuple[float, np.ndarray]:
+    started = time.process_time()
+    found = runner(photo)
+    return time.process_time() - started, found
+
+
+def _counted(files: Mapping[str, Path], count: Any, heading: str) -> Grid:
+    counts = {name: count(path) for name, path in files.items()}
+    kinds = [kind for kind in _KINDS if any(found[kind] for found in counts.values())]
+    rows = [(kind, *(str(found[kind]) for found in counts.values())) for kind in kinds]
+    total = ("all but constants", *(str(found.total()) for found in counts.values()))
+    return Grid(heading, ("operator", *counts), (*rows, total), ())
+
+
+def _summary(path: Path) -> Counter[str]:
+    from coreai.authoring import AIModelAsset
+
+    found = Counter(dict(AIModelAsset.load(path).summary().operation_distribution))
+    del found["constant"]
+    return found
+
+
+def _program(path: Path) -> Counter[str]:
+    from exporters.coreml.package import read_specification
+
+    (function,) = read_specification(path).mlProgram.functions.values()
+    (block,) = function.block_specializations.values()
+    return Counter(one.type for one in block.operations if one.type != "const")
+
+
+if __name__ == "__main__":
+    run(app, "python benchmarks/coreai_forms.py")

@@ -1,0 +1,1 @@
+"""Core AI: `.aimodel` folders; `export` says what each precision means."""

@@ -1,0 +1,73 @@
+"""Integer layers in a graph for Core AI: int8 weights, inputs that pass through uint8.
+
+They are made of the converter's own operators, so that the file holds the integers themselves:
+`coreai::constexpr_blockwise_shift_scale` for weights, `coreai::quantize` and `coreai::dequantize` for
+inputs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.quantization.scheme import LayerRanges, Range
+
+__all__ = ["with_integer_layers"]
+
+_LEVELS: Final = 255  # of uint8
+_STEPS: Final = 127  # of int8 on each side
+_MIN_SCALE: Final = 2.0**-14  # the smallest normal float16, in which a file may hold scales
+
+
+def with_integer_layers(
+    model: nn.Module, layers: list[str], ranges: Mapping[str, LayerRanges], dtype: torch.dtype
+) -> nn.Module:
+    """A copy of `model`, floats in `dtype`, whose `layers` are integer.
+
+    Raises:
+        EdgeDeitError: a layer without a range.
+    """
+    import coreai_torch._compression.custom_layers  # noqa: F401 # declares the operators
+
+    if lost := [name for name in layers if name not in ranges]:
+        raise EdgeDeitError(f"no ranges for {', '.join(lost[:3])}: give --calibration photos")
+    made = copy.deepcopy(model)
+    for name in layers:
+        layer = made.get_submodule(name)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        made.set_submodule(name, _Integer(layer, ranges[name].input, dtype))
+    return made.to(dtype).eval()
+
+
+class _Integer(nn.Module):
+    """A Linear or convolution with its weights as int8 (K, ...) and a scale for each of the K channels."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, ends: Range, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight = layer.weight.detach().double()
+        others = tuple(range(1, weight.ndim))
+        steps = (weight.abs().amax(others, keepdim=True) / _STEPS).clamp_min(_MIN_SCALE)
+        integers = (weight / steps).round().clamp(-_STEPS, _STEPS)
+        self.register_buffer("integers", integers.to(torch.int8))
+        self.register_buffer("steps", steps.to(dtype))
+        step = max((ends[1] - ends[0]) / _LEVELS, _MIN_SCALE)
+        zero = round(-ends[0] / step)
+        self.register_buffer("input_step", torch.tensor(step, dtype=dtype))
+        self.register_buffer("input_zero", torch.tensor(zero, dtype=torch.uint8))
+        self.bias = layer.bias
+        self.stride = layer.stride if isinstance(layer, nn.Conv2d) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        operators: Any = torch.ops.coreai
+        levels = operators.quantize(x, self.input_step, torch.uint8, self.input_zero)
+        x = operators.dequantize(levels, self.input_step, self.input_zero)
+        weight = operators.constexpr_blockwise_shift_scale(self.integers, self.steps)
+        if self.stride is None:
+            return F.linear(x, weight, self.bias)
+        return F.conv2d(x, weight, self.bias, cast("tuple[int, int]", self.stride))
