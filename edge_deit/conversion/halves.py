@@ -27,7 +27,7 @@ __all__ = ["float_notes", "halves_of"]
 
 _ALWAYS: Final = "squares of other photos may leave the range"
 _SHOWN: Final = 4
-_MOST_PHOTOS: Final = 32
+_MOST_PHOTOS: Final = 16
 _LOCK: Final = threading.Lock()
 """Files are made side by side, and several ask the same."""
 
@@ -92,7 +92,7 @@ def _beyond(context: ExportContext, scheme: Scheme, model: DeployDeiT) -> dict[s
 
 
 def _arguments(context: ExportContext, *, planes: bool) -> list[tuple[Tensor, ...]]:
-    """What the file's form takes, one tuple a calibration photo, of 32 of them at most."""
+    """What the file's form takes, one tuple a calibration photo, of 16 of them at most."""
     pixels = torch.stack(pick_evenly(list(context.calibration.pixels), _MOST_PHOTOS))
     if context.file_form.takes == "image":
         levels = torch.from_numpy(bytes_of(pixels.numpy(), context.checkpoint.preprocess))

@@ -180,11 +180,11 @@ def export_model(
             progress=progress,
             options=LoadOptions() if options is None or laid.whole_folder else options,
         )
-        jobs = processes_for(len(plan), checkpoint.size_bytes) if jobs is None else jobs
-        done, notes = export_all(context, plan, limit, jobs)
+        room = processes_for(len(plan), checkpoint.size_bytes)
+        done, notes = export_all(context, plan, limit, jobs or room)
         write_card(laid, folder, checkpoint, tuple(done))
-    checked, seconds = len(context.photos), time.monotonic() - started
-    return ExportResult(stored, tuple(done), checked, context.held_back, tuple(notes), seconds)
+        told = tuple(done), len(context.photos), context.held_back, tuple(notes)
+    return ExportResult(stored, *told, time.monotonic() - started)
 
 
 def _prepare(
