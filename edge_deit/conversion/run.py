@@ -22,7 +22,6 @@ from edge_deit.common.cache import CacheFolder
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
 from edge_deit.conversion.context import ExportContext
-from edge_deit.conversion.crew import processes_for
 from edge_deit.conversion.fallback import DropLimit
 from edge_deit.conversion.inputs import (
     ExportPhotos,
@@ -180,8 +179,7 @@ def export_model(
             progress=progress,
             options=LoadOptions() if options is None or laid.whole_folder else options,
         )
-        room = processes_for(len(plan), checkpoint.size_bytes)
-        done, notes = export_all(context, plan, limit, jobs or room)
+        done, notes = export_all(context, plan, limit, jobs)
         write_card(laid, folder, checkpoint, tuple(done))
         told = tuple(done), len(context.photos), context.held_back, tuple(notes)
     return ExportResult(stored, *told, time.monotonic() - started)

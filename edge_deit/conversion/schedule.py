@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 
 from edge_deit.conversion.context import ExportContext
-from edge_deit.conversion.crew import Crew
+from edge_deit.conversion.crew import Crew, processes_for
 from edge_deit.conversion.fallback import (
     DropLimit,
     Fallback,
@@ -26,19 +26,21 @@ __all__ = ["export_all"]
 
 
 def export_all(
-    context: ExportContext, plan: Sequence[Item], limit: DropLimit, jobs: int
+    context: ExportContext, plan: Sequence[Item], limit: DropLimit, jobs: int | None
 ) -> tuple[list[Exported], list[str]]:
     """Every file in the order of the plan, and the notes; float files are begun first.
 
-    They need no calibration, so whoever waits for them does not wait for it. A limit on wrong answers looks
+    They need no calibration, so whoever waits for them does not wait for it. `jobs` are made at the same
+    time; None means as many as the machine has room for. A limit on wrong answers looks
     into the finished file, so with one everything is made in this process.
     """
     order = sorted(range(len(plan)), key=lambda place: plan[place][1].quantized)
     floats = sum(not scheme.quantized for _, scheme, _ in plan)
+    most = jobs or processes_for(len(plan), context.checkpoint.size_bytes)
     here = functools.partial(convert_here, progress=context.progress)
     with (
         context.progress.task("artefacts", len(plan)) as advance,
-        Crew(1 if limit.wanted else jobs, here) as crew,
+        Crew(1 if limit.wanted else most, here) as crew,
     ):
         files = _Files(context, advance)
         made = [crew.submit(files.making(plan[place])) for place in order[:floats]]
