@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 TARGETS: Final[dict[str, str]] = {
-    "executorch": "exporters.executorch.export",
-    "coreml": "exporters.coreml.export",
-    "coreai": "exporters.coreai.export",
-    "tflite": "exporters.tflite.export",
-    "onnx": "exporters.onnx.export",
+    "executorch": "exporters.executorch.target",
+    "coreml": "exporters.coreml.target",
+    "coreai": "exporters.coreai.target",
+    "tflite": "exporters.tflite.target",
+    "onnx": "exporters.onnx.target",
 }
-"""Target name -> module whose `TARGET` describes it. They import torch, and no converter, at the top."""
+"""Target name -> module whose `TARGET` describes it. They import neither torch nor a converter."""
 
 RUNTIMES: Final[dict[str, str]] = {
     "executorch": "exporters.executorch.runtime",

@@ -25,24 +25,22 @@ from torch import Tensor, nn
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.mixed import MixedForm
-from edge_deit.quantization.scheme import Precision
 from exporters.channels_first import in_form
 from exporters.coreai.layers import with_integer_layers
-from exporters.coreai.packages import PINS, TORCH, check_version
+from exporters.coreai.packages import PINS, check_version
 from exporters.coreai.runtime import (
     FUNCTION,
     METADATA,
-    RUNTIME,
+    PRECISIONS,
     check,
     is_half,
     load_runner,
     runs_on,
 )
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest
 
-__all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
+__all__ = ["export", "load_runner", "read_metadata", "runs_on"]
 
-_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
 _OTHERS: Final = "creatorDefinedMetadata"  # as the asset's own JSON calls texts of other names
 _FIELDS: Final = {  # name of a text -> attribute of the asset's metadata
     "author": "author",
@@ -60,9 +58,9 @@ def export(request: ExportRequest) -> Path:
         EdgeDeitError: a precision that this target does not have, int8 without ranges, or a package of
             another version.
     """
-    if request.scheme.precision not in _PRECISIONS:
+    if request.scheme.precision not in PRECISIONS:
         raise EdgeDeitError(
-            f"target coreai has no {request.scheme.precision}; it has: {', '.join(_PRECISIONS)}"
+            f"target coreai has no {request.scheme.precision}; it has: {', '.join(PRECISIONS)}"
         )
     for distribution in PINS:
         check_version(distribution)
@@ -140,16 +138,3 @@ def _metadata(request: ExportRequest) -> Any:
     for name, text in texts.items():
         metadata.set_custom(name, text)
     return metadata
-
-
-TARGET: Final = Target(
-    runtime=RUNTIME,
-    requires={"coreai": "coreai-core", "coreai_torch": TORCH},
-    precisions=_PRECISIONS,
-    backends=("coreai",),
-    export=export,
-    least={one: {"ios": "27", "macos": "27"} for one in _PRECISIONS},
-    pins=PINS,
-    beta=True,
-    forms={"fp32": "cpu", "fp16": "ane", "int8": "cpu"},
-)

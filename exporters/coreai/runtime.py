@@ -15,12 +15,14 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
+from edge_deit.quantization.scheme import Precision
 from exporters.coreai.packages import CORE, check_version
 from exporters.runtime import FileRunner, Runtime, Sparing, contiguous, in_order
 
 __all__ = [
     "FUNCTION",
     "METADATA",
+    "PRECISIONS",
     "RUNTIME",
     "check",
     "is_half",
@@ -29,6 +31,7 @@ __all__ = [
     "sparing",
 ]
 
+PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
 FUNCTION: Final = "main"
 """The one function of our files."""
 METADATA: Final = "metadata.json"

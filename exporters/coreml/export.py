@@ -27,14 +27,13 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.file_form import GREATEST_LEVEL
 from edge_deit.model.mixed import MixedForm
 from exporters.channels_first import in_form
-from exporters.coreml.layers import layer_reader
 from exporters.coreml.package import class_names, read_specification, settle_bytes
 from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
 from exporters.pt2e import quantize_graph
 from exporters.runtime import MASK_NAME
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest
 
-__all__ = ["TARGET", "export", "load_on", "load_runner", "read_metadata", "runs_on"]
+__all__ = ["export", "load_on", "load_runner", "read_metadata", "runs_on"]
 
 _MIN_SCALE: Final = 2.0**-14  # the smallest normal float16; scales are stored as float16
 _PRECISIONS: Final = {  # arithmetic and oldest system, as coremltools names them
@@ -72,15 +71,13 @@ def export(request: ExportRequest) -> Path:
 
     precision = request.scheme.precision
     if precision not in _PRECISIONS:
-        raise EdgeDeitError(
-            f"target coreml has no {precision}; it has: {', '.join(TARGET.precisions)}"
-        )
+        raise EdgeDeitError(f"target coreml has no {precision}; it has: {', '.join(_PRECISIONS)}")
     request = replace(request, model=in_form(request))
     model = request.model
     if request.scheme.quantized:  # Core ML computes outputs in float16, so only inputs are integer
         model = quantize_graph(
             request,
-            extra=TARGET.extra,
+            extra=RUNTIME.extra,
             unsigned=True,
             outputs=False,
             min_scale=_MIN_SCALE,
@@ -184,21 +181,3 @@ def _describe(converted: Any, request: ExportRequest) -> None:
     if label:
         converted.output_description[_LABEL] = "Most probable class"
         converted.user_defined_metadata[_PREVIEW] = "imageClassifier"
-
-
-TARGET: Final = Target(
-    runtime=RUNTIME,
-    requires={"coremltools": "coremltools", "torchao": "torchao"},
-    precisions=("fp32", "fp16", "int8"),
-    backends=("mlprogram",),
-    export=export,
-    image_planes=True,
-    half_remainder={"mlprogram": ("int8",)},
-    least={
-        "fp32": {"ios": "15", "macos": "12"},
-        "fp16": {"ios": "16", "macos": "13"},
-        "int8": {"ios": "17", "macos": "14"},
-    },
-    layer_reader=layer_reader,
-    forms={"fp32": "cpu", "fp16": "cpu", "int8": "cpu"},
-)

@@ -29,21 +29,17 @@ import torch
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.host import version_of
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.mixed import MixedForm
-from edge_deit.quantization.scheme import Precision
 from exporters.executorch.half import halved_weights, with_patch_rows
-from exporters.executorch.layers import layer_reader
 from exporters.executorch.passes import needed_passes
-from exporters.executorch.runtime import RUNTIME, load_program, load_runner, runs_on
+from exporters.executorch.runtime import BACKENDS, RUNTIME, load_program, load_runner, runs_on
 from exporters.pt2e import quantize_graph
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest
 
-__all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
+__all__ = ["delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
 _METHOD_PREFIX: Final = "get_"  # get_labels, get_preprocessing: methods that return a text
-_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynamic")
 _MIN_SCALE: Final = 2.0**-20  # a smaller step could leave the range of XNNPACK's requantization
 
 
@@ -59,9 +55,9 @@ def export(request: ExportRequest) -> Path:
     from executorch.exir import to_edge_transform_and_lower
 
     scheme, backend = request.scheme, request.backend
-    if backend not in TARGET.backends:
+    if backend not in BACKENDS:
         raise EdgeDeitError(
-            f"target executorch has no backend {backend!r}; it has: {', '.join(TARGET.backends)}"
+            f"target executorch has no backend {backend!r}; it has: {', '.join(BACKENDS)}"
         )
     if backend == "coreml" and scheme.precision == "int8-dynamic":
         raise EdgeDeitError(
@@ -188,24 +184,8 @@ def _quantize(request: ExportRequest) -> nn.Module:
     """The model with quantize and dequantize operators around the scheme's layers."""
     return quantize_graph(
         request,
-        extra=TARGET.extra,
+        extra=RUNTIME.extra,
         unsigned=request.backend == "coreml",
         outputs=request.backend == "xnnpack",
         min_scale=_MIN_SCALE,
     )
-
-
-TARGET: Final = Target(
-    runtime=RUNTIME,
-    requires={"executorch": "executorch", "torchao": "torchao"},
-    precisions=_PRECISIONS,
-    backends=("xnnpack", "coreml"),
-    export=export,
-    least={one: {"executorch": version_of("executorch") or "1.5.1"} for one in _PRECISIONS},
-    layer_reader=layer_reader,
-    remarks={"fp16": "fp16 of executorch is smaller, not faster: weights are widened when loaded"},
-    half_remainder={"coreml": ("int8",)},
-    integer_outputs=True,
-    float_outputs=("coreml",),
-    token_ranges=True,
-)

@@ -19,6 +19,7 @@ from edge_deit.common.errors import EdgeDeitError, first_line
 from exporters.runtime import FileRunner, Runtime, contiguous
 
 __all__ = [
+    "BACKENDS",
     "RUNTIME",
     "Program",
     "PteRunner",
@@ -29,6 +30,8 @@ __all__ = [
     "unchecked",
 ]
 
+BACKENDS: Final = ("xnnpack", "coreml")
+"""What may execute a program, the default first."""
 _COREML_BACKEND: Final = "CoreMLBackend"  # the delegate's name inside a file
 _LOCK: Final = (
     threading.RLock()

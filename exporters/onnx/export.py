@@ -9,26 +9,22 @@ session, `onnxruntime.InferenceSession(path)`, is right on every processor (`exp
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.quantization.scheme import Precision
 from exporters.onnx.convert import convert
-from exporters.onnx.layers import layer_reader
 from exporters.onnx.quantize import (
     check_quantized,
     quantize_dynamic,
     quantize_static,
     store_unsigned,
 )
-from exporters.onnx.runtime import RUNTIME, load_runner, runs_on
-from exporters.target import ExportRequest, Target
+from exporters.onnx.runtime import load_runner, runs_on
+from exporters.target import ExportRequest
 
-__all__ = ["TARGET", "export", "load_runner", "read_metadata", "runs_on"]
-
-_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynamic")
+__all__ = ["export", "load_runner", "read_metadata", "runs_on"]
 
 
 def export(request: ExportRequest) -> Path:
@@ -104,22 +100,3 @@ def _check_layers(model: Any, layers: list[str]) -> None:
 
 def _is_convolution(model: nn.Module, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Conv2d)
-
-
-TARGET: Final = Target(
-    runtime=RUNTIME,
-    requires={"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
-    precisions=_PRECISIONS,
-    backends=("cpu",),
-    export=export,
-    least={one: {"onnxruntime": "1.17"} for one in _PRECISIONS},  # the first with opset 20
-    batched=("fp32", "fp16", "int8"),
-    one_photo={
-        "int8-dynamic": "ONNX Runtime would find one range for all photos at once, so that each changes "
-        "the answers of the others; take int8"
-    },
-    layer_reader=layer_reader,
-    in_pairs=True,
-    single=("norm", "*.norm1", "*.norm2"),  # the fused norm is there in float32 alone
-    remarks={"fp16": "fp16 of onnx is smaller, not faster, on ONNX Runtime's CPU"},
-)

@@ -18,25 +18,23 @@ makes the file readable in a viewer.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest
 from exporters.tflite.file import add_entry, allow_half, embed, pack, read, texts, unpack
 from exporters.tflite.full import quantize_fully
 from exporters.tflite.half import halve_weights
 from exporters.tflite.integer_form import IntegerDeiT, centre_attention
-from exporters.tflite.layers import layer_reader
 from exporters.tflite.names import name_ends, name_layers
 from exporters.tflite.quantize import quantize_layers
-from exporters.tflite.runtime import RUNTIME, load_runner, open_interpreter, runs_on
+from exporters.tflite.runtime import load_runner, open_interpreter, runs_on
 from exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
-from exporters.tflite.versions import FLOAT_RUNTIME, HYBRID_RUNTIME, declare_versions
+from exporters.tflite.versions import declare_versions
 
-__all__ = ["TARGET", "delegation", "export", "load_runner", "read_metadata", "runs_on"]
+__all__ = ["delegation", "export", "load_runner", "read_metadata", "runs_on"]
 
 
 def export(request: ExportRequest) -> Path:
@@ -148,30 +146,3 @@ def _export_fully(request: ExportRequest) -> bytes:
     centre_attention(module, request.calibration_inputs())
     photos = (photo.numpy() for photo in request.calibration_inputs())
     return quantize_fully(_convert(request, module), photos)
-
-
-TARGET: Final = Target(
-    runtime=RUNTIME,
-    requires={
-        "litert_torch": "litert-torch",
-        "ai_edge_litert": "ai-edge-litert",
-        "ai_edge_quantizer": "ai-edge-quantizer",
-    },
-    precisions=("fp32", "fp16", "int8", "int8-dynamic", "int8-full"),
-    backends=("xnnpack",),
-    export=export,
-    layer_reader=layer_reader,
-    integer_outputs=True,
-    token_ranges=True,
-    all_integer=("int8-full",),
-    one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
-    int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
-    half_remainder={"xnnpack": ("fp16", "int8", "int8-dynamic")},
-    least={
-        "fp32": FLOAT_RUNTIME,
-        "fp16": FLOAT_RUNTIME,
-        "int8": HYBRID_RUNTIME,
-        "int8-dynamic": HYBRID_RUNTIME,
-        "int8-full": FLOAT_RUNTIME,
-    },
-)

@@ -32,3 +32,16 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     heavy = {"numpy", "torch", "pydantic", "scipy", "PIL.Image", "matplotlib", "jinja2"}
     assert not imported & heavy
+
+
+def test_doctor_looks_without_importing() -> None:
+    """It is asked whether something works before anything is worth waiting for."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "edge_deit.doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "coremltools", "onnx", "onnxruntime", "litert_torch", "coreai"}

@@ -57,11 +57,10 @@ from exporters import target as find_target
 from exporters.coreai import export as coreai
 from exporters.coreai import packages
 from exporters.coreai.runtime import is_half
+from exporters.coreai.target import TARGET
 from exporters.runtime import Sparing
 from shared import once
 from source_tree import project
-
-TARGET = coreai.TARGET
 
 if missing := TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)

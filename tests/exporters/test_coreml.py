@@ -24,10 +24,11 @@ from exporters.coreml import export as coreml
 from exporters.coreml import reference as mil_reference
 from exporters.coreml.operators import OPERATORS
 from exporters.coreml.package import read_specification
+from exporters.coreml.target import TARGET
 from exporters.target import ExportRequest
 from shared import once
 
-if missing := coreml.TARGET.missing():
+if missing := TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
 
 METADATA = {
@@ -48,14 +49,14 @@ def request_at(folder: Path, kind: str, scheme: Scheme, photos: int = 8) -> Expo
     """What the exporter is told for one model and scheme, with a package name of its own."""
     output = folder / f"{kind}.{scheme.precision}.{len(scheme.keep_float)}.mlpackage"
     form = deploy(fresh_model(kind))
-    return request_for(coreml.TARGET, form, scheme, output, photos=photos, metadata=METADATA)
+    return request_for(TARGET, form, scheme, output, photos=photos, metadata=METADATA)
 
 
 def export(folder: Path, kind: str, scheme: Scheme) -> Path:
     """The exported package of one model and scheme."""
     request = request_at(folder, kind, scheme)
     with quiet():
-        return once(request.output, lambda _: coreml.TARGET.export(request))
+        return once(request.output, lambda _: TARGET.export(request))
 
 
 @pytest.fixture(scope="module")

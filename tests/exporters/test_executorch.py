@@ -28,10 +28,9 @@ from exporter_models import (
 from exporters.executorch import export as executorch_target
 from exporters.executorch import passes
 from exporters.executorch.export import _quantize
+from exporters.executorch.target import TARGET
 from exporters.target import ExportRequest
 from shared import once
-
-TARGET = executorch_target.TARGET
 
 if missing := TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)

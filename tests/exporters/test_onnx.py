@@ -27,9 +27,8 @@ from exporter_models import (
 )
 from exporters.onnx import export as onnx_target
 from exporters.onnx.session import SESSION_CONFIG
+from exporters.onnx.target import TARGET
 from shared import once
-
-TARGET = onnx_target.TARGET
 
 if missing := TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)

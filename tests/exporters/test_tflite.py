@@ -37,9 +37,8 @@ from exporters.tflite import export as tflite
 from exporters.tflite.file import contents, kind, read, word
 from exporters.tflite.integer_form import IntegerDeiT, centre_attention, fold_back
 from exporters.tflite.observe import Observed, tight_range, whole_range
+from exporters.tflite.target import TARGET
 from shared import once
-
-TARGET = tflite.TARGET
 
 if missing := TARGET.missing():
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)

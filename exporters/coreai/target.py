@@ -1,0 +1,34 @@
+"""Core AI: what the target is called, what it needs and what it can do.
+
+Neither the converter nor torch is imported before they are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from exporters.coreai.packages import PINS, TORCH
+from exporters.coreai.runtime import PRECISIONS, RUNTIME
+from exporters.target import ExportRequest, Target
+
+__all__ = ["TARGET"]
+
+
+def _export(request: ExportRequest) -> Path:
+    from exporters.coreai.export import export
+
+    return export(request)
+
+
+TARGET: Final = Target(
+    runtime=RUNTIME,
+    requires={"coreai": "coreai-core", "coreai_torch": TORCH},
+    precisions=PRECISIONS,
+    backends=("coreai",),
+    export=_export,
+    least={one: {"ios": "27", "macos": "27"} for one in PRECISIONS},
+    pins=PINS,
+    beta=True,
+    forms={"fp32": "cpu", "fp16": "ane", "int8": "cpu"},
+)

@@ -1,0 +1,48 @@
+"""Core ML: what the target is called, what it needs and what it can do.
+
+Neither the converter nor torch is imported before they are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from exporters.coreml.runtime import RUNTIME
+from exporters.target import ExportRequest, Target
+
+if TYPE_CHECKING:
+    from edge_deit.model.config import DeiTConfig
+    from edge_deit.model.points import LayerReader
+
+__all__ = ["TARGET"]
+
+
+def _export(request: ExportRequest) -> Path:
+    from exporters.coreml.export import export
+
+    return export(request)
+
+
+def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
+    from exporters.coreml.layers import layer_reader
+
+    return layer_reader(path, config)
+
+
+TARGET: Final = Target(
+    runtime=RUNTIME,
+    requires={"coremltools": "coremltools", "torchao": "torchao"},
+    precisions=("fp32", "fp16", "int8"),
+    backends=("mlprogram",),
+    export=_export,
+    image_planes=True,
+    half_remainder={"mlprogram": ("int8",)},
+    least={
+        "fp32": {"ios": "15", "macos": "12"},
+        "fp16": {"ios": "16", "macos": "13"},
+        "int8": {"ios": "17", "macos": "14"},
+    },
+    layer_reader=_layer_reader,
+    forms={"fp32": "cpu", "fp16": "cpu", "int8": "cpu"},
+)

@@ -1,0 +1,50 @@
+"""ExecuTorch: what the target is called, what it needs and what it can do.
+
+Neither the converter nor torch is imported before they are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from edge_deit.common.host import version_of
+from edge_deit.quantization.scheme import Precision
+from exporters.executorch.runtime import BACKENDS, RUNTIME
+from exporters.target import ExportRequest, Target
+
+if TYPE_CHECKING:
+    from edge_deit.model.config import DeiTConfig
+    from edge_deit.model.points import LayerReader
+
+__all__ = ["TARGET"]
+
+_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynamic")
+
+
+def _export(request: ExportRequest) -> Path:
+    from exporters.executorch.export import export
+
+    return export(request)
+
+
+def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
+    from exporters.executorch.layers import layer_reader
+
+    return layer_reader(path, config)
+
+
+TARGET: Final = Target(
+    runtime=RUNTIME,
+    requires={"executorch": "executorch", "torchao": "torchao"},
+    precisions=_PRECISIONS,
+    backends=BACKENDS,
+    export=_export,
+    least={one: {"executorch": version_of("executorch") or "1.5.1"} for one in _PRECISIONS},
+    layer_reader=_layer_reader,
+    remarks={"fp16": "fp16 of executorch is smaller, not faster: weights are widened when loaded"},
+    half_remainder={"coreml": ("int8",)},
+    integer_outputs=True,
+    float_outputs=("coreml",),
+    token_ranges=True,
+)

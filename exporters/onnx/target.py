@@ -1,0 +1,52 @@
+"""ONNX: what the target is called, what it needs and what it can do.
+
+Neither the converter nor torch is imported before they are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from edge_deit.quantization.scheme import Precision
+from exporters.onnx.runtime import RUNTIME
+from exporters.target import ExportRequest, Target
+
+if TYPE_CHECKING:
+    from edge_deit.model.config import DeiTConfig
+    from edge_deit.model.points import LayerReader
+
+__all__ = ["TARGET"]
+
+_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynamic")
+
+
+def _export(request: ExportRequest) -> Path:
+    from exporters.onnx.export import export
+
+    return export(request)
+
+
+def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
+    from exporters.onnx.layers import layer_reader
+
+    return layer_reader(path, config)
+
+
+TARGET: Final = Target(
+    runtime=RUNTIME,
+    requires={"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
+    precisions=_PRECISIONS,
+    backends=("cpu",),
+    export=_export,
+    least={one: {"onnxruntime": "1.17"} for one in _PRECISIONS},  # the first with opset 20
+    batched=("fp32", "fp16", "int8"),
+    one_photo={
+        "int8-dynamic": "ONNX Runtime would find one range for all photos at once, so that each changes "
+        "the answers of the others; take int8"
+    },
+    layer_reader=_layer_reader,
+    in_pairs=True,
+    single=("norm", "*.norm1", "*.norm2"),  # the fused norm is there in float32 alone
+    remarks={"fp16": "fp16 of onnx is smaller, not faster, on ONNX Runtime's CPU"},
+)

@@ -1,0 +1,58 @@
+"""LiteRT: what the target is called, what it needs and what it can do.
+
+Neither the converter nor torch is imported before they are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from exporters.target import ExportRequest, Target
+from exporters.tflite.runtime import RUNTIME
+from exporters.tflite.versions import FLOAT_RUNTIME, HYBRID_RUNTIME
+
+if TYPE_CHECKING:
+    from edge_deit.model.config import DeiTConfig
+    from edge_deit.model.points import LayerReader
+
+__all__ = ["TARGET"]
+
+
+def _export(request: ExportRequest) -> Path:
+    from exporters.tflite.export import export
+
+    return export(request)
+
+
+def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
+    from exporters.tflite.layers import layer_reader
+
+    return layer_reader(path, config)
+
+
+TARGET: Final = Target(
+    runtime=RUNTIME,
+    requires={
+        "litert_torch": "litert-torch",
+        "ai_edge_litert": "ai-edge-litert",
+        "ai_edge_quantizer": "ai-edge-quantizer",
+    },
+    precisions=("fp32", "fp16", "int8", "int8-dynamic", "int8-full"),
+    backends=("xnnpack",),
+    export=_export,
+    layer_reader=_layer_reader,
+    integer_outputs=True,
+    token_ranges=True,
+    all_integer=("int8-full",),
+    one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
+    int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
+    half_remainder={"xnnpack": ("fp16", "int8", "int8-dynamic")},
+    least={
+        "fp32": FLOAT_RUNTIME,
+        "fp16": FLOAT_RUNTIME,
+        "int8": HYBRID_RUNTIME,
+        "int8-dynamic": HYBRID_RUNTIME,
+        "int8-full": FLOAT_RUNTIME,
+    },
+)
