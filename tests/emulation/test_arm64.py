@@ -411,7 +411,7 @@ class Exported:
         folder = once(
             self.root / f"{target}_image",
             lambda output: export(
-                target=target,
+                target=[target],
                 weights=str(self.weights),
                 precision=["fp32"],
                 input_kind="image",
@@ -427,7 +427,7 @@ class Exported:
         folder = once(
             self.root / target,
             lambda output: export(
-                target=target,
+                target=[target],
                 weights=str(self.weights),
                 precision=["fp32", "int8"],
                 calibration=self.photos,
