@@ -18,7 +18,7 @@ from edge_deit.data.preprocess import bytes_of
 from edge_deit.model.file_form import GREATEST_LEVEL
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.mixed import MODEL
-from edge_deit.quantization.half import beyond_half
+from edge_deit.quantization.half import INTEGER_LEAST_DB, LEAST_DB, beyond_half
 from edge_deit.quantization.scheme import Scheme
 from exporters import Target
 from exporters import target as find_target
@@ -86,7 +86,11 @@ def _beyond(context: ExportContext, scheme: Scheme, model: DeployDeiT) -> dict[s
             own = copy.deepcopy(model)  # it is watched by hooks, and others may be at the model
             with context.progress.task("range of half precision", len(photos)) as advance:
                 context.halves[key] = beyond_half(
-                    own, photos, integer=integer, on_photo=lambda: advance(1)
+                    own,
+                    photos,
+                    integer=integer,
+                    least_db=INTEGER_LEAST_DB if scheme.quantized else LEAST_DB,
+                    on_photo=lambda: advance(1),
                 )
         return context.halves[key]
 

@@ -4,8 +4,9 @@ On a core that computes in half precision twice as many numbers fit into an inst
 fine enough for a DeiT, but its range is narrow: from 6.1e-5, below which processors lose bits or flush to
 zero, to 65504. So every operator of the form is looked at while it computes in single precision: what it
 reads, what it writes and the sums on the way must fit on all photos, and on 16 of them what half precision
-alone would add to the operator's result must stay 40 dB below it. Numbers of other photos may be four times
-as large or as small as those that were seen; in a norm, which squares them, sixteen times.
+alone would add to the operator's result must stay 40 dB below it, or 20 dB in a file that is integer apart
+from that. Numbers of other photos may be four times as large or as small as those that were seen; in a norm,
+which squares them, sixteen times.
 
 A layer is the module in which an operator stands, a norm being one layer, as `model.mixed` names them.
 """
@@ -30,12 +31,13 @@ from edge_deit.data.listing import pick_evenly
 from edge_deit.model.form import DeployDeiT, RMSNorm, TokenScale
 from edge_deit.model.mixed import MODEL
 
-__all__ = ["LEAST_DB", "beyond_half"]
+__all__ = ["INTEGER_LEAST_DB", "LEAST_DB", "beyond_half"]
 
 LEAST_DB: Final = 40.0
 """A layer that half precision brings closer to its noise is not computed in it."""
 
-_MOST_NOISE: Final = 10 ** (-LEAST_DB / 10)  # of the signal's power
+INTEGER_LEAST_DB: Final = 20.0
+"""The same for what stays float between integer layers, whose own noise is greater."""
 _MARGIN: Final = 4.0
 _LIMITS: Final = torch.finfo(torch.float16)
 _BELOW_NORMAL: Final = (1 - _LIMITS.eps) * _LIMITS.tiny
@@ -49,12 +51,14 @@ def beyond_half(
     photos: Sequence[tuple[Tensor, ...]],
     *,
     integer: Collection[str] = (),
+    least_db: float = LEAST_DB,
     on_photo: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Layers that cannot be computed in half precision, and why: `values reach 1.2e+05`, `31 dB`.
 
     `photos` are the form's arguments, one tuple a photo: pixels (1, 3, H, W) or an image, and a mask where
-    the form takes one. Of layers in `integer`, which are computed in int8, only results count.
+    the form takes one. Of layers in `integer`, which are computed in int8, only results count. Noise must
+    stay `least_db` below an operator's result.
     """
     survey = _Survey(form, frozenset(integer))
     with torch.no_grad(), survey.watching():
@@ -63,7 +67,7 @@ def beyond_half(
             survey.next_photo(noise=place in some)
             form(*photo)
             on_photo()
-    return survey.reasons()
+    return survey.reasons(least_db)
 
 
 @dataclass
@@ -77,13 +81,13 @@ class _Seen:
     worst_token: float = 0.0
     sums: dict[int, list[float]] = field(default_factory=dict)
 
-    def reason(self) -> str | None:
+    def reason(self, least_db: float) -> str | None:
         """Why the layer cannot be computed in half precision, None if it can."""
         if not self.greatest <= _LIMITS.max:
             return f"values reach {self.greatest:.1e}"
         shares = [noise / signal for noise, signal in self.sums.values() if signal > 0.0]
         share = max([self.worst_token, *shares])
-        if share <= _MOST_NOISE:
+        if share <= 10 ** (-least_db / 10):
             return None
         return "nothing is left" if share == inf else f"{-10 * log10(share):.0f} dB"
 
@@ -121,9 +125,9 @@ class _Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._places.clear()
         self._noise = noise
 
-    def reasons(self) -> dict[str, str]:
+    def reasons(self, least_db: float) -> dict[str, str]:
         """Each layer that cannot be computed in half precision, in the order of the graph, and why."""
-        found = {name: seen.reason() for name, seen in self._seen.items()}
+        found = {name: seen.reason(least_db) for name, seen in self._seen.items()}
         return {name: reason for name, reason in found.items() if reason is not None}
 
     def _inside_norm(self, name: str) -> bool:

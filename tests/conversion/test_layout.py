@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-import edge_deit.conversion.produce as produce
 from edge_deit.artefacts.artefact import read_artefact
 from edge_deit.artefacts.float_model import find_float_models
 from edge_deit.artefacts.manifest import read_manifest
@@ -18,6 +17,7 @@ from edge_deit.artefacts.predict import predict_photos
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
+from edge_deit.conversion import job
 from edge_deit.conversion.parity import check_batches
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
@@ -124,7 +124,7 @@ def test_a_failure_leaves_the_former_folder_and_nothing_else(
     def fail(*_: object) -> None:
         raise EdgeDeitError("wrong for three photos at once")
 
-    monkeypatch.setattr(produce, "check_batches", fail)
+    monkeypatch.setattr(job, "check_batches", fail)
     with pytest.raises(EdgeDeitError, match="three photos"):
         export(tiny_weights, photos, output, precisions=["fp32"])
     assert not list(tmp_path.iterdir())

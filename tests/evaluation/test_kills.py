@@ -23,7 +23,6 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 20
 KILLS = 10
 
 FORKS = """
@@ -132,7 +131,8 @@ def content(output: Path) -> str:
     return json.dumps(found | {"created": "", "environment": {}}, sort_keys=True)
 
 
-def test_kills_at_random_moments_change_nothing(forks: Forks, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [4, pytest.param(20, marks=pytest.mark.fuzz)])
+def test_kills_at_random_moments_change_nothing(rounds: int, forks: Forks, tmp_path: Path) -> None:
     started = time.monotonic()
     assert forks.end(forks.start(tmp_path / "whole"), "wait") == 0
     whole_seconds = time.monotonic() - started
@@ -140,7 +140,7 @@ def test_kills_at_random_moments_change_nothing(forks: Forks, tmp_path: Path) ->
     photos = json.loads(expected)["data"]["images"]
     generator = random.Random(0)  # noqa: S311
     killed = refused = 0
-    for number in range(ROUNDS):
+    for number in range(rounds):
         output = tmp_path / str(number)
         for _ in range(KILLS):
             pids = [forks.start(output) for _ in range(generator.choice([1, 2]))]
@@ -160,5 +160,5 @@ def test_kills_at_random_moments_change_nothing(forks: Forks, tmp_path: Path) ->
             "report.md",
         }
     print(f"{killed} killed, {refused} refused, {time.monotonic() - started:.0f} s")
-    assert killed > ROUNDS
+    assert killed > rounds
     assert refused > 0

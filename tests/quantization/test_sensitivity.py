@@ -16,7 +16,7 @@ from condition_examples import SPEC, grey_photos, outliers
 from conftest import TINY, CommandLine
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.conversion import run
+from edge_deit.conversion import run, schedule
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.fallback import DropLimit, OverLimitError, choose_fallback
 from edge_deit.conversion.produce import Exported
@@ -147,7 +147,7 @@ def test_a_file_over_the_limit_is_made_again_with_more_layers_kept_finer(
 ) -> None:
     """The first two files lose more than their layers did in torch."""
     seen: list[int] = []
-    real = run.export_one
+    real = schedule.export_one
 
     def export_one(context: ExportContext, target: Target, scheme: Scheme, *rest: Any) -> Exported:
         seen.append(len(scheme.dynamic) + len(scheme.keep_float))
@@ -155,7 +155,7 @@ def test_a_file_over_the_limit_is_made_again_with_more_layers_kept_finer(
             raise OverLimitError(Drop(4.0, 6, labelled=True), 0.5)
         return real(context, target, scheme, *rest)
 
-    monkeypatch.setattr(run, "export_one", export_one)
+    monkeypatch.setattr(schedule, "export_one", export_one)
     loose, out = tmp_path / "loose", tmp_path / "out"
     shutil.copytree(photos / "cat", loose)
     done = run.export_model(
@@ -167,7 +167,7 @@ def test_a_file_over_the_limit_is_made_again_with_more_layers_kept_finer(
     assert len(again) == 2
     assert f"with {len(made['dynamic'])} layers dynamic and " in again[-1]
     assert seen == sorted(set(seen))
-    monkeypatch.setattr(run, "export_one", lambda *_: fail())
+    monkeypatch.setattr(schedule, "export_one", lambda *_: fail())
     with pytest.raises(EdgeDeitError, match="with all layers kept finer"):
         run.export_model(
             str(tiny_weights), targets=["onnx"], calibration=loose, max_drop=100, output=out
