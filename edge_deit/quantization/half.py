@@ -5,8 +5,8 @@ fine enough for a DeiT, but its range is narrow: from 6.1e-5, below which proces
 zero, to 65504. So every operator of the form is looked at while it computes in single precision: what it
 reads, what it writes and the sums on the way must fit on all photos, and on 16 of them what half precision
 alone would add to the operator's result must stay 40 dB below it, or 20 dB in a file that is integer apart
-from that. Numbers of other photos may be four times as large or as small as those that were seen; in a norm,
-which squares them, sixteen times.
+from that. Numbers of other photos may be four times as large or as small as those that were seen, in a
+norm, which squares them, sixteen times.
 
 A layer is the module in which an operator stands, a norm being one layer, as `model.mixed` names them.
 """
