@@ -64,7 +64,7 @@ def end_child(owner: int, process: subprocess.Popen[bytes], connection: Connecti
 
     `owner` is the process that started it: a fork of that one must not end what its parent still needs.
     """
-    connection.close()
-    if os.getpid() == owner:
+    if os.getpid() == owner:  # first, so that a thread that still reads sees the end
         process.kill()
         process.wait()
+    connection.close()

@@ -8,6 +8,7 @@ import pickle
 import queue
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -100,6 +101,7 @@ class _Converter:
 
     def __init__(self) -> None:
         self._closed = False
+        self._starting = threading.Lock()
         self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
 
     def __call__(self, job: Job) -> Closeness | None:
@@ -110,11 +112,7 @@ class _Converter:
         """
         name = job.request.output.name
         try:
-            if self._closed:
-                raise EOFError
-            if self._child is None:
-                self._child = start_child(_CONVERTER)
-            _, connection = self._child
+            connection = self._connection()
             connection.send_bytes(pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL))
             found, error = pickle.loads(connection.recv_bytes())  # noqa: S301 # our own process
         except (EOFError, OSError) as lost:
@@ -125,9 +123,18 @@ class _Converter:
         return result
 
     def close(self) -> None:
-        """End the process; a job that it is at fails."""
-        self._closed = True
+        """End the process; a job that it is at fails, and so does each later one."""
+        with self._starting:
+            self._closed = True
         self._end()
+
+    def _connection(self) -> Connection:
+        with self._starting:
+            if self._closed:
+                raise EOFError
+            if self._child is None:
+                self._child = start_child(_CONVERTER)
+            return self._child[1]
 
     def _end(self) -> str:
         """End the process, and say what became of it."""
