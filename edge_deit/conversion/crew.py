@@ -20,7 +20,7 @@ from edge_deit.common.host import available_memory_bytes, usable_cores
 from edge_deit.conversion.job import Convert, Job, convert_here
 from edge_deit.metrics.outputs import Closeness
 
-__all__ = ["Crew", "processes_for"]
+__all__ = ["Crew", "jobs_setting", "processes_for"]
 
 Made = TypeVar("Made")
 
@@ -32,21 +32,30 @@ _BASE_BYTES: Final = 1 << 30
 _TIMES_THE_WEIGHTS: Final = 12
 
 
-def processes_for(files: int, weights_bytes: int) -> int:
-    """How many files of a model, of `files`, this machine can make at the same time: cores and free memory.
-
-    The environment's `EDGE_DEIT_JOBS` is taken instead where it is set.
+def jobs_setting() -> int | None:
+    """What the environment's `EDGE_DEIT_JOBS` says; None where it is not set.
 
     Raises:
-        EdgeDeitError: the setting is no number from 1 on.
+        EdgeDeitError: it is no number from 1 on.
     """
     wanted = os.environ.get(_SETTING, "")
     if wanted and not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
         raise EdgeDeitError(
             f"{_SETTING} is {wanted!r}; set it to a number from 1 on, or not at all"
         )
-    if wanted:
-        return max(1, min(files, int(wanted)))
+    return int(wanted) if wanted else None
+
+
+def processes_for(files: int, weights_bytes: int) -> int:
+    """How many files of a model, of `files`, this machine can make at the same time: cores and free memory.
+
+    The environment's `EDGE_DEIT_JOBS` is taken instead where it is set.
+
+    Raises:
+        EdgeDeitError: as `jobs_setting`.
+    """
+    if (wanted := jobs_setting()) is not None:
+        return max(1, min(files, wanted))
     free, each = available_memory_bytes(), _BASE_BYTES + _TIMES_THE_WEIGHTS * weights_bytes
     room = _MOST if free is None else free // each
     return max(1, min(files, usable_cores(), _MOST, room))

@@ -19,6 +19,7 @@ from edge_deit.checkpoint.sources import is_path
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
 from edge_deit.common.whereabouts import remember
+from edge_deit.conversion.crew import jobs_setting
 from edge_deit.conversion.plan import Item, calibration_needed
 from edge_deit.data.calibration import CalibrationSet, calibration_set, read_set
 from edge_deit.data.label_choice import LabelChoice
@@ -137,7 +138,7 @@ def check_counts(*counts: int | None, seed: int) -> None:
     None is a number that was not given.
 
     Raises:
-        EdgeDeitError: a count is below 1; the seed is negative, or has more than 63 bits.
+        EdgeDeitError: a count, or the environment's, is below 1; the seed is negative, or beyond 63 bits.
     """
     if not 0 <= seed < 2**63:
         raise EdgeDeitError(f"--seed is {seed}; it must be from 0 to {2**63 - 1}")
@@ -145,6 +146,7 @@ def check_counts(*counts: int | None, seed: int) -> None:
         raise EdgeDeitError(
             "--calibration-images, --parity-images, --threads and --jobs must be at least 1"
         )
+    jobs_setting()
 
 
 def photos_belong(checkpoint: Checkpoint, folder: Path | None, plan: Sequence[Item]) -> bool:
