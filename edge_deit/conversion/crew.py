@@ -101,8 +101,10 @@ class Crew:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             for one in self._converters:
+                one.stop()
+            self._pool.shutdown()  # whoever waited for one sees its end, and cleans up
+            for one in self._converters:
                 one.close()
-            self._pool.shutdown()  # they clean up
 
 
 class _Converter:
@@ -131,10 +133,16 @@ class _Converter:
         result: Closeness | None = found
         return result
 
-    def close(self) -> None:
-        """End the process; a job that it is at fails, and so does each later one."""
+    def stop(self) -> None:
+        """Kill the process, from any thread; a job that it is at fails, and so does each later one."""
         with self._starting:
             self._closed = True
+            if self._child is not None:
+                self._child[0].kill()
+
+    def close(self) -> None:
+        """End the process and the connection, which no other thread may be using."""
+        self.stop()
         self._end()
 
     def _connection(self) -> Connection:

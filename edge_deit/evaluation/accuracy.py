@@ -7,9 +7,10 @@ in groups. Photos are decoded ahead by a few threads. What each photo showed goe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,15 +144,15 @@ def judge(
     journal = journal or Journal(None, {})
     kept, there = journal.kept(), set(done)
     missing = [index for index in range(len(request.photos)) if index not in there]
-    fresh = _fresh(request, missing)
-    for index in range(len(request.photos)):
-        if index in there:
-            yield next(kept)
-            continue
-        one = next(fresh)
-        if isinstance(one, Judged):
-            journal.add(one)
-        yield one
+    with contextlib.closing(_fresh(request, missing)) as fresh:
+        for index in range(len(request.photos)):
+            if index in there:
+                yield next(kept)
+                continue
+            one = next(fresh)
+            if isinstance(one, Judged):
+                journal.add(one)
+            yield one
 
 
 # Photos
@@ -167,28 +168,32 @@ class _Pixels:
     sha256: str
 
 
-def _fresh(request: EvaluationRequest, places: Sequence[int]) -> Iterator[Judged | BrokenImage]:
+def _fresh(
+    request: EvaluationRequest, places: Sequence[int]
+) -> Generator[Judged | BrokenImage, None, None]:
     """What the photos at these places show, a group of them at a time."""
     size = max(request.at_once.values(), default=1)
-    read = _read(request, places)
-    while group := list(itertools.islice(read, size)):
-        judged = iter(_judged(request, [one for one in group if isinstance(one, _Pixels)]))
-        for one in group:
-            yield one if isinstance(one, BrokenImage) else next(judged)
+    with contextlib.closing(_read(request, places)) as read:  # its threads end with an error too
+        while group := list(itertools.islice(read, size)):
+            judged = iter(_judged(request, [one for one in group if isinstance(one, _Pixels)]))
+            for one in group:
+                yield one if isinstance(one, BrokenImage) else next(judged)
 
 
-def _read(request: EvaluationRequest, places: Sequence[int]) -> Iterator[_Pixels | BrokenImage]:
+def _read(
+    request: EvaluationRequest, places: Sequence[int]
+) -> Generator[_Pixels | BrokenImage, None, None]:
     paths = [request.photos[index].path for index in places]
-    ahead = decoded_ahead(paths, request.spec, request.workers)
-    for index, decoded in zip(places, ahead, strict=True):
-        file = _shown(request, request.photos[index])
-        try:
-            yield _Pixels(index, file, *decoded.result())
-        except EdgeDeitError as error:
-            if request.strict:
-                raise EdgeDeitError(f"{error} (--strict)") from error
-            reason = str(error).replace(str(request.photos[index].path), file)
-            yield BrokenImage(file, reason)
+    with contextlib.closing(decoded_ahead(paths, request.spec, request.workers)) as ahead:
+        for index, decoded in zip(places, ahead, strict=True):
+            file = _shown(request, request.photos[index])
+            try:
+                yield _Pixels(index, file, *decoded.result())
+            except EdgeDeitError as error:
+                if request.strict:
+                    raise EdgeDeitError(f"{error} (--strict)") from error
+                reason = str(error).replace(str(request.photos[index].path), file)
+                yield BrokenImage(file, reason)
 
 
 def _judged(request: EvaluationRequest, photos: Sequence[_Pixels]) -> list[Judged]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,18 +20,22 @@ Decoded = tuple[np.ndarray, str]
 
 def decoded_ahead(
     paths: Sequence[Path], spec: PreprocessSpec, workers: int
-) -> Iterator[Future[Decoded]]:
+) -> Generator[Future[Decoded], None, None]:
     """What each path will be, in order; at most two photos a thread are held ahead.
 
-    A result raises EdgeDeitError where the photo cannot be read.
+    A result raises EdgeDeitError where the photo cannot be read. Close it where not all are taken: its
+    threads end then, and not when it is collected.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
         waiting: deque[Future[Decoded]] = deque()
         for path in paths:
             waiting.append(pool.submit(_decode, path, spec))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft()
         yield from waiting
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _decode(path: Path, spec: PreprocessSpec) -> Decoded:

@@ -207,10 +207,12 @@ def test_broken_photos_are_listed(task: EvaluationRequest, tmp_path: Path) -> No
 
 def test_a_model_that_fails_is_named_with_the_photo(task: EvaluationRequest) -> None:
     broken = lambda pixels: np.full((1, 2), np.nan, np.float32)  # noqa: E731
+    before = threading.active_count()
     with pytest.raises(EdgeDeitError, match=r"x\.tflite on cat/0\.png: returned logits that are"):
         evaluate(replace(task, models={"x.tflite": broken}))
     with pytest.raises(EdgeDeitError, match=r"the float model returned NaN .*cat/0\.png"):
         evaluate(replace(task, reference=broken))
+    assert threading.active_count() == before  # nothing is decoded for a run that has ended
 
 
 def test_only_a_few_photos_are_decoded_ahead(task: EvaluationRequest) -> None:

@@ -56,6 +56,7 @@ from exporters import Form
 from exporters import target as find_target
 from exporters.coreai import export as coreai
 from exporters.coreai import packages
+from exporters.coreai import target as described
 from exporters.coreai.runtime import is_half
 from exporters.coreai.target import TARGET
 from exporters.runtime import Sparing
@@ -360,7 +361,7 @@ def test_the_check_after_an_export_takes_few_photos_in_half_precision(
             notes.append(line)
 
     slow = replace(TARGET.runtime, sparing=lambda precision, form: Sparing(2, "it is very slow"))
-    monkeypatch.setattr(coreai, "TARGET", replace(TARGET, runtime=slow))
+    monkeypatch.setattr(described, "TARGET", replace(TARGET, runtime=slow))
     made = export_model(
         str(tiny_weights),
         targets=["coreai"],
@@ -446,7 +447,7 @@ def test_all_leaves_a_beta_out_that_is_not_the_tested_one(monkeypatch: pytest.Mo
         def note(self, line: str) -> None:
             notes.append(line)
 
-    monkeypatch.setattr(coreai, "TARGET", replace(TARGET, pins={packages.CORE: "0.0"}))
+    monkeypatch.setattr(described, "TARGET", replace(TARGET, pins={packages.CORE: "0.0"}))
     plan = make_plan(None, ["fp32"], (), None, Heard())
     assert "coreai" not in [target.name for target, _, _ in plan]
     (note,) = notes
