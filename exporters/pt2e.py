@@ -31,9 +31,10 @@ def quantize_graph(
 ) -> nn.Module:
     """The request's model with the scheme's layers integer: int8 weights, 8-bit inputs.
 
-    A dynamic layer's input has a range for each token, found at run time; it must be a Linear, and a
-    convolution stays float. `unsigned` activations are uint8, otherwise int8; `outputs` makes static
-    outputs integer too; no scale is below `min_scale`.
+    A dynamic Linear's input has a range for each token, found at run time. A convolution has one for the
+    whole photo where the scheme names it as dynamic, and stays float in `int8-dynamic`. Of a layer with
+    float inputs the weights alone are integer. `unsigned` activations are uint8, otherwise int8; `outputs`
+    makes static outputs integer too; no scale is below `min_scale`.
 
     Raises:
         EdgeDeitError: the exported graph lacks a layer, or a static scheme lacks its range.
@@ -42,12 +43,18 @@ def quantize_graph(
 
     static = request.scheme.static_layers(request.model)
     dynamic = request.scheme.dynamic_layers(request.model)
-    dynamic = [n for n in dynamic if isinstance(request.model.get_submodule(n), nn.Linear)]
+    named = request.scheme.dynamic
+    dynamic = [
+        name
+        for name in dynamic
+        if name in named or isinstance(request.model.get_submodule(name), nn.Linear)
+    ]
+    floats = request.scheme.float_input_layers(request.model)
     if lost := [name for name in static if name not in request.ranges]:
         raise EdgeDeitError(f"no ranges for {', '.join(lost[:3])}: give --calibration photos")
     ranges = {name: request.ranges[name] for name in static}
-    specs = _Specs(ranges, unsigned, outputs, min_scale)
-    layers = static + dynamic
+    specs = _Specs(ranges, frozenset(floats), unsigned, outputs, min_scale)
+    layers = static + dynamic + floats
     with torch.no_grad():
         graph = torch.export.export(request.model, (request.example,)).module()
         prepared = prepare_pt2e(graph, _quantizer(layers, specs, extra))
@@ -72,11 +79,9 @@ def _quantizer(layers: list[str], specs: _Specs, extra: str) -> Any:
                     continue
                 name = str(node.args[1].target).removesuffix(".weight")
                 if name in wanted:
+                    inputs = {} if name in specs.floats else {node.args[0]: specs.input(name)}
                     node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
-                        input_qspec_map={
-                            node.args[0]: specs.input(name),
-                            node.args[1]: specs.weight(),
-                        },
+                        input_qspec_map={**inputs, node.args[1]: specs.weight()},
                         output_qspec=specs.output(name),
                         _annotated=True,
                     )
@@ -104,11 +109,13 @@ class _Specs:
     def __init__(
         self,
         ranges: Mapping[str, LayerRanges],
+        floats: frozenset[str],
         unsigned: bool,
         outputs: bool,
         min_scale: float,
     ) -> None:
         self.ranges, self.outputs, self.min_scale = ranges, outputs, min_scale
+        self.floats = floats
         self.dtype = torch.uint8 if unsigned else torch.int8
         self.least, self.greatest = (0, 255) if unsigned else (-128, 127)
 

@@ -22,10 +22,18 @@ if TYPE_CHECKING:  # so that the list of targets costs no torch
     from edge_deit.model.config import DeiTConfig
     from edge_deit.model.points import LayerReader
 
-__all__ = ["ExportRequest", "Form", "Runner", "Target", "run_each"]
+__all__ = ["ExportRequest", "Fine", "Form", "Runner", "Target", "run_each"]
 
 Form = Literal["ane", "cpu"]
 """How the operators of a file are laid out: `ExportRequest.form`."""
+
+
+@dataclass(frozen=True)
+class Fine:
+    """The layers that carry more than `share` of the predicted noise have finer activations."""
+
+    share: float
+    way: Literal["dynamic", "float"]
 
 
 def _themselves(pixels: np.ndarray) -> np.ndarray:
@@ -122,7 +130,9 @@ class Target:
     inside cannot be shown.
     `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
-    finer with it. `least` says for each precision what runs its files: the oldest version of a runtime, or
+    finer with it. `fine` says, for a backend whose layers differ much in what rounding them costs, from
+    which share of all noise on a layer's activations are finer in `int8`, and how: a range found at run
+    time, or float. `least` says for each precision what runs its files: the oldest version of a runtime, or
     of a system that brings one. `half_remainder` lists for a backend the precisions whose files may
     compute what is float in half precision, all of it or nothing, `single` shell patterns of the layers
     that `fp16` files compute in single precision in any case, `batched` the precisions whose files can take
@@ -146,6 +156,7 @@ class Target:
     float_outputs: tuple[str, ...] = ()
     token_ranges: bool = False
     int8_dynamic: tuple[str, ...] = ()
+    fine: Mapping[str, Fine] = field(default_factory=dict)
     half_remainder: Mapping[str, tuple[Precision, ...]] = field(default_factory=dict)
     image_planes: bool = False
     in_pairs: bool = False

@@ -87,6 +87,9 @@ class SchemeEntry(TypedDict):
     dynamic: NotRequired[
         Annotated[list[str], About("Those of them whose ranges are found at run time.")]
     ]
+    float_inputs: NotRequired[
+        Annotated[list[str], About("Those of them whose weights alone are integer.")]
+    ]
     token_scaled: NotRequired[Annotated[Any, About("Layers with a scale for each token.")]]
     half_remainder: NotRequired[
         Annotated[bool, About("Whether the float part is in half precision where the core has it.")]

@@ -71,9 +71,11 @@ def request_for(
     if scheme.quantized:
         assert context.conditioned is not None
         layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
+        floats = scheme.float_input_layers(context.form)
         found, in_pairs = context.conditioned, target.in_pairs
-        ranges_a_token = target.token_ranges
-        model = found.with_layers(layers, dynamic, token_ranges=ranges_a_token, in_pairs=in_pairs)
+        model = found.with_layers(
+            layers, dynamic, floats, token_ranges=target.token_ranges, in_pairs=in_pairs
+        )
         steps = found.pair_steps(layers) if in_pairs else {}
     takes, planes, spec = context.file_form.takes, target.image_planes, checkpoint.preprocess
     if context.file_form != FileForm():
@@ -212,6 +214,8 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
         "layers": scheme.quantized_layers(form),
         "dynamic": scheme.dynamic_layers(form),
     }
+    if floats := scheme.float_input_layers(form):
+        entry["float_inputs"] = floats
     if scheme.precision == "fp16":
         entry["single"] = dict(request.single)
     if scheme.precision in target.half_remainder.get(request.backend, ()):

@@ -263,11 +263,13 @@ def _fake(context: ExportContext, scheme: Scheme, outputs: bool) -> DeployDeiT:
     conditioned = context.conditioned
     assert conditioned is not None
     dynamic = scheme.dynamic_layers(context.form)
-    model = conditioned.with_layers(scheme.quantized_layers(context.form), dynamic)
+    floats = scheme.float_input_layers(context.form)
+    model = conditioned.with_layers(scheme.quantized_layers(context.form), dynamic, floats)
     return fake_quantize(
         model,
         scheme.static_layers(context.form),
         conditioned.ranges,
         outputs=outputs,
         dynamic=dynamic,
+        float_inputs=floats,
     )

@@ -77,7 +77,8 @@ def _beyond(context: ExportContext, scheme: Scheme, model: DeployDeiT) -> dict[s
     """Layers that are beyond half precision on the calibration photos."""
     if scheme.quantized and not context.own_photos:
         return {MODEL: "no photos were measured"}
-    integer = tuple(scheme.quantized_layers(model))
+    floats = scheme.float_input_layers(model)
+    integer = tuple(name for name in scheme.quantized_layers(model) if name not in floats)
     planes = model.image is not None and model.image.planes
     key = integer, scheme.dynamic, planes
     with _LOCK:

@@ -17,6 +17,7 @@ from edge_deit.conversion.fallback import (
     keeps_limit,
     kept_finer,
 )
+from edge_deit.conversion.finer import with_finer_layers
 from edge_deit.conversion.halves import float_notes
 from edge_deit.conversion.job import Convert, convert_here
 from edge_deit.conversion.plan import Item
@@ -44,7 +45,8 @@ def export_all(
     ):
         files = _Files(context, advance)
         made = [crew.submit(files.making(plan[place])) for place in order[:floats]]
-        fallback = choose_fallback(limit, context, [plan[place] for place in order[floats:]])
+        pending = [with_finer_layers(context, plan[place]) for place in order[floats:]]
+        fallback = choose_fallback(limit, context, pending)
         notes = [*context.calibration_doubts, *fallback.notes]
         for item in fallback.items:
             make = _within(context, item, fallback, limit, notes) if limit.wanted else None

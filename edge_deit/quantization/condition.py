@@ -78,16 +78,17 @@ class Conditioned:
         self,
         layers: Collection[str],
         dynamic: Collection[str] = (),
+        float_inputs: Collection[str] = (),
         *,
         token_ranges: bool = False,
         in_pairs: bool = False,
     ) -> DeployDeiT:
         """The form whose named layers are on the int8 grid and whose others are as they were.
 
-        Biases make up for what fixed ranges cut off; those of layers in `dynamic` have nothing to make up
-        for. A token scale stays where it is of use: in an integer layer, unless that is in `dynamic` and
-        its runtime finds a range for each token (`token_ranges`). With `in_pairs` the layers in `paired`
-        are taken from there.
+        Biases make up for what fixed ranges cut off; those of layers in `dynamic` and `float_inputs` have
+        nothing to make up for. A token scale stays where it is of use: in an integer layer, unless that is
+        in `float_inputs`, or in `dynamic` and its runtime finds a range for each token (`token_ranges`).
+        With `in_pairs` the layers in `paired` are taken from there.
         """
         model = copy.deepcopy(self.unrounded)
         for name in layers:
@@ -95,11 +96,12 @@ class Conditioned:
             if in_pairs and (found := self.paired.get(name)) is not None:
                 unrounded = self.unrounded.get_submodule(name).get_parameter("weight")
                 state = {"weight": found.weight(unrounded), "bias": found.bias}
-            if name in dynamic:
+            if name in dynamic or name in float_inputs:
                 state["bias"] = self.unrounded.get_submodule(name).get_parameter("bias")
             model.get_submodule(name).load_state_dict(state)
         for name in self.token_scaled:
-            if name not in layers or (token_ranges and name in dynamic):
+            own = name in float_inputs or (token_ranges and name in dynamic)
+            if own or name not in layers:
                 unscale_tokens(model, name)
         return model
 
@@ -207,12 +209,13 @@ def _round(form: DeployDeiT, views: dict[str, LayerView]) -> DeployDeiT:
     with torch.no_grad():
         for name, view in views.items():
             weight = rounded.get_submodule(name).get_parameter("weight")
-            weight.copy_(round_weights(weight, view.moments))
+            weight.copy_(round_weights(weight, view.moments, view.damping))
     return rounded
 
 
 def _paired(form: DeployDeiT, views: dict[str, LayerView]) -> dict[str, PairedLayer]:
     found = {
-        name: round_layer(form.get_submodule(name), one.moments) for name, one in views.items()
+        name: round_layer(form.get_submodule(name), one.moments, one.damping)
+        for name, one in views.items()
     }
     return {name: layer for name, layer in found.items() if layer is not None}

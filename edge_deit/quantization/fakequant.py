@@ -26,25 +26,40 @@ def round_activation(x: Tensor, ends: Range) -> Tensor:
 class FakeQuantLayer(nn.Module):
     """A Linear or convolution whose input, weights and (with `outputs`) output are rounded.
 
-    Without `ranges` the input's range is that of each token at run time, as int8-dynamic has it.
+    Without `ranges` the input's range is that of each token at run time, as int8-dynamic has it, or, with
+    `float_input`, nothing but the weights is rounded.
     """
 
-    def __init__(self, layer: nn.Module, ranges: LayerRanges | None, *, outputs: bool) -> None:
+    def __init__(
+        self,
+        layer: nn.Module,
+        ranges: LayerRanges | None,
+        *,
+        outputs: bool,
+        float_input: bool = False,
+    ) -> None:
         super().__init__()
         self.layer, self.ranges, self.outputs = layer, ranges, outputs
+        self.float_input = float_input
         with torch.no_grad():
             weight = layer.get_parameter("weight")
             weight.copy_(round_weights(weight, None))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ranges is None:
-            out: Tensor = self.layer(_round_tokens(x))
+            out: Tensor = self.layer(x if self.float_input else self._round(x))
             return out
         out = self.layer(round_activation(x, self.ranges.input))
         return round_activation(out, self.ranges.output) if self.outputs else out
 
+    def _round(self, x: Tensor) -> Tensor:
+        """At run time: each token by itself, for a convolution the whole photo."""
+        if isinstance(self.layer, nn.Conv2d):
+            return _round_rows(x.flatten(1)).reshape(x.shape)
+        return _round_rows(x)
 
-def _round_tokens(x: Tensor) -> Tensor:
+
+def _round_rows(x: Tensor) -> Tensor:
     """Each row of the last dimension through its own 256 integers."""
     least = x.amin(-1, keepdim=True).clamp_max(0)
     greatest = x.amax(-1, keepdim=True).clamp_min(0)
@@ -60,11 +75,18 @@ def fake_quantize(
     *,
     outputs: bool,
     dynamic: Iterable[str] = (),
+    float_inputs: Iterable[str] = (),
 ) -> DeployDeiT:
-    """A copy of `form` with the named layers rounded; those in `dynamic` have ranges at run time."""
+    """A copy of `form` with the named layers rounded.
+
+    Those in `dynamic` have ranges at run time, those in `float_inputs` integer weights only.
+    """
     model = copy.deepcopy(form)
-    for name, found in [(n, ranges[n]) for n in layers] + [(n, None) for n in dynamic]:
-        parent, _, child = name.rpartition(".")
-        layer = FakeQuantLayer(model.get_submodule(name), found, outputs=outputs)
-        setattr(model.get_submodule(parent), child, layer)
+    others = [(name, False) for name in dynamic] + [(name, True) for name in float_inputs]
+    for name in layers:
+        layer = FakeQuantLayer(model.get_submodule(name), ranges[name], outputs=outputs)
+        model.set_submodule(name, layer)
+    for name, floats in others:
+        inner = model.get_submodule(name)
+        model.set_submodule(name, FakeQuantLayer(inner, None, outputs=outputs, float_input=floats))
     return model

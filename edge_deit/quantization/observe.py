@@ -6,7 +6,8 @@ g = J^T u has E[g g^T] = J^T J, so for errors that are independent of each other
 sum over elements of E[g^2] e^2: one backward pass a photo gives the weights g^2 of all tensors at once.
 
 Source: the squared gradient as importance, arXiv 2102.05426 (BRECQ), here of the output itself instead of a
-loss.
+loss. Shrinkage of second moments: Ledoit and Wolf, A well-conditioned estimator for large-dimensional
+covariance matrices, J. Multivariate Analysis 88 (2004), with photos as samples.
 
 Shapes: N rows (tokens or patches), C channels, K outputs.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.model.hooks import watching
 from edge_deit.quantization.histogram import Histogram
+from edge_deit.quantization.rounding import LEAST_DAMPING
 
 __all__ = [
     "Channels",
@@ -34,6 +37,8 @@ __all__ = [
     "rows",
     "take_in",
 ]
+
+_GREATEST_SHARE: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,37 @@ class LayerView:
     """A layer's input and output, and the second moments (C, C) of its input rows.
 
     Each row counts as much as the errors of the output row that it makes. Layers that read one tensor have
-    the same object as `input`.
+    the same object as `input`. `scatter` is the sum of the squared norms of the photos' own moments.
     """
 
     input: TensorView = field(default_factory=TensorView)
     output: TensorView = field(default_factory=TensorView)
     moments: Tensor | None = None
+    scatter: float = 0.0
+    photos: int = 0
+
+    def add_moments(self, values: Tensor, importance: Tensor) -> None:
+        """Take in one photo's inputs (N, C) and what an error of each output row does (N, 1)."""
+        found = (values * importance).T @ values
+        self.moments = found if self.moments is None else self.moments.add_(found)
+        self.scatter += float(found.double().square().sum())
+        self.photos += 1
+
+    @property
+    def damping(self) -> float:
+        """How much rounding is to damp the moments, for they are those of a few photos.
+
+        Ledoit and Wolf's share of a multiple of the identity, twice: rounding uses the inverse, which
+        suffers more than the moments do.
+        """
+        if self.moments is None or self.photos < 2:
+            return LEAST_DAMPING
+        mean = self.moments.double() / self.photos
+        power = float(mean.square().sum())
+        spread = power - float(mean.diagonal().mean()) ** 2 * len(mean)
+        between = max(0.0, self.scatter / self.photos - power) / self.photos
+        share = min(_GREATEST_SHARE, between / max(spread, 1e-300))
+        return max(LEAST_DAMPING, 2 * share / (1 - share))
 
 
 def rows(layer: nn.Module, x: Tensor, *, output: bool = False) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edge_deit.quantization.rounding import pair_scale, round_in_pairs
+from edge_deit.quantization.rounding import LEAST_DAMPING, pair_scale, round_in_pairs
 
 __all__ = ["PairedLayer", "round_layer"]
 
@@ -24,9 +24,12 @@ class PairedLayer:
         return self.integers * pair_scale(unrounded.detach())[:, None]
 
 
-def round_layer(layer: nn.Module, moments: Tensor | None) -> PairedLayer | None:
+def round_layer(
+    layer: nn.Module, moments: Tensor | None, damping: float = LEAST_DAMPING
+) -> PairedLayer | None:
     """The layer in pairs, its bias as it is; None for a convolution, whose kernels pair otherwise."""
     if not isinstance(layer, nn.Linear):
         return None
     with torch.no_grad():
-        return PairedLayer(round_in_pairs(layer.weight, moments), layer.bias.detach().clone())
+        integers = round_in_pairs(layer.weight, moments, damping)
+        return PairedLayer(integers, layer.bias.detach().clone())

@@ -10,6 +10,10 @@ Some kernels add two neighbouring products in 16 bits: those of x86 without VNNI
 rounded for them, a row's step is so large that no two neighbours, each times the greatest uint8, leave that
 range: 255 (a + b) lies within -32768 and 32767 where a + b lies within -128 and 128.
 
+How much is carried is limited by a damping: the share of the mean of the moments' diagonal that is added to
+it. Moments of few photos show directions without errors that other photos have (`quantization.observe`
+says how much is needed).
+
 Source: GPTQ, arXiv 2210.17323, algorithm 1.
 
 Shapes: O output channels, C input channels.
@@ -22,11 +26,18 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["GREATEST", "int8_scale", "pair_scale", "round_in_pairs", "round_weights"]
+__all__ = [
+    "GREATEST",
+    "LEAST_DAMPING",
+    "int8_scale",
+    "pair_scale",
+    "round_in_pairs",
+    "round_weights",
+]
 
 GREATEST: Final = 127
 _GREATEST_PAIR: Final = 128
-_DAMPING: Final = 0.01  # share of the mean of the moments' diagonal that is added to it
+LEAST_DAMPING: Final = 0.01
 _BLOCK: Final = 64  # columns whose errors are carried on together
 
 
@@ -44,15 +55,17 @@ def pair_scale(weight: Tensor) -> Tensor:
     return torch.maximum(int8_scale(weight), torch.maximum(up, -down) / _GREATEST_PAIR)
 
 
-def round_in_pairs(weight: Tensor, moments: Tensor | None) -> Tensor:
+def round_in_pairs(
+    weight: Tensor, moments: Tensor | None, damping: float = LEAST_DAMPING
+) -> Tensor:
     """Integers (O, C), int8, in steps of `pair_scale`; columns 2i and 2i + 1 are neighbours."""
     steps = weight.double() / pair_scale(weight)[:, None].double()
     if moments is None:
         moments = torch.eye(weight.shape[1])
-    return _carried(steps, moments.double(), in_pairs=True).to(torch.int8)
+    return _carried(steps, moments.double(), damping, in_pairs=True).to(torch.int8)
 
 
-def round_weights(weight: Tensor, moments: Tensor | None) -> Tensor:
+def round_weights(weight: Tensor, moments: Tensor | None, damping: float = LEAST_DAMPING) -> Tensor:
     """The weights (O, C, ...) as multiples of `int8_scale`, float32.
 
     `moments` (C, C) are the inputs' second moments; without them each weight is rounded to the nearest.
@@ -62,14 +75,14 @@ def round_weights(weight: Tensor, moments: Tensor | None) -> Tensor:
     if moments is None:
         integers = (flat / scale[:, None]).round().clamp(-GREATEST, GREATEST)
     else:
-        integers = _carried(flat / scale[:, None], moments.double())
+        integers = _carried(flat / scale[:, None], moments.double(), damping)
     return (integers * scale[:, None]).float().reshape(weight.shape)
 
 
-def _carried(steps: Tensor, moments: Tensor, *, in_pairs: bool = False) -> Tensor:
+def _carried(steps: Tensor, moments: Tensor, damping: float, *, in_pairs: bool = False) -> Tensor:
     """Integers (O, C) for weights in units of their step; columns of great power come first."""
     order = moments.diagonal().argsort(descending=True)
-    factor = _inverse_factor(moments[order][:, order])  # (C, C)
+    factor = _inverse_factor(moments[order][:, order], damping)  # (C, C)
     pending = steps[:, order].T.contiguous()  # (C, O): a column of the weights is a row here
     greatest = pending.abs() >= GREATEST * (1 - 1e-9)  # stay at 127: the scale is found again
     kept = GREATEST * pending.sign()
@@ -103,14 +116,14 @@ def _neighbours(order: Tensor) -> list[int | None]:
     return [place.get(column ^ 1) for column in order.tolist()]
 
 
-def _inverse_factor(moments: Tensor) -> Tensor:
+def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
     """The upper triangular U (C, C) with U^T U = (moments + damping)^-1.
 
     From the other end: V V^T = moments with V upper triangular, a Cholesky factor of the reversed matrix;
     then U = V^-1, and the inverse itself is never made.
     """
-    damping = _DAMPING * moments.diagonal().mean().clamp_min(1e-12)
-    damped = moments + damping * torch.eye(len(moments), dtype=moments.dtype)
+    added = damping * moments.diagonal().mean().clamp_min(1e-12)
+    damped = moments + added * torch.eye(len(moments), dtype=moments.dtype)
     reverse = torch.linalg.cholesky(damped.flip(0, 1)).flip(0, 1)
     identity = torch.eye(len(moments), dtype=moments.dtype)
     factor: Tensor = torch.linalg.solve_triangular(reverse, identity, upper=True)

@@ -40,12 +40,14 @@ class Scheme:
 
     `keep_float` holds shell patterns of deployment-form layer names (`blocks.0.mlp.fc*`) that stay in
     float although the precision is an integer one; `dynamic` holds names of layers that have their ranges
-    found at run time although the precision is `int8`.
+    found at run time although the precision is `int8`, `float_inputs` names of layers whose weights are
+    integer and whose activations stay float.
     """
 
     precision: Precision
     keep_float: tuple[str, ...] = ()
     dynamic: tuple[str, ...] = ()
+    float_inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -79,8 +81,12 @@ class Scheme:
 
     def static_layers(self, model: nn.Module) -> list[str]:
         """Those of `quantized_layers` whose activation ranges are fixed in the file."""
-        dynamic = set(self.dynamic_layers(model))
-        return [name for name in self.quantized_layers(model) if name not in dynamic]
+        others = {*self.dynamic_layers(model), *self.float_inputs}
+        return [name for name in self.quantized_layers(model) if name not in others]
+
+    def float_input_layers(self, model: nn.Module) -> list[str]:
+        """Those of `quantized_layers` whose weights alone are integer."""
+        return [name for name in self.quantized_layers(model) if name in self.float_inputs]
 
     def quantized_layers(self, model: nn.Module) -> list[str]:
         """Names of the deployment form's layers that this scheme makes integer.

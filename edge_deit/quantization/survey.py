@@ -52,10 +52,11 @@ def survey(
             take_in(plain, seen)
             take_in(scaled, {name: _scaled(seen[name], scale) for name, scale in scales.items()})
             for name, one in seen.items():
-                _add_moments(plain[name], one)
+                plain[name].add_moments(one.input, one.output_importance.sum(1, keepdim=True))
         on_photo()
     for name, view in scaled.items():
         view.moments = plain[name].moments
+        view.scatter, view.photos = plain[name].scatter, plain[name].photos
     return Survey(plain, scaled, power)
 
 
@@ -80,10 +81,3 @@ def _scaled(one: SeenLayer, scale: TokenScale) -> SeenLayer:
         input_importance=one.input_importance * square,
         output_importance=one.output_importance * square,
     )
-
-
-def _add_moments(view: LayerView, one: SeenLayer) -> None:
-    weight = one.output_importance.sum(1, keepdim=True)  # (N, 1)
-    if view.moments is None:
-        view.moments = torch.zeros(one.input.shape[1], one.input.shape[1])
-    view.moments.addmm_((one.input * weight).T, one.input)

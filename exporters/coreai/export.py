@@ -111,13 +111,13 @@ def _module(request: ExportRequest) -> nn.Module:
     """The request's model in its form and precision."""
     scheme, half = request.scheme, is_half(request.scheme.precision, request.form)
     dtype = torch.float16 if half else torch.float32
-    layers = scheme.static_layers(request.model)
+    layers, floats = scheme.static_layers(request.model), scheme.float_input_layers(request.model)
     model = in_form(request)
     if isinstance(model, DeployDeiT) and len(request.example) == 1:
         model = _flat(model)
     if request.single:
         return MixedForm(model, request.single).eval()
-    model = with_integer_layers(model, layers, request.ranges, dtype)
+    model = with_integer_layers(model, layers, floats, request.ranges, dtype)
     return _Ends(model).eval() if half else model
 
 

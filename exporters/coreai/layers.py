@@ -26,9 +26,13 @@ _MIN_SCALE: Final = 2.0**-14  # the smallest normal float16, in which a file may
 
 
 def with_integer_layers(
-    model: nn.Module, layers: list[str], ranges: Mapping[str, LayerRanges], dtype: torch.dtype
+    model: nn.Module,
+    layers: list[str],
+    float_inputs: list[str],
+    ranges: Mapping[str, LayerRanges],
+    dtype: torch.dtype,
 ) -> nn.Module:
-    """A copy of `model`, floats in `dtype`, whose `layers` are integer.
+    """A copy of `model`, floats in `dtype`, whose `layers` are integer; of `float_inputs` the weights are.
 
     Raises:
         EdgeDeitError: a layer without a range.
@@ -38,17 +42,23 @@ def with_integer_layers(
     if lost := [name for name in layers if name not in ranges]:
         raise EdgeDeitError(f"no ranges for {', '.join(lost[:3])}: give --calibration photos")
     made = copy.deepcopy(model)
-    for name in layers:
+    for name in [*layers, *float_inputs]:
         layer = made.get_submodule(name)
         assert isinstance(layer, nn.Linear | nn.Conv2d)
-        made.set_submodule(name, _Integer(layer, ranges[name].input, dtype))
+        ends = None if name in float_inputs else ranges[name].input
+        made.set_submodule(name, _Integer(layer, ends, dtype))
     return made.to(dtype).eval()
 
 
 class _Integer(nn.Module):
-    """A Linear or convolution with its weights as int8 (K, ...) and a scale for each of the K channels."""
+    """A Linear or convolution with its weights as int8 (K, ...) and a scale for each of the K channels.
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, ends: Range, dtype: torch.dtype) -> None:
+    Without `ends` its input stays float.
+    """
+
+    def __init__(
+        self, layer: nn.Linear | nn.Conv2d, ends: Range | None, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         weight = layer.weight.detach().double()
         others = tuple(range(1, weight.ndim))
@@ -56,17 +66,20 @@ class _Integer(nn.Module):
         integers = (weight / steps).round().clamp(-_STEPS, _STEPS)
         self.register_buffer("integers", integers.to(torch.int8))
         self.register_buffer("steps", steps.to(dtype))
-        step = max((ends[1] - ends[0]) / _LEVELS, _MIN_SCALE)
-        zero = round(-ends[0] / step)
-        self.register_buffer("input_step", torch.tensor(step, dtype=dtype))
-        self.register_buffer("input_zero", torch.tensor(zero, dtype=torch.uint8))
+        self.rounds = ends is not None
+        if ends is not None:
+            step = max((ends[1] - ends[0]) / _LEVELS, _MIN_SCALE)
+            zero = round(-ends[0] / step)
+            self.register_buffer("input_step", torch.tensor(step, dtype=dtype))
+            self.register_buffer("input_zero", torch.tensor(zero, dtype=torch.uint8))
         self.bias = layer.bias
         self.stride = layer.stride if isinstance(layer, nn.Conv2d) else None
 
     def forward(self, x: Tensor) -> Tensor:
         operators: Any = torch.ops.coreai
-        levels = operators.quantize(x, self.input_step, torch.uint8, self.input_zero)
-        x = operators.dequantize(levels, self.input_step, self.input_zero)
+        if self.rounds:
+            levels = operators.quantize(x, self.input_step, torch.uint8, self.input_zero)
+            x = operators.dequantize(levels, self.input_step, self.input_zero)
         weight = operators.constexpr_blockwise_shift_scale(self.integers, self.steps)
         if self.stride is None:
             return F.linear(x, weight, self.bias)

@@ -10,7 +10,7 @@ from typing import Final
 
 from exporters.coreai.packages import PINS, TORCH
 from exporters.coreai.runtime import PRECISIONS, RUNTIME
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest, Fine, Target
 
 __all__ = ["TARGET"]
 
@@ -29,6 +29,7 @@ TARGET: Final = Target(
     export=_export,
     least={one: {"ios": "27", "macos": "27"} for one in PRECISIONS},
     pins=PINS,
+    fine={"coreai": Fine(0.04, "float")},
     beta=True,
     forms={"fp32": "cpu", "fp16": "ane", "int8": "cpu"},
 )

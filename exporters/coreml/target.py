@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporters.coreml.runtime import RUNTIME
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest, Fine, Target
 
 if TYPE_CHECKING:
     from edge_deit.model.config import DeiTConfig
@@ -38,6 +38,7 @@ TARGET: Final = Target(
     export=_export,
     image_planes=True,
     half_remainder={"mlprogram": ("int8",)},
+    fine={"mlprogram": Fine(0.04, "float")},
     least={
         "fp32": {"ios": "15", "macos": "12"},
         "fp16": {"ios": "16", "macos": "13"},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from edge_deit.common.host import version_of
 from edge_deit.quantization.scheme import Precision
 from exporters.executorch.runtime import BACKENDS, RUNTIME
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest, Fine, Target
 
 if TYPE_CHECKING:
     from edge_deit.model.config import DeiTConfig
@@ -46,5 +46,6 @@ TARGET: Final = Target(
     half_remainder={"coreml": ("int8",)},
     integer_outputs=True,
     float_outputs=("coreml",),
+    fine={"xnnpack": Fine(0.025, "dynamic"), "coreml": Fine(0.04, "float")},
     token_ranges=True,
 )

@@ -100,6 +100,7 @@ def test_token_scales_are_seen_without_being_there() -> None:
         first, second = derived.scaled[name].moments, there.plain[name].moments
         assert first is not None
         assert second is not None
+        assert derived.scaled[name].damping == pytest.approx(there.plain[name].damping, rel=0.01)
         scale = first.abs().max()
         torch.testing.assert_close(first / scale, second / scale, rtol=1e-3, atol=1e-3)
 

@@ -1,0 +1,49 @@
+"""Layers of an int8 file whose activations are finer, as rounding them would cost the most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.plan import Item
+
+__all__ = ["with_finer_layers"]
+
+_READ_ONE_TENSOR: Final = (".q", ".k", ".v")
+
+
+def with_finer_layers(context: ExportContext, item: Item) -> Item:
+    """The item, its `int8` scheme with the layers finer that carry most of the predicted noise.
+
+    How many follows from `Target.fine`; the noise is what conditioning predicts on the calibration photos.
+    """
+    target, scheme, backend = item
+    if scheme.precision != "int8" or (fine := target.fine.get(backend)) is None:
+        return item
+    assert context.conditioned is not None
+    outputs = target.integer_outputs and backend not in target.float_outputs
+    noise = _noise(context.conditioned.noise, outputs=outputs)
+    limit = fine.share * sum(noise.values())
+    fixed = scheme.static_layers(context.form)
+    found = tuple(name for name in fixed if noise[_unit(name)] > limit)
+    if fine.way == "float":
+        return target, replace(scheme, float_inputs=found), backend
+    return target, replace(scheme, dynamic=(*scheme.dynamic, *found)), backend
+
+
+def _noise(layers: Mapping[str, tuple[float, float]], *, outputs: bool) -> dict[str, float]:
+    """Shares of the output's power, what is rounded once counted once."""
+    inputs: dict[str, float] = {}
+    results: dict[str, float] = {}
+    for name, (of_input, of_output) in layers.items():
+        unit = _unit(name)
+        inputs[unit] = max(inputs.get(unit, 0.0), of_input)
+        results[unit] = results.get(unit, 0.0) + of_output
+    return {unit: inputs[unit] + (results[unit] if outputs else 0.0) for unit in inputs}
+
+
+def _unit(layer: str) -> str:
+    """Queries, keys and values read one tensor, so they are finer together."""
+    return layer.rpartition(".")[0] if layer.endswith(_READ_ONE_TENSOR) else layer
