@@ -19,6 +19,7 @@ from exporters.onnx.quantize import (
     check_quantized,
     quantize_dynamic,
     quantize_static,
+    quantize_weights,
     store_unsigned,
 )
 from exporters.onnx.runtime import load_runner, runs_on
@@ -44,15 +45,17 @@ def export(request: ExportRequest) -> Path:
     if lost := [name for name in static if name not in request.ranges]:
         raise EdgeDeitError(f"no ranges for {', '.join(lost[:3])}: give --calibration photos")
     model = convert(request)
-    _check_layers(model, static + dynamic)
+    floats = scheme.float_input_layers(form)
+    _check_layers(model, static + dynamic + floats)
     if dynamic:
         quantize_dynamic(model, request, dynamic)
         model = onnx.load(request.output)
     if static:
         quantize_static(model, request, static)
         model = onnx.load(request.output)
-    store_unsigned(model, request.weight_steps)
-    check_quantized(model, len(static + dynamic))
+    quantize_weights(model, request, floats)
+    store_unsigned(model, (*request.weight_steps, *floats))
+    check_quantized(model, len(static + dynamic + floats))
     onnx.helper.set_model_props(model, dict(request.metadata))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, request.output)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_deit.quantization.scheme import Precision
 from exporters.onnx.runtime import RUNTIME
-from exporters.target import ExportRequest, Target
+from exporters.target import ExportRequest, Fine, Target
 
 if TYPE_CHECKING:
     from edge_deit.model.config import DeiTConfig
@@ -47,6 +47,7 @@ TARGET: Final = Target(
     },
     layer_reader=_layer_reader,
     in_pairs=True,
+    fine={"cpu": Fine(0.1, "float")},
     single=("norm", "*.norm1", "*.norm2"),  # the fused norm is there in float32 alone
     remarks={"fp16": "fp16 of onnx is smaller, not faster, on ONNX Runtime's CPU"},
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporters.target import ExportRequest, Fine, Target
+from exporters.target import ExportRequest, Target
 from exporters.tflite.runtime import RUNTIME
 from exporters.tflite.versions import FLOAT_RUNTIME, HYBRID_RUNTIME
 
@@ -47,7 +47,6 @@ TARGET: Final = Target(
     all_integer=("int8-full",),
     one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
-    fine={"xnnpack": Fine(0.01, "dynamic")},
     half_remainder={"xnnpack": ("fp16", "int8", "int8-dynamic")},
     least={
         "fp32": FLOAT_RUNTIME,
