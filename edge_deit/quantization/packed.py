@@ -13,7 +13,8 @@ __all__ = ["GroupedWeight", "PackedWeight", "TableWeight"]
 class GroupedWeight:
     """Integers with a scale for each group of neighbouring input channels: weight = integer * scale.
 
-    `integers` (O, C) int8, from -2^(bits-1) on, symmetric; `scales` (O, G) float32, each for C / G channels.
+    `integers` (O, C) int8, symmetric, of at most 2^(bits-1) - 1; `scales` (O, G) float32, each for
+    C / G channels.
     """
 
     bits: int

@@ -43,9 +43,10 @@ class Scheme:
       has it: a range for each token found at run time, or float.
     * `palettized-6`, `palettized-4`: weights as indices of 6 or 4 bits into tables, activations float.
 
-    In the last three, `eight` holds names of layers whose weights take 8 bits. `keep_float` holds shell patterns of deployment-form layer names (`blocks.0.mlp.fc*`) that stay in
-    float although the precision is an integer one; `dynamic` holds names of layers that have their ranges
-    found at run time although the precision is `int8`.
+    In the last three, `eight` holds names of layers whose weights take 8 bits. `keep_float` holds shell
+    patterns of deployment-form layer names (`blocks.0.mlp.fc*`) that stay in float although the precision
+    is another; `dynamic` holds names of layers that have their ranges found at run time although the
+    precision is `int8`.
     """
 
     precision: Precision
