@@ -73,6 +73,16 @@ class Scheme:
         return self.precision in ("int4", "palettized-6", "palettized-4")
 
     @property
+    def tabled(self) -> bool:
+        """Whether weights are indices into tables."""
+        return self.precision.startswith("palettized")
+
+    @property
+    def halved(self) -> bool:
+        """Whether all layers compute in half precision that can."""
+        return self.precision == "fp16" or self.tabled
+
+    @property
     def needs_calibration(self) -> bool:
         """Whether activation ranges come from calibration photos."""
         return self.precision in ("int8", "int8-full")

@@ -30,5 +30,11 @@ TARGET: Final = Target(
     least={one: {"ios": "27", "macos": "27"} for one in PRECISIONS},
     pins=PINS,
     beta=True,
-    forms={"fp32": "cpu", "fp16": "ane", "int8": "cpu"},
+    forms={
+        "fp32": "cpu",
+        "fp16": "ane",
+        "int8": "cpu",
+        "palettized-6": "ane",
+        "palettized-4": "ane",
+    },
 )
