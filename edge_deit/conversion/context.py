@@ -38,9 +38,8 @@ class ExportContext:
     `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
     called. `origin` is what the user named as weights, `own_photos` says that
     the calibration photos are like those that these will see, `seed` is that of all that is drawn,
-    `halves` what
-    `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has. `masks` (M, P) go with the photos where the model
-    reconstructs them.
+    `halves` what `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has.
+    `masks` (M, P) go with the photos where the model reconstructs them.
     """
 
     checkpoint: Checkpoint

@@ -92,7 +92,7 @@ def request_for(
         model=model,
         example=context.file_form.example(context.photos[:1], planes=planes),
         scheme=scheme,
-        calibration=context.calibration if _calibrates(context, scheme) else None,
+        calibration=context.calibration if scheme.needs_calibration else None,
         output=path,
         backend=backend,
         ranges=_ranges(context, scheme, planes=planes),
@@ -118,13 +118,8 @@ def request_for(
     )
 
 
-def _calibrates(context: ExportContext, scheme: Scheme) -> bool:
-    """Whether what the file holds was chosen on the calibration photos and is described with them."""
-    return scheme.needs_calibration or (scheme.packed and context.own_photos)
-
-
 def _ranges(context: ExportContext, scheme: Scheme, *, planes: bool) -> dict[str, Any]:
-    if not scheme.needs_calibration or context.conditioned is None:
+    if scheme.packed or not scheme.needs_calibration or context.conditioned is None:
         return {}
     ranges = {n: context.conditioned.ranges[n] for n in scheme.static_layers(context.form)}
     if context.file_form.takes == "image" and not planes and "patch_embed" in ranges:

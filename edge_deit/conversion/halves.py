@@ -26,15 +26,6 @@ from exporters import target as find_target
 __all__ = ["float_notes", "halves_of"]
 
 _ALWAYS: Final = "squares of other photos may leave the range"
-_NO_TABLES: Final = "its tables were made of the weights alone, which costs much accuracy"
-_UNLIKE: Final = {
-    "fp16": "half precision's range was checked on the bundled photos, which are not like those that these "
-    "weights will see",
-    "palettized-6": _NO_TABLES,
-    "palettized-4": _NO_TABLES,
-}
-"""Precision -> what to know of its files where no photos were given."""
-
 _SHOWN: Final = 4
 _MOST_PHOTOS: Final = 16
 _LOCK: Final = threading.Lock()
@@ -59,11 +50,11 @@ def halves_of(
 def float_notes(context: ExportContext, manifests: Sequence[Manifest]) -> list[str]:
     """What is to be known about float files: which layers of `fp16` stay float32, and targets' remarks."""
     lines = []
-    if not context.own_photos:
-        known = dict.fromkeys(one.precision for one in manifests)
-        lines += [
-            f"{name}: {_UNLIKE[name]}: give --calibration DIR" for name in known if name in _UNLIKE
-        ]
+    if not context.own_photos and any(one.precision == "fp16" for one in manifests):
+        lines.append(
+            "fp16: half precision's range was checked on the bundled photos, which are not like those that "
+            "these weights will see: give --calibration DIR"
+        )
     for one in manifests:
         target = find_target(one.target)
         single = one.scheme.get("single") or {}

@@ -87,9 +87,10 @@ def check_form(plan: Sequence[Item], form: Form | None) -> None:
         )
 
 
-def calibration_needed(plan: Sequence[Item]) -> bool:
-    """Whether any file has ranges that come from calibration photos."""
-    return any(scheme.needs_calibration for _, scheme, _ in plan)
+def calibration_needed(plan: Sequence[Item]) -> list[str]:
+    """Names of the precisions that are not made without calibration photos."""
+    found = (scheme for _, scheme, _ in plan if scheme.needs_calibration)
+    return list(dict.fromkeys("int8" if one.quantized else one.precision for one in found))
 
 
 def _backend(target: Target, name: str | None) -> str:

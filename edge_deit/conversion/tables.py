@@ -40,11 +40,11 @@ def pack_tables(
 
 
 def _palette(context: ExportContext) -> Palette:
-    """What the calibration photos show; nothing where they are not like those that the weights will see."""
+    """What the calibration photos show."""
     if not context.palette:
         form, spec = copy.deepcopy(context.form), context.checkpoint.preprocess
         read_grey_levels(form, spec.mean, spec.std)
-        photos = list(context.calibration) if context.own_photos else []
+        photos = list(context.calibration)
         with context.progress.task("importance of weights", len(photos)) as advance:
             found = see(form, photos, seed=context.seed, on_photo=lambda: advance(1))
         context.palette.append(found)

@@ -6,15 +6,13 @@
    importance of its output channel. Entries are values of half precision.
 3. Each weight's entry: columns one after the other, the error of each carried into those still to come
    (`quantization.tables`).
-4. A second pass measures what each layer's tables do to the output: for errors E of its weights the noise is
-   <G, E>^2, with G the gradient of the output along a random vector. The layers that lose most for their size
-   get more bits, until those are used up that the precision has for it.
+4. A second pass measures what each layer's tables do to the output: for errors E of its weights the noise
+   is <G, E>^2, with G the gradient of the output along a random vector. The layers that lose most for their
+   size get more bits, until those are used up that the precision has for it.
 
 A hundred photos give few independent rows: tokens of one photo are alike, and of a late layer only the
 tokens that are read count. So a row counts the square root of its importance, and the moments are drawn
 towards equal ones, the more the fewer rows there are for a channel.
-
-Without photos entries are those of plain k-means, each weight takes the nearest, and no layer gets more bits.
 
 Shapes: O output channels, C input channels.
 """
@@ -23,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -33,7 +32,7 @@ from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.quantization.observe import SeenLayer, look_at
 from edge_deit.quantization.packed import TableWeight
 from edge_deit.quantization.scheme import Precision
-from edge_deit.quantization.tables import carried_indices, nearest_indices, spread_tables
+from edge_deit.quantization.tables import carried_indices, spread_table
 
 __all__ = ["BITS", "Palette", "passes", "see"]
 
@@ -43,7 +42,7 @@ BITS: Final[Mapping[Precision, tuple[int, ...]]] = {
 }
 """Bits of an index: of most layers first, then those of layers that lose most."""
 
-_MORE_BITS: Final[Mapping[Precision, float]] = {"palettized-6": 0.25, "palettized-4": 0.9}
+_MORE_BITS: Final[Mapping[Precision, float]] = {"palettized-6": 0.36, "palettized-4": 1.05}
 """Bits a weight, on average, for those layers."""
 
 _NOISE_PHOTOS: Final = 32
@@ -86,8 +85,7 @@ class _Rows:
 class Palette:
     """Tables of a form's layers in each number of bits, made when first asked for.
 
-    `form` is the form whose weights they are, not changed; `photos` (1, 3, H, W) each, none where nothing
-    is known of them.
+    `form` is the form whose weights they are, not changed; `rows` come from `photos`, (1, 3, H, W) each.
     """
 
     form: DeployDeiT
@@ -100,7 +98,7 @@ class Palette:
         """The layer's weights in a table of 2^bits entries."""
         if (name, bits) not in self._made:
             weight = self.form.get_submodule(name).get_parameter("weight").detach().flatten(1)
-            self._made[name, bits] = _tabled(weight, self.rows.get(name), bits)
+            self._made[name, bits] = _tabled(weight, self.rows[name], bits)
         return self._made[name, bits]
 
     def choose(
@@ -119,7 +117,7 @@ class Palette:
         fixed = {name: BITS[precision][-1] for name in names if name in eight}
         free = [name for name in names if name not in fixed]
         bits = dict.fromkeys(free, BITS[precision][0])
-        if self.photos and free:
+        if free:
             weights = sum(self._count(name) for name in names)
             noise = self._noise(free, BITS[precision], on_photo)
             spent = sum((fixed[name] - BITS[precision][0]) * self._count(name) for name in fixed)
@@ -163,7 +161,7 @@ def see(
     seed: int = 0,
     on_photo: Callable[[], None] = lambda: None,
 ) -> Palette:
-    """Look at the photos, (1, 3, H, W) each; without any, tables are made of the weights alone.
+    """Look at the photos, (1, 3, H, W) each.
 
     Raises:
         EdgeDeitError: the output is not finite on some photo.
@@ -180,23 +178,17 @@ def see(
     return Palette(form, photos, rows, seed)
 
 
-def _tabled(weight: Tensor, rows: _Rows | None, bits: int) -> TableWeight:
+def _tabled(weight: Tensor, rows: _Rows, bits: int) -> TableWeight:
     """One table for weights (O, C)."""
-    if rows is None:
-        tables = _halved(
-            spread_tables(weight.reshape(1, -1), torch.ones(1, weight.numel()), 2**bits)
-        )
-        return TableWeight(bits, nearest_indices(weight, tables.expand(len(weight), -1)), tables)
     moments = rows.shrunk()
     heavy = _at_least(rows.importance.double())[:, None] * _at_least(moments.diagonal())  # (O, C)
-    tables = _halved(spread_tables(weight.reshape(1, -1), heavy.reshape(1, -1), 2**bits))
-    indices = carried_indices(weight, tables.expand(len(weight), -1), moments)
-    return TableWeight(bits, indices, tables)
+    table = _halved(spread_table(weight.reshape(-1), heavy.reshape(-1), 2**bits))
+    return TableWeight(bits, carried_indices(weight, table, moments), table[None])
 
 
-def _halved(tables: Tensor) -> Tensor:
+def _halved(table: Tensor) -> Tensor:
     """Float32 with values of half precision, so that files of either hold the same."""
-    return tables.half().float()
+    return table.half().float()
 
 
 def _at_least(values: Tensor) -> Tensor:
@@ -212,7 +204,7 @@ def _spend(
     gains = [
         ((noise[name][low] - noise[name][high]) / (counts[name] * (high - low)), name, low, high)
         for name in noise
-        for low, high in zip(steps, steps[1:], strict=False)
+        for low, high in pairwise(steps)
     ]
     for gain, name, low, high in sorted(gains, key=lambda one: -one[0]):
         cost = counts[name] * (high - low)

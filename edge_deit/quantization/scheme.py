@@ -84,8 +84,8 @@ class Scheme:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether activation ranges come from calibration photos."""
-        return self.precision in ("int8", "int8-full")
+        """Whether there is no such file without calibration photos: they settle its ranges or weights."""
+        return self.precision in ("int8", "int8-full", "palettized-6", "palettized-4")
 
     @property
     def looks_at_photos(self) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pytest
 import torch
 
@@ -30,7 +29,7 @@ Form = Literal["ane", "cpu"]
 def tabled(kind: str) -> tuple[DeployDeiT, dict[str, PackedWeight]]:
     """A small form, and tables of its layers with 4, 6 and 8 bits."""
     form = deploy(fresh_model(kind))
-    palette = see(form, [])
+    palette = see(form, images(2, seed=3).split(1))
     bits = (4, 6, 8)
     packed: dict[str, PackedWeight] = {
         name: palette.table(name, bits[place % 3])
@@ -45,8 +44,9 @@ def request_of(target: str, kind: str, form: Form, output: Path) -> ExportReques
     return replace(request, packed=packed, form=form)
 
 
-@pytest.mark.parametrize("form", ["cpu", "ane"])
-@pytest.mark.parametrize("single", [(), ("patch_embed", "blocks.0.mlp.fc2")])
+@pytest.mark.parametrize(
+    ("form", "single"), [("cpu", ()), ("ane", ("patch_embed", "blocks.0.mlp.fc2"))]
+)
 def test_core_ml_holds_the_tables(tmp_path: Path, form: Form, single: tuple[str, ...]) -> None:
     """Every weight of the scheme is looked up, and the rest is half precision."""
     from exporters.coreml.package import operations_of, read_specification
@@ -81,13 +81,12 @@ def test_core_ml_refuses_weights_that_are_not_in_the_graph(tmp_path: Path) -> No
         target.export(replace(request, model=other))
 
 
-@pytest.mark.parametrize("kind", ["plain", "distilled"])
-def test_core_ai_holds_the_tables(tmp_path: Path, kind: str) -> None:
+def test_core_ai_holds_the_tables(tmp_path: Path) -> None:
     """The same tables; the file is much smaller than that of half precision, and as close to the form."""
     target = find_target("coreai")
     if target.remedy() is not None:
         pytest.skip(f"{target.remedy()}")
-    request = request_of("coreai", kind, "ane", tmp_path / "a.aimodel")
+    request = request_of("coreai", "distilled", "ane", tmp_path / "a.aimodel")
     with quiet():
         target.export(request)
     photos = images(1, seed=4)
@@ -100,13 +99,3 @@ def test_core_ai_holds_the_tables(tmp_path: Path, kind: str) -> None:
 
 def size_of_program(path: Path) -> int:
     return (path / "main.mlirb").stat().st_size
-
-
-def test_tables_are_the_nearest_entries_without_photos() -> None:
-    """Plain k-means: no other entry of its table is nearer to a weight."""
-    form = deploy(fresh_model("plain"))
-    found = see(form, []).table("blocks.1.mlp.fc1", 4)
-    weight = form.get_submodule("blocks.1.mlp.fc1").get_parameter("weight").detach()
-    distances = (weight[:, :, None] - found.tables[0]).abs().numpy()
-    taken = np.take_along_axis(distances, found.indices.long()[:, :, None].numpy(), 2)[..., 0]
-    np.testing.assert_allclose(taken, distances.min(-1), atol=1e-7)
