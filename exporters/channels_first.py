@@ -179,7 +179,9 @@ class _ChannelsFirst(nn.Module):
         if self.coarse_embed is not None:
             image = image + self.coarse_embed(pixels)
         patches = image.reshape(1, self.config.embed_dim, 1, -1)  # (1, D, 1, P)
-        return F.pad(patches, (self.config.num_prefix_tokens, 0)) + self.token_table
+        # coremltools pads in single precision only, whatever the graph says
+        padded = F.pad(patches.float(), (self.config.num_prefix_tokens, 0)).to(patches.dtype)
+        return padded + self.token_table
 
     def read(self, x: Tensor) -> Tensor:
         """Output from the residual stream (1, D, 1, R) behind the last block."""

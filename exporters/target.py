@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # so that the list of targets costs no torch
     from edge_deit.data.calibration import CalibrationSet
     from edge_deit.model.config import DeiTConfig
     from edge_deit.model.points import LayerReader
+    from edge_deit.quantization.packed import PackedWeight
 
 __all__ = ["ExportRequest", "Fine", "Form", "Runner", "Target", "run_each"]
 
@@ -57,7 +58,8 @@ class ExportRequest:
     (`model.mixed`), and why, `dynamic_batch` that the file takes any number of photos at once.
     `input_of` makes of pixels (M, 3, H, W) what the model takes.
     `weight_steps` are the steps of each output channel (O,) of layers whose grid is not their greatest
-    weight's (`quantization.pairs`). `form` is `ane` for channels first and half precision
+    weight's (`quantization.pairs`), `packed` the weights of layers that a file holds in few bits; those of
+    `model` are the same, bit for bit. `form` is `ane` for channels first and half precision
     where the precision leaves it open, as Apple's Neural Engine wants it, or `cpu` for the deployment form
     as it is.
     """
@@ -78,6 +80,7 @@ class ExportRequest:
     dynamic_batch: bool = False
     form: Form = "cpu"
     weight_steps: Mapping[str, Tensor] = field(default_factory=dict)
+    packed: Mapping[str, PackedWeight] = field(default_factory=dict)
     input_of: Callable[[np.ndarray], np.ndarray] = _themselves
 
     @property

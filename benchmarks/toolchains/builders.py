@@ -24,6 +24,8 @@ __all__ = [
     "coreml_float16",
     "coreml_float32",
     "coreml_static",
+    "coreml_tables_4",
+    "coreml_tables_6",
     "coreml_weights",
     "executorch_dynamic",
     "executorch_float",
@@ -232,6 +234,25 @@ def coreml_weights(source: Source, path: Path) -> None:
         global_config=optimise.OpLinearQuantizerConfig(mode="linear_symmetric")
     )
     optimise.linear_quantize_weights(plain, config).save(str(path))
+
+
+def coreml_tables_6(source: Source, path: Path) -> None:
+    _coreml_tables(source, path, 6)
+
+
+def coreml_tables_4(source: Source, path: Path) -> None:
+    _coreml_tables(source, path, 4)
+
+
+def _coreml_tables(source: Source, path: Path, bits: int) -> None:
+    import coremltools as ct
+    from coremltools.optimize import coreml as optimise
+
+    plain = _coreml_convert(source.model, source, ct.precision.FLOAT16)
+    config = optimise.OptimizationConfig(
+        global_config=optimise.OpPalettizerConfig(mode="kmeans", nbits=bits)
+    )
+    optimise.palettize_weights(plain, config).save(str(path))
 
 
 def coreml_static(source: Source, path: Path) -> None:

@@ -153,6 +153,22 @@ RECIPES: Final = (
         build.coreml_weights,
     ),
     StockRecipe(
+        "coreml.tables_6",
+        "palettized-6",
+        ".mlpackage",
+        "coremltools.convert, then palettize_weights with mode kmeans and nbits 6 (float16 activations)",
+        False,
+        build.coreml_tables_6,
+    ),
+    StockRecipe(
+        "coreml.tables_4",
+        "palettized-4",
+        ".mlpackage",
+        "coremltools.convert, then palettize_weights with mode kmeans and nbits 4 (float16 activations)",
+        False,
+        build.coreml_tables_4,
+    ),
+    StockRecipe(
         "coreml.static",
         "int8",
         ".mlpackage",

@@ -98,8 +98,11 @@ class SchemeEntry(TypedDict):
     single: NotRequired[
         Annotated[
             dict[str, Text],
-            About("fp16: layers that stay float32 -> why half precision is not for them."),
+            About("Layers that stay float32 -> why half precision is not for them."),
         ]
+    ]
+    bits: NotRequired[
+        Annotated[dict[str, Positive], About("Layer -> bits in which each of its weights is held.")]
     ]
     form: NotRequired[
         Annotated[Text, About("How its operators are laid out, where the target has several ways.")]

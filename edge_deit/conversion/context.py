@@ -19,6 +19,8 @@ from edge_deit.model.file_form import FileForm
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import Conditioned
+from edge_deit.quantization.packed import PackedWeight
+from edge_deit.quantization.palette import Palette
 from edge_deit.quantization.scheme import Scheme
 from exporters import Form, Target
 
@@ -36,9 +38,8 @@ class ExportContext:
     `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
     called. `origin` is what the user named as weights, `own_photos` says that
     the calibration photos are like those that these will see, `seed` is that of all that is drawn,
-    `halves` what
-    `conversion.halves` has found. `masks` (M, P) go with the photos where the model
-    reconstructs them.
+    `halves` what `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has.
+    `masks` (M, P) go with the photos where the model reconstructs them.
     """
 
     checkpoint: Checkpoint
@@ -60,6 +61,8 @@ class ExportContext:
     own_photos: bool = True
     seed: int = 0
     halves: dict[Hashable, dict[str, str]] = field(default_factory=dict)
+    palette: list[Palette] = field(default_factory=list)
+    tables: dict[Scheme, dict[str, PackedWeight]] = field(default_factory=dict)
 
     def form_of(self, target: Target, scheme: Scheme) -> Form | None:
         """How the file's operators are laid out, None where the target has but one way."""

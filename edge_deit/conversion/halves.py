@@ -40,7 +40,7 @@ def halves_of(
     `model` is what the file will compute.
     """
     may_halve = scheme.precision in target.half_remainder.get(backend, ())
-    if scheme.precision != "fp16":
+    if not scheme.halved:
         return {}, may_halve and not _beyond(context, scheme, model)
     found = _beyond(context, scheme, model)
     always = dict.fromkeys(target.single_layers(model), _ALWAYS)
@@ -78,9 +78,10 @@ def _beyond(context: ExportContext, scheme: Scheme, model: DeployDeiT) -> dict[s
     if scheme.quantized and not context.own_photos:
         return {MODEL: "no photos were measured"}
     floats = scheme.float_input_layers(model)
-    integer = tuple(name for name in scheme.quantized_layers(model) if name not in floats)
+    computed = [] if scheme.halved else scheme.quantized_layers(model)
+    integer = tuple(name for name in computed if name not in floats)
     planes = model.image is not None and model.image.planes
-    key = integer, scheme.dynamic, planes
+    key = integer, scheme.dynamic, planes, scheme if scheme.packed else None
     with _LOCK:
         if key not in context.halves:
             photos = _arguments(context, planes=planes)

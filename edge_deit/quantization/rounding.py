@@ -29,6 +29,7 @@ from torch import Tensor
 __all__ = [
     "GREATEST",
     "LEAST_DAMPING",
+    "carried_factor",
     "int8_scale",
     "pair_scale",
     "round_in_pairs",
@@ -82,7 +83,7 @@ def round_weights(weight: Tensor, moments: Tensor | None, damping: float = LEAST
 def _carried(steps: Tensor, moments: Tensor, damping: float, *, in_pairs: bool = False) -> Tensor:
     """Integers (O, C) for weights in units of their step; columns of great power come first."""
     order = moments.diagonal().argsort(descending=True)
-    factor = _inverse_factor(moments[order][:, order], damping)  # (C, C)
+    factor = carried_factor(moments[order][:, order], damping)  # (C, C)
     pending = steps[:, order].T.contiguous()  # (C, O): a column of the weights is a row here
     greatest = pending.abs() >= GREATEST * (1 - 1e-9)  # stay at 127: the scale is found again
     kept = GREATEST * pending.sign()
@@ -116,7 +117,7 @@ def _neighbours(order: Tensor) -> list[int | None]:
     return [place.get(column ^ 1) for column in order.tolist()]
 
 
-def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
+def carried_factor(moments: Tensor, damping: float = LEAST_DAMPING) -> Tensor:
     """The upper triangular U (C, C) with U^T U = (moments + damping)^-1.
 
     From the other end: V V^T = moments with V upper triangular, a Cholesky factor of the reversed matrix;

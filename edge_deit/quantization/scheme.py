@@ -16,7 +16,9 @@ __all__ = ["PRECISIONS", "LayerRanges", "Precision", "Range", "Scheme"]
 Range = tuple[float, float]
 """Least and greatest value that an integer tensor can hold; zero lies between them."""
 
-Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-full"]
+Precision = Literal[
+    "fp32", "fp16", "int8", "int8-dynamic", "int8-full", "int4", "palettized-6", "palettized-4"
+]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -37,24 +39,29 @@ class Scheme:
       activations (static, per tensor, ranges from calibration photos); everything else float.
     * `int8-dynamic`: the same weights, activation ranges found at run time.
     * `int8-full`: every operator integer, for processors that take nothing else.
+    * `int4`: weights in 4 bits with a scale for each group of input channels, activations as the runtime
+      has it: a range for each token found at run time, or float.
+    * `palettized-6`, `palettized-4`: weights as indices of 6 or 4 bits into tables, activations float.
 
-    `keep_float` holds shell patterns of deployment-form layer names (`blocks.0.mlp.fc*`) that stay in
-    float although the precision is an integer one; `dynamic` holds names of layers that have their ranges
-    found at run time although the precision is `int8`, `float_inputs` names of layers whose weights are
-    integer and whose activations stay float.
+    In the last three, `eight` holds names of layers whose weights take 8 bits. `keep_float` holds shell
+    patterns of deployment-form layer names (`blocks.0.mlp.fc*`) that stay in float although the precision
+    is another; `dynamic` holds names of layers that have their ranges found at run time although the
+    precision is `int8`, `float_inputs` names of layers whose weights are integer and whose activations stay
+    float.
     """
 
     precision: Precision
     keep_float: tuple[str, ...] = ()
     dynamic: tuple[str, ...] = ()
     float_inputs: tuple[str, ...] = ()
+    eight: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise EdgeDeitError(
                 f"unknown precision {self.precision!r}; choose one of: {', '.join(PRECISIONS)}"
             )
-        if self.keep_float and not self.quantized:
+        if self.keep_float and not (self.quantized or self.packed):
             raise EdgeDeitError(f"--keep-float means nothing in {self.precision}; leave it out")
 
     @property
@@ -63,14 +70,29 @@ class Scheme:
         return self.precision.startswith("int8")
 
     @property
+    def packed(self) -> bool:
+        """Whether weights take fewer than 8 bits."""
+        return self.precision in ("int4", "palettized-6", "palettized-4")
+
+    @property
+    def tabled(self) -> bool:
+        """Whether weights are indices into tables."""
+        return self.precision.startswith("palettized")
+
+    @property
+    def halved(self) -> bool:
+        """Whether all layers compute in half precision that can."""
+        return self.precision == "fp16" or self.tabled
+
+    @property
     def needs_calibration(self) -> bool:
-        """Whether activation ranges come from calibration photos."""
-        return self.precision in ("int8", "int8-full")
+        """Whether there is no such file without calibration photos: they settle its ranges or weights."""
+        return self.precision in ("int8", "int8-full", "palettized-6", "palettized-4")
 
     @property
     def looks_at_photos(self) -> bool:
         """Whether anything in the file is chosen on calibration photos."""
-        return self.quantized or self.precision == "fp16"
+        return self.quantized or self.packed or self.precision == "fp16"
 
     def dynamic_layers(self, model: nn.Module) -> list[str]:
         """Those of `quantized_layers` whose activation ranges are found at run time."""
@@ -96,7 +118,7 @@ class Scheme:
         """
         from edge_deit.model.form import quantizable_layers
 
-        if not self.quantized:
+        if not (self.quantized or self.packed):
             return []
         layers = quantizable_layers(model)
         for pattern in self.keep_float:

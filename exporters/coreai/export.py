@@ -7,6 +7,8 @@ What each precision means here:
   stay float32.
 * `int8`: the scheme's layers have int8 weights, symmetric per output channel, and their inputs pass through
   uint8, asymmetric per tensor with the request's ranges; the rest is float32.
+* `palettized-6`, `palettized-4`: the scheme's layers have weights as indices into tables; the rest is as in
+  `fp16`.
 
 Input and output are float32 in every precision. The converter (`coreai-torch`) and the runtime
 (`coreai-core`) are Apple's, and the runtime executes the file on Linux too, so that no stand-in is needed.
@@ -26,7 +28,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.mixed import MixedForm
 from exporters.channels_first import in_form
-from exporters.coreai.layers import with_integer_layers
+from exporters.coreai.layers import with_integer_layers, with_tables
 from exporters.coreai.packages import PINS, check_version
 from exporters.coreai.runtime import (
     FUNCTION,
@@ -111,10 +113,13 @@ def _module(request: ExportRequest) -> nn.Module:
     """The request's model in its form and precision."""
     scheme, half = request.scheme, is_half(request.scheme.precision, request.form)
     dtype = torch.float16 if half else torch.float32
-    layers, floats = scheme.static_layers(request.model), scheme.float_input_layers(request.model)
+    layers = [] if request.packed else scheme.static_layers(request.model)
+    floats = [] if request.packed else scheme.float_input_layers(request.model)
     model = in_form(request)
     if isinstance(model, DeployDeiT) and len(request.example) == 1:
         model = _flat(model)
+    if request.packed:
+        model = with_tables(model, request.packed)
     if request.single:
         return MixedForm(model, request.single).eval()
     model = with_integer_layers(model, layers, floats, request.ranges, dtype)

@@ -31,7 +31,13 @@ __all__ = [
     "sparing",
 ]
 
-PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+PRECISIONS: Final[tuple[Precision, ...]] = (
+    "fp32",
+    "fp16",
+    "int8",
+    "palettized-6",
+    "palettized-4",
+)
 FUNCTION: Final = "main"
 """The one function of our files."""
 METADATA: Final = "metadata.json"

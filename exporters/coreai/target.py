@@ -31,5 +31,11 @@ TARGET: Final = Target(
     pins=PINS,
     fine={"coreai": Fine(0.04, "float")},
     beta=True,
-    forms={"fp32": "cpu", "fp16": "ane", "int8": "cpu"},
+    forms={
+        "fp32": "cpu",
+        "fp16": "ane",
+        "int8": "cpu",
+        "palettized-6": "ane",
+        "palettized-4": "ane",
+    },
 )

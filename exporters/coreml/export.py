@@ -8,6 +8,8 @@ What each precision means here:
 * `int8`: the scheme's layers have int8 weights, symmetric per output channel, and their inputs pass
   through uint8, asymmetric per tensor with the request's ranges; everything else is
   float16, or float32 where half precision is not for it; iOS 17, macOS 14.
+* `palettized-6`, `palettized-4`: the scheme's layers have weights as indices into tables, one a layer
+  (`exporters.coreml.tables`); the rest is as in `fp16`; iOS 16, macOS 13.
 
 Core ML has no ranges that are found at run time, so there is no `int8-dynamic`. Input and output are
 float32 in every precision. The file can be written on any system; off macOS it is checked by
@@ -29,6 +31,7 @@ from edge_deit.model.mixed import MixedForm
 from exporters.channels_first import in_form
 from exporters.coreml.package import class_names, read_specification, settle_bytes
 from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
+from exporters.coreml.tables import append_tables
 from exporters.pt2e import quantize_graph
 from exporters.runtime import MASK_NAME
 from exporters.target import ExportRequest
@@ -40,6 +43,8 @@ _PRECISIONS: Final = {  # arithmetic and oldest system, as coremltools names the
     "fp32": ("FLOAT32", "iOS15"),
     "fp16": ("FLOAT16", "iOS16"),
     "int8": ("FLOAT16", "iOS17"),
+    "palettized-6": ("FLOAT16", "iOS16"),
+    "palettized-4": ("FLOAT16", "iOS16"),
 }
 _FIELDS: Final = {  # field of the specification's metadata, attribute of coremltools' model
     "author": ("author", "author"),
@@ -47,6 +52,9 @@ _FIELDS: Final = {  # field of the specification's metadata, attribute of coreml
     "description": ("shortDescription", "short_description"),
     "version": ("versionString", "version"),
 }
+_FUSES_NORMS: Final = "common::fuse_elementwise_to_batchnorm"
+"""A pass that knows single precision only: `x * std + mean` of half precision makes it fail."""
+
 _LABEL: Final = "classLabel"
 _PREVIEW: Final = "com.apple.coreml.model.preview.type"  # lets Xcode try the model on photos
 _RETURNS: Final = {
@@ -83,8 +91,12 @@ def export(request: ExportRequest) -> Path:
             min_scale=_MIN_SCALE,
         )
     arithmetic, system = _PRECISIONS[precision]
-    if precision == "fp16" and request.single:  # the types are the graph's own then
+    passes = ct.PassPipeline()
+    if request.packed:
+        append_tables(passes, request.packed)
+    if request.scheme.halved and request.single:  # the types are the graph's own then
         arithmetic, model = "FLOAT32", MixedForm(model, request.single).eval()
+        passes.remove_passes({_FUSES_NORMS})
     elif precision == "int8" and not request.half_remainder:
         arithmetic = "FLOAT32"
     with torch.no_grad():
@@ -98,6 +110,7 @@ def export(request: ExportRequest) -> Path:
         compute_precision=getattr(ct.precision, arithmetic),
         minimum_deployment_target=getattr(ct.target, system),
         skip_model_load=True,
+        pass_pipeline=passes,
     )
     _describe(converted, request)
     converted.save(str(request.output))

@@ -5,9 +5,11 @@ Source: coremltools' MIL operator definitions (`coremltools.converters.mil.mil.o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -135,6 +137,17 @@ def _constexpr_affine_dequantize(a: Arguments) -> Tensor:
     return _dequantize({**a, "input": a["quantized_data"]})
 
 
+def _constexpr_lut_to_dense(a: Arguments) -> Tensor:
+    """Indices lie one behind the other, the lowest bit first, in as many bits as the table needs."""
+    table, shape = a["lut"], a["shape"]
+    width = (len(table) - 1).bit_length()
+    bits = np.unpackbits(a["indices"].numpy(), bitorder="little")
+    taken = bits[: math.prod(shape) * width].reshape(-1, width)
+    indices = taken @ (1 << np.arange(width))
+    found: Tensor = table[torch.from_numpy(indices)]
+    return found.reshape(shape)
+
+
 def _along(values: Tensor, x: Tensor, a: Arguments) -> Tensor:
     """A scalar as it is, a vector shaped to lie along `axis` of x."""
     if values.dim() == 0:
@@ -162,6 +175,7 @@ OPERATORS: Final[dict[str, Callable[[Arguments], Tensor]]] = {
     "add": _add,
     "cast": _cast,
     "constexpr_affine_dequantize": _constexpr_affine_dequantize,
+    "constexpr_lut_to_dense": _constexpr_lut_to_dense,
     "conv": _conv,
     "avg_pool": _avg_pool,
     "batch_norm": _batch_norm,

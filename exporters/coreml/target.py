@@ -33,7 +33,7 @@ def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
 TARGET: Final = Target(
     runtime=RUNTIME,
     requires={"coremltools": "coremltools", "torchao": "torchao"},
-    precisions=("fp32", "fp16", "int8"),
+    precisions=("fp32", "fp16", "int8", "palettized-6", "palettized-4"),
     backends=("mlprogram",),
     export=_export,
     image_planes=True,
@@ -43,7 +43,15 @@ TARGET: Final = Target(
         "fp32": {"ios": "15", "macos": "12"},
         "fp16": {"ios": "16", "macos": "13"},
         "int8": {"ios": "17", "macos": "14"},
+        "palettized-6": {"ios": "16", "macos": "13"},
+        "palettized-4": {"ios": "16", "macos": "13"},
     },
     layer_reader=_layer_reader,
-    forms={"fp32": "cpu", "fp16": "cpu", "int8": "cpu"},
+    forms={
+        "fp32": "cpu",
+        "fp16": "cpu",
+        "int8": "cpu",
+        "palettized-6": "cpu",
+        "palettized-4": "cpu",
+    },
 )
