@@ -58,7 +58,9 @@ def steps() -> None:
     for name, model in _models(found, shown):
         with torch.inference_mode():
             actual = torch.cat([model(photo) for photo in judges.split(1)])
-        rows.append((name, f"{closeness(reference.numpy(), actual.numpy()).snr_db:.2f}"))
+        rows.append(
+            (name, f"{closeness(reference.numpy(), actual.numpy(), classes=True).snr_db:.2f}")
+        )
     show(
         Grid(
             f"{len(shown)} photos for ranges, {len(judges)} others",
