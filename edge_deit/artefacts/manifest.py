@@ -95,8 +95,14 @@ class SchemeEntry(TypedDict):
     single: NotRequired[
         Annotated[
             dict[str, Text],
-            About("fp16: layers that stay float32 -> why half precision is not for them."),
+            About("Layers that stay float32 -> why half precision is not for them."),
         ]
+    ]
+    bits: NotRequired[
+        Annotated[dict[str, Positive], About("Layer -> bits in which each of its weights is held.")]
+    ]
+    groups: NotRequired[
+        Annotated[dict[str, Positive], About("int4: layer -> input channels that share a scale.")]
     ]
     form: NotRequired[
         Annotated[Text, About("How its operators are laid out, where the target has several ways.")]

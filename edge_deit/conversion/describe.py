@@ -24,11 +24,14 @@ from edge_deit.artefacts.manifest import (
 from edge_deit.checkpoint.sources import is_path, shareable_source
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.grouped import pack_groups, reading_bytes
 from edge_deit.conversion.halves import halves_of
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.model.file_form import GREATEST_LEVEL, FileForm, in_file_form
 from edge_deit.model.form import DeployDeiT
+from edge_deit.quantization.mix import with_weights
 from edge_deit.quantization.narrow import token_scaled
+from edge_deit.quantization.packed import GroupedWeight
 from edge_deit.quantization.scheme import LayerRanges, Scheme
 from exporters import MASK_NAME, ExportRequest, Target, tool_versions
 
@@ -68,7 +71,10 @@ def request_for(
     checkpoint, model = context.checkpoint, context.form
     batch = "B" if context.layout.batched else str(context.file_form.photos)
     steps: dict[str, Tensor] = {}
-    if scheme.quantized:
+    packed: dict[str, GroupedWeight] = {}
+    if scheme.grouped:
+        model, packed = pack_groups(context, scheme)
+    elif scheme.quantized:
         assert context.conditioned is not None
         layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
         found, in_pairs = context.conditioned, target.in_pairs
@@ -78,6 +84,9 @@ def request_for(
     takes, planes, spec = context.file_form.takes, target.image_planes, checkpoint.preprocess
     if context.file_form != FileForm():
         model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
+        if packed and takes == "image" and not planes:
+            packed = reading_bytes(packed)
+            model = with_weights(model, packed)
     single, may_halve = halves_of(context, target, scheme, backend, model)
     return ExportRequest(
         model=model,
@@ -103,13 +112,14 @@ def request_for(
         single=single,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
+        packed=packed,
         input_of=Contract.of_form(context.file_form, spec).input_of,
         form=context.form_of(target, scheme) or "cpu",
     )
 
 
 def _ranges(context: ExportContext, scheme: Scheme, *, planes: bool) -> dict[str, Any]:
-    if not scheme.needs_calibration or context.conditioned is None:
+    if scheme.packed or not scheme.needs_calibration or context.conditioned is None:
         return {}
     ranges = {n: context.conditioned.ranges[n] for n in scheme.static_layers(context.form)}
     if context.file_form.takes == "image" and not planes and "patch_embed" in ranges:
@@ -196,9 +206,13 @@ def _calibration(context: ExportContext, request: ExportRequest) -> Calibration 
         "source": found.source,
         "photo_sha256": sorted(set(found.photo_sha256)),
     }
-    if context.conditioned is not None and context.conditioned.pinning is not None:
-        entry["pinned"] = context.conditioned.pinning.pinned
-    if doubts := context.calibration_doubts:
+    if not request.scheme.quantized:
+        doubts = found.doubts()
+    else:
+        doubts = context.calibration_doubts
+        if context.conditioned is not None and context.conditioned.pinning is not None:
+            entry["pinned"] = context.conditioned.pinning.pinned
+    if doubts:
         entry["notes"] = doubts
     return entry
 
@@ -216,6 +230,10 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
         entry["single"] = dict(request.single)
     if scheme.precision in target.half_remainder.get(request.backend, ()):
         entry["half_remainder"] = request.half_remainder
+    if scheme.packed:
+        entry["seed"] = context.seed
+        entry["bits"] = {name: one.bits for name, one in request.packed.items()}
+        entry["groups"] = _groups(request)
     if scheme.quantized and context.conditioned is not None:
         entry["seed"] = context.seed
         assert isinstance(request.model, DeployDeiT)
@@ -229,6 +247,12 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
                 for name, ends in request.ranges.items()
             }
     return entry
+
+
+def _groups(request: ExportRequest) -> dict[str, int]:
+    """Input channels that share a scale, of the layers in few bits."""
+    packed = request.packed.items()
+    return {n: one.group for n, one in packed if isinstance(one, GroupedWeight) and one.bits < 8}
 
 
 def _recorded(ends: LayerRanges, methods: Sequence[str], *, output: bool) -> Ranges:

@@ -156,9 +156,10 @@ def photos_belong(checkpoint: Checkpoint, folder: Path | None, plan: Sequence[It
         EdgeDeitError: they are not, and a file of the plan has ranges that come from them.
     """
     own = folder is not None or checkpoint.source == "bundled"
-    if not own and calibration_needed(plan):
+    needing = calibration_needed(plan)
+    if not own and needing:
         raise EdgeDeitError(
-            "int8 needs photos like those the model will see: --calibration DIR (100 are plenty)"
+            f"{needing[0]} needs photos like those the model will see: --calibration DIR (100 are plenty)"
         )
     return own
 

@@ -39,9 +39,9 @@ def check_masked(
         raise EdgeDeitError(
             "--task masked-image returns normalised pixels, so it takes them too; leave --input out"
         )
-    if any(scheme.quantized for _, scheme, _ in plan):
+    if found := [scheme.precision for _, scheme, _ in plan if scheme.quantized or scheme.packed]:
         raise EdgeDeitError(
-            "--task masked-image has no int8: ranges are found on whole photos, not on masked ones, and "
+            f"--task masked-image has no {found[0]}: it is made on whole photos, not on masked ones, and "
             "nothing here judges a reconstruction; give --precision fp32 or fp16"
         )
 

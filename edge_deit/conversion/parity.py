@@ -46,13 +46,17 @@ def check_parity(
         actual = aligned(reference, actual)
     result = closeness(reference, actual, classes=classes)
     floor, cosine, where = MIN_COSINE_FLOAT, result.cosine, "on the worst of"
-    if scheme.quantized:
+    if scheme.quantized or scheme.packed:
         floor, cosine, where = MIN_COSINE_INT8, result.cosine_all, "over all outputs of"
     if not cosine >= floor:
         raise EdgeDeitError(
             f"the exported file is wrong: cosine {cosine:.4f} with the float model {where} "
             f"{result.images} photos, at least {floor} is expected"
-            + ("; try more --calibration photos or --keep-float" if scheme.quantized else "")
+            + (
+                "; try more --calibration photos or --keep-float"
+                if floor == MIN_COSINE_INT8
+                else ""
+            )
         )
     return result
 

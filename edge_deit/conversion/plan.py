@@ -34,15 +34,17 @@ def make_plan(
     targets = [find_target(name) for name in (TARGETS if names is None else dict.fromkeys(names))]
     if names is None:
         targets = _present(targets, progress)
-    if keep_float and not any(name.startswith("int8") for name in precisions):
-        raise EdgeDeitError("--keep-float means nothing without an int8 precision; leave it out")
+    if keep_float and not any(_keeps_float(name) for name in precisions):
+        raise EdgeDeitError(
+            "--keep-float means nothing without an int8, int4 or palettized precision; leave it out"
+        )
     plan: list[Item] = []
     for name in dict.fromkeys(precisions):
         if name not in PRECISIONS:
             raise EdgeDeitError(
                 f"unknown precision {name!r}; choose one of: {', '.join(PRECISIONS)}"
             )
-        scheme = Scheme(name, tuple(keep_float) if name.startswith("int8") else ())
+        scheme = Scheme(name, tuple(keep_float) if _keeps_float(name) else ())
         able = [one for one in targets if names is not None or name in one.precisions]
         for one in able:
             one.check(name)
@@ -52,6 +54,11 @@ def make_plan(
     if not plan:
         raise EdgeDeitError("nothing to export: no target or no precision was named")
     return plan
+
+
+def _keeps_float(precision: str) -> bool:
+    """Whether layers of such a file can be left in float."""
+    return precision.startswith(("int", "palettized"))
 
 
 def _present(targets: Sequence[Target], progress: Progress) -> list[Target]:
@@ -80,9 +87,10 @@ def check_form(plan: Sequence[Item], form: Form | None) -> None:
         )
 
 
-def calibration_needed(plan: Sequence[Item]) -> bool:
-    """Whether any file has ranges that come from calibration photos."""
-    return any(scheme.needs_calibration for _, scheme, _ in plan)
+def calibration_needed(plan: Sequence[Item]) -> list[str]:
+    """Names of the precisions that are not made without calibration photos."""
+    found = (scheme for _, scheme, _ in plan if scheme.needs_calibration)
+    return list(dict.fromkeys("int8" if one.quantized else one.precision for one in found))
 
 
 def _backend(target: Target, name: str | None) -> str:

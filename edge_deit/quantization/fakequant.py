@@ -13,7 +13,7 @@ from edge_deit.quantization.ranges import STEPS
 from edge_deit.quantization.rounding import round_weights
 from edge_deit.quantization.scheme import LayerRanges, Range
 
-__all__ = ["FakeQuantLayer", "fake_quantize", "round_activation"]
+__all__ = ["FakeQuantLayer", "fake_quantize", "round_activation", "round_tokens"]
 
 
 def round_activation(x: Tensor, ends: Range) -> Tensor:
@@ -38,13 +38,13 @@ class FakeQuantLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ranges is None:
-            out: Tensor = self.layer(_round_tokens(x))
+            out: Tensor = self.layer(round_tokens(x))
             return out
         out = self.layer(round_activation(x, self.ranges.input))
         return round_activation(out, self.ranges.output) if self.outputs else out
 
 
-def _round_tokens(x: Tensor) -> Tensor:
+def round_tokens(x: Tensor) -> Tensor:
     """Each row of the last dimension through its own 256 integers."""
     least = x.amin(-1, keepdim=True).clamp_max(0)
     greatest = x.amax(-1, keepdim=True).clamp_min(0)

@@ -22,7 +22,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["GREATEST", "int8_scale", "pair_scale", "round_in_pairs", "round_weights"]
+__all__ = [
+    "GREATEST",
+    "carried_factor",
+    "int8_scale",
+    "pair_scale",
+    "round_in_pairs",
+    "round_weights",
+]
 
 GREATEST: Final = 127
 _GREATEST_PAIR: Final = 128
@@ -69,7 +76,7 @@ def round_weights(weight: Tensor, moments: Tensor | None) -> Tensor:
 def _carried(steps: Tensor, moments: Tensor, *, in_pairs: bool = False) -> Tensor:
     """Integers (O, C) for weights in units of their step; columns of great power come first."""
     order = moments.diagonal().argsort(descending=True)
-    factor = _inverse_factor(moments[order][:, order])  # (C, C)
+    factor = carried_factor(moments[order][:, order])  # (C, C)
     pending = steps[:, order].T.contiguous()  # (C, O): a column of the weights is a row here
     greatest = pending.abs() >= GREATEST * (1 - 1e-9)  # stay at 127: the scale is found again
     kept = GREATEST * pending.sign()
@@ -103,7 +110,7 @@ def _neighbours(order: Tensor) -> list[int | None]:
     return [place.get(column ^ 1) for column in order.tolist()]
 
 
-def _inverse_factor(moments: Tensor) -> Tensor:
+def carried_factor(moments: Tensor) -> Tensor:
     """The upper triangular U (C, C) with U^T U = (moments + damping)^-1.
 
     From the other end: V V^T = moments with V upper triangular, a Cholesky factor of the reversed matrix;

@@ -73,9 +73,14 @@ class Scheme:
         return self.precision in ("int4", "palettized-6", "palettized-4")
 
     @property
+    def grouped(self) -> bool:
+        """Whether weights are integers with a scale for each group of input channels."""
+        return self.precision == "int4"
+
+    @property
     def needs_calibration(self) -> bool:
-        """Whether activation ranges come from calibration photos."""
-        return self.precision in ("int8", "int8-full")
+        """Whether there is no such file without calibration photos: they settle its ranges or weights."""
+        return self.precision in ("int8", "int8-full", "int4")
 
     @property
     def looks_at_photos(self) -> bool:
