@@ -57,10 +57,17 @@ def export(
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(help="int8: points of top-1 it may cost; the worst layers are kept finer."),
+        typer.Option(
+            help="int8, int4: points of top-1 it may cost; the worst layers are kept finer."
+        ),
+    ] = None,
+    max_size: Annotated[
+        float | None,
+        typer.Option(help="int4: most MB of a file; as many layers keep 8 bits as it allows."),
     ] = None,
     sensitivity_report: Annotated[
-        Path | None, typer.Option(help="int8: folder for a table and a plot of layer x damage.")
+        Path | None,
+        typer.Option(help="int8, int4: folder for a table and a plot of layer x damage."),
     ] = None,
     task: Annotated[
         str | None,
@@ -173,6 +180,7 @@ def export(
             returns=_one_of("returns", returns),
             keep_float=keep_float or [],
             max_drop=max_drop,
+            max_size=max_size,
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,

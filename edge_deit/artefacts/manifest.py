@@ -104,6 +104,9 @@ class SchemeEntry(TypedDict):
     bits: NotRequired[
         Annotated[dict[str, Positive], About("Layer -> bits in which each of its weights is held.")]
     ]
+    groups: NotRequired[
+        Annotated[dict[str, Positive], About("int4: layer -> input channels that share a scale.")]
+    ]
     form: NotRequired[
         Annotated[Text, About("How its operators are laid out, where the target has several ways.")]
     ]

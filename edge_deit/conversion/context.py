@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -38,8 +39,9 @@ class ExportContext:
     `output`; `home` is where they lie in the end, as the user named it, and `layout` says what they are
     called. `origin` is what the user named as weights, `own_photos` says that
     the calibration photos are like those that these will see, `seed` is that of all that is drawn,
-    `halves` what `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has.
-    `masks` (M, P) go with the photos where the model reconstructs them.
+    `halves` what `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has,
+    `groups` what `conversion.grouped` has; `cached` says that such things are kept in the user's cache. `masks`
+    (M, P) go with the photos where the model reconstructs them.
     """
 
     checkpoint: Checkpoint
@@ -63,6 +65,8 @@ class ExportContext:
     halves: dict[Hashable, dict[str, str]] = field(default_factory=dict)
     palette: list[Palette] = field(default_factory=list)
     tables: dict[Scheme, dict[str, PackedWeight]] = field(default_factory=dict)
+    groups: dict[Hashable, Any] = field(default_factory=dict)
+    cached: bool = True
 
     def form_of(self, target: Target, scheme: Scheme) -> Form | None:
         """How the file's operators are laid out, None where the target has but one way."""

@@ -25,12 +25,13 @@ from edge_deit.checkpoint.sources import is_path, shareable_source
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.halves import halves_of
-from edge_deit.conversion.tables import pack_tables, reading_bytes, with_packed
+from edge_deit.conversion.packing import pack, reading_bytes
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.model.file_form import GREATEST_LEVEL, FileForm, in_file_form
 from edge_deit.model.form import DeployDeiT
+from edge_deit.quantization.mix import with_weights
 from edge_deit.quantization.narrow import token_scaled
-from edge_deit.quantization.packed import PackedWeight
+from edge_deit.quantization.packed import GroupedWeight, PackedWeight
 from edge_deit.quantization.scheme import LayerRanges, Scheme
 from exporters import MASK_NAME, ExportRequest, Target, tool_versions
 
@@ -71,8 +72,8 @@ def request_for(
     batch = "B" if context.layout.batched else str(context.file_form.photos)
     steps: dict[str, Tensor] = {}
     packed: dict[str, PackedWeight] = {}
-    if scheme.tabled:
-        model, packed = pack_tables(context, scheme)
+    if scheme.packed:
+        model, packed = pack(context, scheme)
     elif scheme.quantized:
         assert context.conditioned is not None
         layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
@@ -88,7 +89,7 @@ def request_for(
         if takes == "image" and not planes:
             packed = reading_bytes(packed)
     if packed:
-        model = with_packed(model, packed)
+        model = with_weights(model, packed)
     single, may_halve = halves_of(context, target, scheme, backend, model)
     return ExportRequest(
         model=model,
@@ -237,6 +238,8 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
     if scheme.packed:
         entry["seed"] = context.seed
         entry["bits"] = {name: one.bits for name, one in request.packed.items()}
+        if scheme.grouped:
+            entry["groups"] = _groups(request)
     if scheme.quantized and context.conditioned is not None:
         entry["seed"] = context.seed
         assert isinstance(request.model, DeployDeiT)
@@ -250,6 +253,12 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
                 for name, ends in request.ranges.items()
             }
     return entry
+
+
+def _groups(request: ExportRequest) -> dict[str, int]:
+    """Input channels that share a scale, of the layers in few bits."""
+    packed = request.packed.items()
+    return {n: one.group for n, one in packed if isinstance(one, GroupedWeight) and one.bits < 8}
 
 
 def _recorded(ends: LayerRanges, methods: Sequence[str], *, output: bool) -> Ranges:

@@ -40,27 +40,34 @@ _PRECISION: Final = "int8"
 
 @dataclass(frozen=True)
 class DropLimit:
-    """What was asked for: the greatest drop in points, and where to write the table of layers."""
+    """What was asked for: the greatest drop in points, where the table of layers goes, and the most MB."""
 
     max_drop: float | None
     report: Path | None
+    max_size: float | None = None
 
     @property
     def wanted(self) -> bool:
         """Whether layers have to be ranked at all."""
-        return self.max_drop is not None or self.report is not None
+        return any(one is not None for one in (self.max_drop, self.report, self.max_size))
 
     def check(self, schemes: list[Scheme]) -> None:
         """Refuse a limit that means nothing.
 
         Raises:
-            EdgeDeitError: no int8 in the plan, or a negative limit.
+            EdgeDeitError: nothing in the plan that it is for, or a negative limit.
         """
         if self.max_drop is not None and self.max_drop < 0:
             raise EdgeDeitError(f"--max-drop is {self.max_drop}; it must be 0 or more points")
-        if self.wanted and not any(scheme.precision == _PRECISION for scheme in schemes):
+        if self.max_size is not None and not self.max_size > 0:
+            raise EdgeDeitError(f"--max-size is {self.max_size}; it must be more than 0 MB")
+        if self.max_size is not None and not any(scheme.grouped for scheme in schemes):
             raise EdgeDeitError(
-                "--max-drop and --sensitivity-report rank the layers of static int8; "
+                "--max-size chooses which layers of int4 keep 8 bits; add --precision int4"
+            )
+        if self.wanted and not any(s.precision == _PRECISION or s.grouped for s in schemes):
+            raise EdgeDeitError(
+                "--max-drop and --sensitivity-report rank the layers of static int8 and of int4; "
                 "add --precision int8"
             )
 
@@ -81,10 +88,15 @@ class OverLimitError(EdgeDeitError):
 
     def __init__(self, drop: Drop, max_drop: float) -> None:
         super().__init__(
-            f"the exported file loses {drop}, more than --max-drop {max_drop}, with all layers kept finer; "
-            "allow more, use --precision int8-dynamic, or give more calibration photos"
+            f"the exported file loses {drop}, more than --max-drop {max_drop}, with all layers kept finer "
+            "that may be; allow more, use --precision int8-dynamic, or give more calibration photos"
         )
         self.drop = drop
+
+    @property
+    def short(self) -> str:
+        """What the file did, in a few words."""
+        return f"lost {self.drop}"
 
 
 class Ladder:
@@ -165,7 +177,7 @@ def choose_fallback(limit: DropLimit, context: ExportContext, items: list[Item])
             chosen[key], note = _choose(context, ladder, target, scheme, limit.max_drop)
             notes.append(note)
         result.append((target, chosen[key], backend))
-    if limit.report is not None:
+    if limit.report is not None and any(s.precision == _PRECISION for _, s, _ in items):
         kinds = {t.integer_outputs for t, scheme, _ in items if scheme.precision == _PRECISION}
         write_sensitivity({_kind(kind): ladder.ranking(kind) for kind in kinds}, limit.report)
         notes.append(f"sensitivity: {limit.report / 'sensitivity.csv'}, sensitivity.png")
@@ -176,7 +188,7 @@ def keeps_limit(limit: DropLimit, context: ExportContext, scheme: Scheme) -> Acc
     """A check of the file itself: its top-1 on the calibration photos against `limit.max_drop`."""
 
     def accept(runner: Runner) -> None:
-        if limit.max_drop is None or scheme.precision != _PRECISION:
+        if limit.max_drop is None or not (scheme.precision == _PRECISION or scheme.grouped):
             return
         pixels, photos = context.calibration.pixels.numpy(), context.file_form.photos
         found = run_each(runner, pixels, photos=photos)

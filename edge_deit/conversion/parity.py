@@ -54,7 +54,7 @@ def check_parity(
             f"{result.images} photos, at least {floor} is expected"
             + (
                 "; try more --calibration photos or --keep-float"
-                if scheme.quantized or scheme.packed
+                if floor == MIN_COSINE_INT8
                 else ""
             )
         )

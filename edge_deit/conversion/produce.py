@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edge_deit.artefacts.contract import Contract
 from edge_deit.artefacts.manifest import Manifest, manifest_path, write_manifest
-from edge_deit.common.files import workplace
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import size_of, workplace
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.describe import manifest_of, request_for
 from edge_deit.conversion.job import Convert, Job
@@ -16,7 +17,7 @@ from edge_deit.metrics.outputs import Closeness
 from edge_deit.quantization.scheme import Scheme
 from exporters import Target
 
-__all__ = ["Exported", "export_one"]
+__all__ = ["Exported", "OverSizeError", "export_one"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,37 @@ class Exported:
     seconds: float
 
 
+class OverSizeError(EdgeDeitError):
+    """An int4 file is larger than `--max-size`."""
+
+    def __init__(self, size_bytes: int, max_size: float) -> None:
+        super().__init__(
+            f"the smallest int4 file has {size_bytes / 1e6:.2f} MB, more than --max-size {max_size}; "
+            "allow more"
+        )
+        self.excess_bytes = size_bytes - int(max_size * 1e6)
+
+    @property
+    def short(self) -> str:
+        """What the file did, in a few words."""
+        return f"was {self.excess_bytes / 1e3:.0f} kB too large"
+
+
 def export_one(
-    context: ExportContext, target: Target, scheme: Scheme, backend: str, convert: Convert
+    context: ExportContext,
+    target: Target,
+    scheme: Scheme,
+    backend: str,
+    convert: Convert,
+    max_size: float | None = None,
 ) -> Exported:
     """Have `convert` write, run and compare one artefact, and only then keep it.
 
+    `max_size` is the most MB of an int4 file.
+
     Raises:
         EdgeDeitError: the target cannot do it, or the file's outputs differ from the float model's.
+        OverSizeError: the file is too large.
     """
     started = time.monotonic()
     name = context.layout.file_name(
@@ -62,12 +87,18 @@ def export_one(
                 checked=unchecked is None,
             )
         )
+        _check_size(request.output, scheme, max_size)
         stand_in = unchecked or target.runs_on()
         manifest = manifest_of(context, target, request, result, stand_in)
         write_manifest(manifest, manifest_path(request.output))
         _move(request.output, context.output / name, folder)
     final = (context.home or context.output) / name
     return Exported(final, manifest, result, stand_in, time.monotonic() - started)
+
+
+def _check_size(path: Path, scheme: Scheme, max_size: float | None) -> None:
+    if max_size is not None and scheme.grouped and size_of(path) > max_size * 1e6:
+        raise OverSizeError(size_of(path), max_size)
 
 
 def _mark(context: ExportContext, target: Target, scheme: Scheme, backend: str) -> str:

@@ -101,6 +101,7 @@ def export_model(
     returns: ReturnKind | None = None,
     keep_float: Sequence[str] = (),
     max_drop: float | None = None,
+    max_size: float | None = None,
     sensitivity_report: Path | None = None,
     parity_images: int = 20,
     threads: Threads = 2,
@@ -124,7 +125,8 @@ def export_model(
     own). `input_kind` is `pixels` (normalised, float) or `image` (a photo's bytes, cut to size); `returns`
     is `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
-    int8 may cost on the calibration photos; layers are kept finer until it holds. `sensitivity_report` is a
+    int8 and int4 may cost on the calibration photos; layers are kept finer until it holds. `max_size` is
+    the most MB of an int4 file: as many layers keep 8 bits as it allows. `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
     `threads` is for what runs the files, `jobs` how many are made at the same time, each in a process of
     its own; None means as many as cores and free memory allow.
@@ -145,7 +147,7 @@ def export_model(
     laid.check(plan, input_kind)
     check_counts(calibration_images, parity_images, threads, jobs, seed=seed)
     choice = None if labels is None else read_label_choice(labels)
-    limit = DropLimit(max_drop, sensitivity_report)
+    limit = DropLimit(max_drop, sensitivity_report, max_size)
     limit.check([scheme for _, scheme, _ in plan])
     checkpoint = load_named(weights, model, task, image_size, options, choice, progress)
     note_place(checkpoint, cache=cache)
@@ -232,5 +234,6 @@ def _prepare(
         seed=seed,
         progress=progress,
         options=options,
+        cached=cache is not None,
     )
     return context, fitted

@@ -20,8 +20,9 @@ from edge_deit.conversion.fallback import (
 from edge_deit.conversion.finer import with_finer_layers
 from edge_deit.conversion.halves import float_notes
 from edge_deit.conversion.job import Convert, convert_here
+from edge_deit.conversion.mixing import Mixes, choose_mixes, told_mix
 from edge_deit.conversion.plan import Item
-from edge_deit.conversion.produce import Exported, export_one
+from edge_deit.conversion.produce import Exported, OverSizeError, export_one
 
 __all__ = ["export_all"]
 
@@ -35,8 +36,9 @@ def export_all(
     time; None means as many as the machine has room for. A limit on wrong answers looks
     into the finished file, so with one everything is made in this process.
     """
-    order = sorted(range(len(plan)), key=lambda place: plan[place][1].quantized)
-    floats = sum(not scheme.quantized for _, scheme, _ in plan)
+    chosen = [scheme.quantized or scheme.grouped for _, scheme, _ in plan]
+    order = sorted(range(len(plan)), key=chosen.__getitem__)
+    floats = chosen.count(False)
     most = jobs or processes_for(len(plan), context.checkpoint.size_bytes)
     here = functools.partial(convert_here, progress=context.progress)
     with (
@@ -45,9 +47,10 @@ def export_all(
     ):
         files = _Files(context, advance)
         made = [crew.submit(files.making(plan[place])) for place in order[:floats]]
-        pending = [with_finer_layers(context, plan[place]) for place in order[floats:]]
-        fallback = choose_fallback(limit, context, pending)
-        notes = [*context.calibration_doubts, *fallback.notes]
+        rest, told = choose_mixes(limit, context, [plan[place] for place in order[floats:]])
+        rest = [with_finer_layers(context, item) for item in rest]
+        fallback = choose_fallback(limit, context, rest)
+        notes = [*context.calibration_doubts, *fallback.notes, *told]
         for item in fallback.items:
             make = _within(context, item, fallback, limit, notes) if limit.wanted else None
             made.append(crew.submit(files.making(item, make)))
@@ -85,10 +88,11 @@ class _Files:
 def _within(
     context: ExportContext, item: Item, fallback: Fallback, limit: DropLimit, notes: list[str]
 ) -> Callable[[], Exported]:
-    """What makes one file; where it loses more than the limit, again with more layers kept finer.
+    """What makes one file; where it does not keep a limit, again with more or fewer layers kept finer.
 
     `notes` gets a line on what each file that is made again has.
     """
+    mixes = Mixes(context, limit)
 
     def make() -> Exported:
         target, scheme, backend = item
@@ -96,16 +100,17 @@ def _within(
             accept = keeps_limit(limit, context, scheme)
             convert = functools.partial(convert_here, accept=accept, progress=context.progress)
             try:
-                return export_one(context, target, scheme, backend, convert)
-            except OverLimitError as error:
-                following = fallback.finer(target, scheme)
+                return export_one(context, target, scheme, backend, convert, limit.max_size)
+            except (OverLimitError, OverSizeError) as error:
+                if scheme.grouped:
+                    following = mixes.following(scheme, error)
+                else:
+                    following = fallback.finer(target, scheme)
                 if following is None:
                     raise
                 scheme = following
-                notes.append(
-                    f"{target.name}: made again with {kept_finer(context, scheme)}; the file lost "
-                    f"{error.drop}"
-                )
+                kept = told_mix(mixes, scheme) if scheme.grouped else kept_finer(context, scheme)
+                notes.append(f"{target.name}: made again with {kept}; the file {error.short}")
                 context.progress.note(notes[-1])
 
     return make

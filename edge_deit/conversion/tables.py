@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 import threading
-from dataclasses import replace
 from typing import Final
 
-import torch
-
 from edge_deit.conversion.context import ExportContext
-from edge_deit.model.file_form import GREATEST_LEVEL, read_grey_levels
+from edge_deit.model.file_form import read_grey_levels
 from edge_deit.model.form import DeployDeiT
-from edge_deit.quantization.packed import PackedWeight, TableWeight
+from edge_deit.quantization.packed import PackedWeight
 from edge_deit.quantization.palette import Palette, passes, see
 from edge_deit.quantization.scheme import Scheme
 
-__all__ = ["pack_tables", "reading_bytes", "with_packed"]
+__all__ = ["pack_tables"]
 
 _LOCK: Final = threading.Lock()
 """Files are made side by side, and all have the same tables."""
@@ -49,22 +46,3 @@ def _palette(context: ExportContext) -> Palette:
             found = see(form, photos, seed=context.seed, on_photo=lambda: advance(1))
         context.palette.append(found)
     return context.palette[0]
-
-
-def with_packed(form: DeployDeiT, packed: dict[str, PackedWeight]) -> DeployDeiT:
-    """A copy of `form` whose weights are exactly those of `packed`."""
-    made = copy.deepcopy(form)
-    with torch.no_grad():
-        for name, found in packed.items():
-            weight = made.get_submodule(name).get_parameter("weight")
-            weight.copy_(found.weight().reshape(weight.shape))
-    return made
-
-
-def reading_bytes(packed: dict[str, PackedWeight]) -> dict[str, PackedWeight]:
-    """The same where the patch embedding reads grey levels from 0 to 255."""
-    embed = packed.get("patch_embed")
-    if not isinstance(embed, TableWeight):
-        return packed
-    tables = (embed.tables.double() / GREATEST_LEVEL).float()
-    return packed | {"patch_embed": replace(embed, tables=tables)}

@@ -13,7 +13,7 @@ from edge_deit.quantization.ranges import STEPS
 from edge_deit.quantization.rounding import round_weights
 from edge_deit.quantization.scheme import LayerRanges, Range
 
-__all__ = ["FakeQuantLayer", "fake_quantize", "round_activation"]
+__all__ = ["FakeQuantLayer", "fake_quantize", "round_activation", "round_tokens"]
 
 
 def round_activation(x: Tensor, ends: Range) -> Tensor:
@@ -55,11 +55,11 @@ class FakeQuantLayer(nn.Module):
     def _round(self, x: Tensor) -> Tensor:
         """At run time: each token by itself, for a convolution the whole photo."""
         if isinstance(self.layer, nn.Conv2d):
-            return _round_rows(x.flatten(1)).reshape(x.shape)
-        return _round_rows(x)
+            return round_tokens(x.flatten(1)).reshape(x.shape)
+        return round_tokens(x)
 
 
-def _round_rows(x: Tensor) -> Tensor:
+def round_tokens(x: Tensor) -> Tensor:
     """Each row of the last dimension through its own 256 integers."""
     least = x.amin(-1, keepdim=True).clamp_max(0)
     greatest = x.amax(-1, keepdim=True).clamp_min(0)

@@ -13,7 +13,7 @@ __all__ = ["GroupedWeight", "PackedWeight", "TableWeight"]
 class GroupedWeight:
     """Integers with a scale for each group of neighbouring input channels: weight = integer * scale.
 
-    `integers` (O, C) int8, symmetric, of at most 2^(bits-1) - 1; `scales` (O, G) float32, each for
+    `integers` (O, C) int8, from -2^(bits-1) to 2^(bits-1) - 1; `scales` (O, G) float32, each for
     C / G channels.
     """
 
@@ -21,10 +21,14 @@ class GroupedWeight:
     integers: Tensor
     scales: Tensor
 
+    @property
+    def group(self) -> int:
+        """Input channels that share a scale."""
+        return self.integers.shape[1] // self.scales.shape[1]
+
     def weight(self) -> Tensor:
         """(O, C) float32."""
-        each = self.integers.shape[1] // self.scales.shape[1]
-        return self.integers.float() * self.scales.repeat_interleave(each, 1)
+        return self.integers.float() * self.scales.repeat_interleave(self.group, 1)
 
 
 @dataclass(frozen=True)

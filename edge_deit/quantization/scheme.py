@@ -85,9 +85,14 @@ class Scheme:
         return self.precision == "fp16" or self.tabled
 
     @property
+    def grouped(self) -> bool:
+        """Whether weights are integers with a scale for each group of input channels."""
+        return self.precision == "int4"
+
+    @property
     def needs_calibration(self) -> bool:
         """Whether there is no such file without calibration photos: they settle its ranges or weights."""
-        return self.precision in ("int8", "int8-full", "palettized-6", "palettized-4")
+        return self.precision in ("int8", "int8-full") or self.packed
 
     @property
     def looks_at_photos(self) -> bool:

@@ -12,7 +12,15 @@ from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.fakequant import fake_quantize
 
-__all__ = ["Damage", "Drop", "drop_of", "measure_drop", "rank_layers"]
+__all__ = [
+    "Damage",
+    "Drop",
+    "drop_of",
+    "measure_drop",
+    "rank_layers",
+    "read_from_block",
+    "streams_of",
+]
 
 
 @dataclass(frozen=True)
@@ -55,16 +63,15 @@ def rank_layers(
     """
     exact = conditioned.unrounded
     with torch.inference_mode():
-        streams = [_streams(exact, photo) for photo in photos]
+        streams = [streams_of(exact, photo) for photo in photos]
         reference = torch.cat([exact.read(stream[-1]) for stream in streams]).flatten(1)
         found = []
         for name in quantizable_layers(exact):
             integer = fake_quantize(
                 conditioned.with_layers([name]), [name], conditioned.ranges, outputs=outputs
             )
-            start = _first_block(name, len(exact.blocks))
             rows = [
-                _run_from(integer, start, stream, photo)
+                read_from_block(integer, name, stream, photo)
                 for stream, photo in zip(streams, photos, strict=True)
             ]
             actual = torch.cat(rows).flatten(1)
@@ -75,7 +82,7 @@ def rank_layers(
     return sorted(found, key=lambda damage: -damage.noise)
 
 
-def _streams(form: DeployDeiT, photo: Tensor) -> list[Tensor]:
+def streams_of(form: DeployDeiT, photo: Tensor) -> list[Tensor]:
     """The residual stream in front of each block and behind the last, (1, N, D) each."""
     stream = [form.embed(photo)]
     for block in form.blocks:
@@ -90,7 +97,9 @@ def _first_block(name: str, depth: int) -> int | None:
     return int(name.split(".")[1]) if name.startswith("blocks.") else depth
 
 
-def _run_from(form: DeployDeiT, start: int | None, stream: list[Tensor], photo: Tensor) -> Tensor:
+def read_from_block(form: DeployDeiT, name: str, stream: list[Tensor], photo: Tensor) -> Tensor:
+    """The output of a form that differs from the one of `stream` in the named layer alone."""
+    start = _first_block(name, len(form.blocks))
     if start is None:
         whole: Tensor = form(photo)
         return whole

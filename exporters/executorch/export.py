@@ -32,6 +32,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.mixed import MixedForm
 from exporters.executorch.half import halved_weights, with_patch_rows
+from exporters.executorch.packed import with_packed
 from exporters.executorch.passes import needed_passes
 from exporters.executorch.runtime import BACKENDS, RUNTIME, load_program, load_runner, runs_on
 from exporters.pt2e import quantize_graph
@@ -112,6 +113,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _model(request: ExportRequest) -> nn.Module:
     """What is lowered."""
+    if request.packed:
+        return with_packed(request.model, request.packed)
     if request.scheme.quantized:
         return _quantize(request)
     if request.scheme.precision == "fp32":

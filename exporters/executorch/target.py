@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TARGET"]
 
-_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynamic")
+_PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynamic", "int4")
 
 
 def _export(request: ExportRequest) -> Path:

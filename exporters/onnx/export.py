@@ -15,6 +15,7 @@ from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
 from exporters.onnx.convert import convert
+from exporters.onnx.packed import pack_layers
 from exporters.onnx.quantize import (
     check_quantized,
     quantize_dynamic,
@@ -39,6 +40,8 @@ def export(request: ExportRequest) -> Path:
     """
     import onnx
 
+    if request.packed:
+        return _save(pack_layers(convert(request), request), request)
     scheme, form = request.scheme, request.model
     static = scheme.static_layers(form)
     dynamic = [name for name in scheme.dynamic_layers(form) if not _is_convolution(form, name)]
@@ -56,6 +59,12 @@ def export(request: ExportRequest) -> Path:
     quantize_weights(model, request, floats)
     store_unsigned(model, (*request.weight_steps, *floats))
     check_quantized(model, len(static + dynamic + floats))
+    return _save(model, request)
+
+
+def _save(model: Any, request: ExportRequest) -> Path:
+    import onnx
+
     onnx.helper.set_model_props(model, dict(request.metadata))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, request.output)

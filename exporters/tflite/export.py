@@ -29,6 +29,7 @@ from exporters.tflite.full import quantize_fully
 from exporters.tflite.half import halve_weights
 from exporters.tflite.integer_form import IntegerDeiT, centre_attention
 from exporters.tflite.names import name_ends, name_layers
+from exporters.tflite.packed import pack_layers
 from exporters.tflite.quantize import quantize_layers
 from exporters.tflite.runtime import load_runner, open_interpreter, runs_on
 from exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
@@ -51,10 +52,12 @@ def export(request: ExportRequest) -> Path:
         content = _export_fully(request)
     else:
         content = _convert(request, form)
-        if scheme.quantized_layers(form):
+        if scheme.quantized and scheme.quantized_layers(form):
             static, dynamic = scheme.static_layers(form), scheme.dynamic_layers(form)
             content = quantize_layers(content, form, static, dynamic, request.ranges)
     model = unpack(content)
+    if request.packed:
+        pack_layers(model, form, request.packed)
     if scheme.precision == "fp16":
         halve_weights(model, form, request.single)
     name_ends(model, list(request.inputs), request.output_name)

@@ -38,7 +38,7 @@ TARGET: Final = Target(
         "ai_edge_litert": "ai-edge-litert",
         "ai_edge_quantizer": "ai-edge-quantizer",
     },
-    precisions=("fp32", "fp16", "int8", "int8-dynamic", "int8-full"),
+    precisions=("fp32", "fp16", "int8", "int8-dynamic", "int8-full", "int4"),
     backends=("xnnpack",),
     export=_export,
     layer_reader=_layer_reader,

@@ -1,0 +1,235 @@
+"""The form that an int4 file computes, and its packed weights: made when first asked for, and kept.
+
+The steps: rotation; how far errors reach, on the calibration photos; every layer in 4 and in 8 bits; what
+each layer in 4 bits does to the output; the mix; scales and biases tuned for that mix.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from edge_deit.common.cache import CacheFolder
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.conversion.conditioning import conditioning_cache
+from edge_deit.conversion.context import ExportContext
+from edge_deit.data.listing import pick_evenly
+from edge_deit.model.file_form import read_grey_levels
+from edge_deit.model.form import DeployDeiT, quantizable_layers
+from edge_deit.quantization.groups import pack_in_groups
+from edge_deit.quantization.mix import Weighed, weigh_layers, with_weights
+from edge_deit.quantization.packed import GroupedWeight
+from edge_deit.quantization.reach import passes, reach_of
+from edge_deit.quantization.rotate import rotate
+from edge_deit.quantization.scheme import Scheme
+from edge_deit.quantization.stored import recipe, tensors_hash
+from edge_deit.quantization.tuning import STEPS, tune
+
+__all__ = ["Choices", "choices_for", "pack_groups"]
+
+_WEIGHED_ON: Final = 16
+_HEADER: Final = "edge_deit.groups"
+_LOCK: Final = threading.RLock()
+"""Files are made side by side, and all have the same weights."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The exact form, its layers in 4 and in 8 bits, and what each does in 4, the worst a byte first.
+
+    A convolution is never in 4 bits, so it is not among `weighed`.
+    """
+
+    form: DeployDeiT
+    four: Mapping[str, GroupedWeight]
+    eight: Mapping[str, GroupedWeight]
+    weighed: tuple[Weighed, ...]
+
+    def packed(self, scheme: Scheme) -> dict[str, GroupedWeight]:
+        """The scheme's layers, each in the bits that it has there."""
+        found = {}
+        for name in scheme.quantized_layers(self.form):
+            wide = name in scheme.eight or name not in self.four
+            found[name] = self.eight[name] if wide else self.four[name]
+        return found
+
+
+def choices_for(context: ExportContext) -> Choices:
+    """What int4 files of this export choose from."""
+    with _LOCK:
+        if "choices" not in context.groups:
+            context.groups["choices"] = _choices(context)
+        found = context.groups["choices"]
+        assert isinstance(found, Choices)
+        return found
+
+
+def pack_groups(
+    context: ExportContext, scheme: Scheme
+) -> tuple[DeployDeiT, dict[str, GroupedWeight]]:
+    """The form whose weights are exactly the packed ones, and these; scales and biases are tuned."""
+    with _LOCK:
+        key = "tuned", scheme.keep_float, scheme.eight
+        if key not in context.groups:
+            context.groups[key] = _tuned(context, choices_for(context), scheme)
+        found: tuple[DeployDeiT, dict[str, GroupedWeight]] = context.groups[key]
+        return found
+
+
+def _exact(context: ExportContext) -> DeployDeiT:
+    form, spec = copy.deepcopy(context.form), context.checkpoint.preprocess
+    read_grey_levels(form, spec.mean, spec.std)
+    return rotate(form, context.seed).eval()
+
+
+def _choices(context: ExportContext) -> Choices:
+    form = _exact(context)
+    linear = [n for n in quantizable_layers(form) if isinstance(form.get_submodule(n), nn.Linear)]
+
+    def make() -> tuple[dict[str, Tensor], str]:
+        photos, progress = list(context.calibration), context.progress
+        with progress.task("reach of errors", passes(len(photos))) as advance:
+            reach = reach_of(form, photos, seed=context.seed, on_photo=lambda: advance(1))
+        weights = {n: form.get_submodule(n).get_parameter("weight") for n in linear}
+        four = pack_in_groups(weights, dict.fromkeys(weights, 4), reach)
+        some = pick_evenly(photos, _WEIGHED_ON)
+        with progress.task("damage of 4 bits", len(four)) as advance:
+            weighed = weigh_layers(form, four, _eight(form), some, on_layer=lambda: advance(1))
+        return _tensors(four), json.dumps([asdict(one) for one in weighed])
+
+    tensors, header = _kept(context, "choices", make)
+    weighed = tuple(Weighed(**one) for one in json.loads(header))
+    return Choices(form, _packed(tensors, dict.fromkeys(linear, 4)), _eight(form), weighed)
+
+
+def _eight(form: DeployDeiT) -> dict[str, GroupedWeight]:
+    layers = quantizable_layers(form)
+    weights = {name: form.get_submodule(name).get_parameter("weight") for name in layers}
+    return pack_in_groups(weights, dict.fromkeys(layers, 8), {})
+
+
+def _tuned(
+    context: ExportContext, choices: Choices, scheme: Scheme
+) -> tuple[DeployDeiT, dict[str, GroupedWeight]]:
+    packed = choices.packed(scheme)
+
+    def make() -> tuple[dict[str, Tensor], str]:
+        with context.progress.task("scales and biases", STEPS) as advance:
+            form, tuned = tune(
+                choices.form,
+                packed,
+                context.calibration.pixels,
+                seed=context.seed,
+                on_step=lambda: advance(1),
+            )
+        biases = {name: form.get_submodule(name).get_parameter("bias").detach() for name in tuned}
+        table = {"table": form.token_table.detach()}
+        return _tensors(tuned) | {f"bias.{n}": v for n, v in biases.items()} | table, ""
+
+    tensors, _ = _kept(context, f"tuned {scheme.keep_float} {scheme.eight}", make)
+    found = _packed(tensors, {name: one.bits for name, one in packed.items()})
+    form = with_weights(choices.form, found)
+    with torch.no_grad():
+        form.token_table.copy_(tensors["table"])
+        for name in found:
+            form.get_submodule(name).get_parameter("bias").copy_(tensors[f"bias.{name}"])
+    return form, found
+
+
+def _tensors(packed: Mapping[str, GroupedWeight]) -> dict[str, Tensor]:
+    found = {f"integers.{name}": one.integers for name, one in packed.items()}
+    return found | {f"scales.{name}": one.scales for name, one in packed.items()}
+
+
+def _packed(tensors: Mapping[str, Tensor], bits: Mapping[str, int]) -> dict[str, GroupedWeight]:
+    return {
+        name: GroupedWeight(count, tensors[f"integers.{name}"], tensors[f"scales.{name}"])
+        for name, count in bits.items()
+    }
+
+
+# The cache
+
+
+def _kept(
+    context: ExportContext, what: str, make: Callable[[], tuple[dict[str, Tensor], str]]
+) -> tuple[dict[str, Tensor], str]:
+    """Tensors and a text from the cache, or made and kept there."""
+    cache = conditioning_cache() if context.cached else None
+    name = f"int4-{_key(context, what)}.safetensors"
+    if cache is not None and (path := cache.find(name)) is not None:
+        try:
+            found = _read(path)
+        except EdgeDeitError as error:
+            context.progress.note(f"int4 weights are made anew: {error}")
+        else:
+            context.progress.note(f"int4 weights: taken from {path} (--no-cache makes them anew)")
+            return found
+    tensors, text = make()
+    tensors = {key: value.contiguous() for key, value in tensors.items()}
+    if cache is not None:
+        _keep(context, cache, name, tensors, text)
+    return tensors, text
+
+
+def _keep(
+    context: ExportContext, cache: CacheFolder, name: str, tensors: dict[str, Tensor], text: str
+) -> None:
+    metadata = {_HEADER: text, "hash": _hash(text, tensors)}
+
+    def write(path: Path) -> None:
+        try:
+            save_file(tensors, path, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    try:
+        cache.keep(name, write, sum(value.nbytes for value in tensors.values()))
+    except OSError as error:
+        context.progress.note(f"int4 weights were not kept for the next export: {error}")
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    """What `_keep` wrote.
+
+    Raises:
+        EdgeDeitError: it cannot be read, or is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no dict
+        text = metadata[_HEADER]
+        if metadata["hash"] != _hash(text, tensors):
+            raise ValueError("its hash is another")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise EdgeDeitError(f"{path} holds no int4 weights: {error}") from error
+    return tensors, text
+
+
+def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(f"{text} {tensors_hash(tensors)}".encode()).hexdigest()
+
+
+def _key(context: ExportContext, what: str) -> str:
+    parts = {
+        "what": what,
+        "recipe": recipe(),
+        "seed": context.seed,
+        "config": asdict(context.form.config),
+        "weights": tensors_hash(context.form.state_dict()),
+        "preprocessing": context.checkpoint.preprocess.to_json(),
+        "pixels": tensors_hash({"pixels": context.calibration.pixels}),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
