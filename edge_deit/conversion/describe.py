@@ -68,22 +68,10 @@ def license_of(source: str) -> str:
 def request_for(
     context: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
 ) -> ExportRequest:
-    checkpoint, model = context.checkpoint, context.form
+    checkpoint, planes = context.checkpoint, target.image_planes
+    takes, spec = context.file_form.takes, checkpoint.preprocess
     batch = "B" if context.layout.batched else str(context.file_form.photos)
-    steps: dict[str, Tensor] = {}
-    packed: dict[str, PackedWeight] = {}
-    if scheme.packed:
-        model, packed = pack(context, scheme)
-    elif scheme.quantized:
-        assert context.conditioned is not None
-        layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
-        floats = scheme.float_input_layers(context.form)
-        found, in_pairs = context.conditioned, target.in_pairs
-        model = found.with_layers(
-            layers, dynamic, floats, token_ranges=target.token_ranges, in_pairs=in_pairs
-        )
-        steps = found.pair_steps(layers) if in_pairs else {}
-    takes, planes, spec = context.file_form.takes, target.image_planes, checkpoint.preprocess
+    model, packed, steps = _weighted(context, target, scheme)
     if context.file_form != FileForm():
         model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
         if takes == "image" and not planes:
@@ -119,6 +107,25 @@ def request_for(
         input_of=Contract.of_form(context.file_form, spec).input_of,
         form=context.form_of(target, scheme) or "cpu",
     )
+
+
+def _weighted(
+    context: ExportContext, target: Target, scheme: Scheme
+) -> tuple[DeployDeiT, dict[str, PackedWeight], dict[str, Tensor]]:
+    """The form with the scheme's weights, those in few bits, and the steps of those on a grid for pairs."""
+    if scheme.packed:
+        model, packed = pack(context, scheme)
+        return model, packed, {}
+    if not scheme.quantized:
+        return context.form, {}, {}
+    found, in_pairs = context.conditioned, target.in_pairs
+    assert found is not None
+    layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
+    floats = scheme.float_input_layers(context.form)
+    model = found.with_layers(
+        layers, dynamic, floats, token_ranges=target.token_ranges, in_pairs=in_pairs
+    )
+    return model, {}, found.pair_steps(layers) if in_pairs else {}
 
 
 def _ranges(context: ExportContext, scheme: Scheme, *, planes: bool) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from edge_deit.common.quiet import quiet
-from edge_deit.conversion.tables import with_packed
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.model.outputs import outputs
+from edge_deit.quantization.mix import with_weights
 from edge_deit.quantization.packed import PackedWeight
 from edge_deit.quantization.palette import see
 from edge_deit.quantization.scheme import Scheme
@@ -35,7 +35,7 @@ def tabled(kind: str) -> tuple[DeployDeiT, dict[str, PackedWeight]]:
         name: palette.table(name, bits[place % 3])
         for place, name in enumerate(quantizable_layers(form))
     }
-    return with_packed(form, packed), packed
+    return with_weights(form, packed), packed
 
 
 def request_of(target: str, kind: str, form: Form, output: Path) -> ExportRequest:
