@@ -68,7 +68,6 @@ def request_for(
     context: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
 ) -> ExportRequest:
     checkpoint, model = context.checkpoint, context.form
-    batch = "B" if context.layout.batched else str(context.file_form.photos)
     steps: dict[str, Tensor] = {}
     packed: dict[str, PackedWeight] = {}
     if scheme.tabled:
@@ -98,15 +97,7 @@ def request_for(
         ranges=_ranges(context, scheme, planes=planes),
         input_name=context.layout.input_name if takes == "pixels" else takes,
         output_name=_output_name(context),
-        metadata={
-            "labels": "\n".join(checkpoint.labels),
-            "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
-            "author": "Edge DeiT",
-            "license": license_of(context.origin or checkpoint.source),
-            "description": f"{checkpoint.name}, {scheme.precision}: {_TAKES[takes].format(batch)}"
-            f"{_mask_text(context)} -> {_output_name(context)}",
-            "version": checkpoint.sha256[:12],
-        },
+        metadata=_texts(context, scheme),
         mask=None if context.masks is None else context.masks[:1],
         half_remainder=may_halve,
         single=single,
@@ -116,6 +107,22 @@ def request_for(
         input_of=Contract.of_form(context.file_form, spec).input_of,
         form=context.form_of(target, scheme) or "cpu",
     )
+
+
+def _texts(context: ExportContext, scheme: Scheme) -> dict[str, str]:
+    """What a file says about itself."""
+    checkpoint = context.checkpoint
+    batch = "B" if context.layout.batched else str(context.file_form.photos)
+    takes = _TAKES[context.file_form.takes].format(batch)
+    return {
+        "labels": "\n".join(checkpoint.labels),
+        "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
+        "author": "Edge DeiT",
+        "license": license_of(context.origin or checkpoint.source),
+        "description": f"{checkpoint.name}, {scheme.precision}: {takes}"
+        f"{_mask_text(context)} -> {_output_name(context)}",
+        "version": checkpoint.sha256[:12],
+    }
 
 
 def _ranges(context: ExportContext, scheme: Scheme, *, planes: bool) -> dict[str, Any]:
