@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -51,7 +52,7 @@ def _palette(context: ExportContext) -> Palette:
     return context.palette[0]
 
 
-def with_packed(form: DeployDeiT, packed: dict[str, PackedWeight]) -> DeployDeiT:
+def with_packed(form: DeployDeiT, packed: Mapping[str, PackedWeight]) -> DeployDeiT:
     """A copy of `form` whose weights are exactly those of `packed`."""
     made = copy.deepcopy(form)
     with torch.no_grad():
