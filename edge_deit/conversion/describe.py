@@ -70,7 +70,6 @@ def request_for(
 ) -> ExportRequest:
     checkpoint, planes = context.checkpoint, target.image_planes
     takes, spec = context.file_form.takes, checkpoint.preprocess
-    batch = "B" if context.layout.batched else str(context.file_form.photos)
     model, packed, steps = _weighted(context, target, scheme)
     if context.file_form != FileForm():
         model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
@@ -89,15 +88,7 @@ def request_for(
         ranges=_ranges(context, scheme, planes=planes),
         input_name=context.layout.input_name if takes == "pixels" else takes,
         output_name=_output_name(context),
-        metadata={
-            "labels": "\n".join(checkpoint.labels),
-            "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
-            "author": "Edge DeiT",
-            "license": license_of(context.origin or checkpoint.source),
-            "description": f"{checkpoint.name}, {scheme.precision}: {_TAKES[takes].format(batch)}"
-            f"{_mask_text(context)} -> {_output_name(context)}",
-            "version": checkpoint.sha256[:12],
-        },
+        metadata=_texts(context, scheme),
         mask=None if context.masks is None else context.masks[:1],
         half_remainder=may_halve,
         single=single,
@@ -126,6 +117,22 @@ def _weighted(
         layers, dynamic, floats, token_ranges=target.token_ranges, in_pairs=in_pairs
     )
     return model, {}, found.pair_steps(layers) if in_pairs else {}
+
+
+def _texts(context: ExportContext, scheme: Scheme) -> dict[str, str]:
+    """What a file says about itself."""
+    checkpoint = context.checkpoint
+    batch = "B" if context.layout.batched else str(context.file_form.photos)
+    takes = _TAKES[context.file_form.takes].format(batch)
+    return {
+        "labels": "\n".join(checkpoint.labels),
+        "preprocessing": json.dumps(checkpoint.preprocess.to_json()),
+        "author": "Edge DeiT",
+        "license": license_of(context.origin or checkpoint.source),
+        "description": f"{checkpoint.name}, {scheme.precision}: {takes}"
+        f"{_mask_text(context)} -> {_output_name(context)}",
+        "version": checkpoint.sha256[:12],
+    }
 
 
 def _ranges(context: ExportContext, scheme: Scheme, *, planes: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _ADVICE: Final[Mapping[About, str]] = {
     "speed": "measure again on a quiet machine; a lasting rise comes from layers kept float or "
     "from another runtime",
     "memory": "measure again; a lasting rise comes from layers kept float or from another runtime",
-    "size": "export an int8 precision, or keep fewer layers float (--keep-float, --max-drop)",
+    "size": "export an int8 or palettized precision, or keep fewer layers float (--keep-float, --max-drop)",
     "photos": "too few to judge by; validate on more",
     "calibration": "validate on photos that the export did not calibrate on",
 }
@@ -36,6 +36,10 @@ _ACCURACY_ADVICE: Final = (
         "int8",
         f"{_CALIBRATE}, keep the worst layers finer (--max-drop, --keep-float), "
         "or export --precision int8-dynamic",
+    ),
+    (
+        "palettized",
+        f"{_CALIBRATE}, keep layers float (--keep-float), or export --precision palettized-6 or int8",
     ),
     (
         "",

@@ -29,7 +29,7 @@ def spread_table(values: Tensor, weights: Tensor, entries: int) -> Tensor:
     """
     values, order = values.double().sort(stable=True)
     weights = weights.double()[order]
-    different = values.unique()  # type: ignore[no-untyped-call]
+    different = torch.cat([values[:1], values[1:][values.diff() > 0]])
     if len(different) <= entries:
         return torch.cat([different, different[-1:].expand(entries - len(different))])
     table = _first_entries(values, weights, entries)

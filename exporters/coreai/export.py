@@ -8,7 +8,7 @@ What each precision means here:
 * `int8`: the scheme's layers have int8 weights, symmetric per output channel, and their inputs pass through
   uint8, asymmetric per tensor with the request's ranges; the rest is float32.
 * `palettized-6`, `palettized-4`: the scheme's layers have weights as indices into tables; the rest is as in
-  `fp16`.
+  `fp16`, or, in the form `cpu`, as in `fp32`.
 
 Input and output are float32 in every precision. The converter (`coreai-torch`) and the runtime
 (`coreai-core`) are Apple's, and the runtime executes the file on Linux too, so that no stand-in is needed.
@@ -79,6 +79,7 @@ def export(request: ExportRequest) -> Path:
         entrypoint_name=FUNCTION,
     )
     converter.to_coreai().save_asset(request.output, _metadata(request))
+    _settle_texts(request.output / METADATA)
     return request.output
 
 
@@ -120,7 +121,7 @@ def _module(request: ExportRequest) -> nn.Module:
         model = _flat(model)
     if request.packed:
         model = with_tables(model, request.packed)
-    if request.single:
+    if request.single and half:
         return MixedForm(model, request.single).eval()
     model = with_integer_layers(model, layers, floats, request.ranges, dtype)
     return _Ends(model).eval() if half else model
@@ -131,6 +132,13 @@ def _flat(model: DeployDeiT) -> nn.Module:
     made = copy.deepcopy(model)
     made.flat_stream = True
     return made
+
+
+def _settle_texts(file: Path) -> None:
+    """Give equal assets equal bytes: their texts come in any order, and with the second of their making."""
+    texts = json.loads(file.read_text(encoding="utf-8"))
+    texts.pop("creationDate", None)
+    file.write_text(json.dumps(texts, ensure_ascii=False, sort_keys=True), encoding="utf-8")
 
 
 def _metadata(request: ExportRequest) -> Any:

@@ -132,7 +132,7 @@ class _CoreAIRunner:
 
 def is_half(precision: str, form: str | None) -> bool:
     """Whether what stays float in such a file is half precision."""
-    return precision != "fp32" and (precision != "int8" or form == "ane")
+    return precision == "fp16" or (precision != "fp32" and form == "ane")
 
 
 def sparing(precision: str, form: str | None) -> Sparing | None:

@@ -70,6 +70,32 @@ def test_the_same_bytes_twice(names: list[str], weights: Path, few: Path, tmp_pa
     ]
 
 
+def test_the_same_tables_in_every_file(weights: Path, few: Path, tmp_path: Path) -> None:
+    """Whatever the number of threads; the file for a photo's bytes has them divided by 255, in single
+    precision where half precision would lose digits."""
+    if remedy := target("coreai").remedy():
+        pytest.skip(remedy)
+    found = []
+    for threads, kind in ((1, "pixels"), (2, "pixels"), (1, "image")):
+        done = export_model(
+            str(weights), targets=["coreai"], precisions=["palettized-4"], calibration=few,
+            cache=False, threads=threads, output=tmp_path / f"{threads}{kind}", input_kind=kind,
+        )  # fmt: skip
+        found.append(done.artefacts[0].manifest)
+    assert found[0].sha256 == found[1].sha256
+    assert found[0].scheme["bits"] == found[2].scheme["bits"]
+    assert {4} < set(found[0].scheme["bits"].values()) <= {4, 6, 8}
+    assert found[0].scheme["seed"] == 0
+    assert found[0].calibration is not None
+    assert found[0].parity["snr_db"] > 15
+    assert found[2].parity["snr_db"] == pytest.approx(found[0].parity["snr_db"], abs=3)
+
+
+def test_tables_need_photos(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgeDeitError, match="palettized-4 needs photos like those"):
+        export_model(str(weights), targets=["coreai"], precisions=["palettized-4"], output=tmp_path)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_torch_computes_with_the_same_number_of_threads(
     threads: int, weights: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

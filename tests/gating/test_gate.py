@@ -175,6 +175,7 @@ def test_instructions_on_an_emulated_core(found: Emulated | None, code: int) -> 
         ("int8", ("--calibration", "--max-drop", "--keep-float", "int8-dynamic")),
         ("int8-dynamic", ("--keep-float",)),
         ("int8-full", ("--calibration", "int8")),
+        ("palettized-4", ("--calibration", "--keep-float", "palettized-6")),
         ("fp32", ("weights", "preprocessing")),
         ("fp16", ("weights", "preprocessing")),
     ],
@@ -485,6 +486,8 @@ TRUE_RATES = {  # precision: agreement, lost, won, at the bad end of what was me
     "int8": (0.97, 0.010, 0.007),
     "int8-dynamic": (0.98, 0.010, 0.001),
     "int8-full": (0.95, 0.023, 0.020),
+    "palettized-6": (0.98, 0.010, 0.007),
+    "palettized-4": (0.96, 0.020, 0.020),
 }
 FALSE_ALARM = 1e-3
 

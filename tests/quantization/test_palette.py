@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from edge_deit.checkpoint.load import load_model
+from edge_deit.data.calibration import calibration_set, read_set
+from edge_deit.data.photos import list_photos
+from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import quantizable_layers
+from edge_deit.model.outputs import outputs
+from edge_deit.quantization.mix import with_weights
 from edge_deit.quantization.palette import BITS, Palette, see
+from edge_deit.quantization.scheme import Precision
 from edge_deit.quantization.tables import carried_indices, spread_table
 from exporter_models import fresh_model, images
 
@@ -101,3 +109,27 @@ def test_threads_change_nothing() -> None:
         finally:
             torch.set_num_threads(before)
     assert torch.equal(*found)
+
+
+@pytest.mark.slow
+def test_real_weights_keep_their_answers(real: Path) -> None:
+    """DeiT-tiny with tables made on 40 photos, on 30 others: most answers stay."""
+    checkpoint = load_model(str(real / "deit_tiny_patch16_224" / "model.safetensors"))
+    seen = calibration_set(real / "imagenet400", checkpoint.preprocess, 40).pixels
+    others = read_set(
+        list_photos(real / "imagenet400", use="validation").pick(30), checkpoint.preprocess
+    )
+    palette = see(deploy(checkpoint.model), seen.split(1))
+    reference = outputs(palette.form, others).numpy()
+    bars: dict[Precision, tuple[float, float, float]] = {
+        "palettized-6": (22.0, 0.96, 0.202), "palettized-4": (13.0, 0.86, 0.164),
+    }  # fmt: skip
+    for precision, (snr_db, agreement, share) in bars.items():
+        tables = palette.choose(precision, quantizable_layers(palette.form))
+        found = closeness(
+            reference, outputs(with_weights(palette.form, tables), others).numpy(), classes=True
+        )
+        bits = [one.indices.numel() * one.bits + one.tables.numel() * 16 for one in tables.values()]
+        assert found.snr_db > snr_db, precision
+        assert found.agreement >= agreement, precision
+        assert sum(bits) <= share * 32 * sum(one.indices.numel() for one in tables.values())
