@@ -48,5 +48,8 @@ TARGET: Final = Target(
     layer_reader=_layer_reader,
     in_pairs=True,
     single=("norm", "*.norm1", "*.norm2"),  # the fused norm is there in float32 alone
-    remarks={"fp16": "fp16 of onnx is smaller, not faster, on ONNX Runtime's CPU"},
+    remarks={
+        "fp16": "fp16 of onnx is smaller, not faster, on ONNX Runtime's CPU",
+        "int4": "int4 is small, not fast: 8-bit weights take less time on most processors",
+    },
 )
