@@ -107,45 +107,25 @@ def _choices(context: ExportContext) -> Choices:
     linear = [n for n in quantizable_layers(form) if isinstance(form.get_submodule(n), nn.Linear)]
 
     def make() -> tuple[dict[str, Tensor], str]:
-        photos = list(context.calibration)
-        with context.progress.task("reach of errors", passes(len(photos))) as advance:
+        photos, progress = list(context.calibration), context.progress
+        with progress.task("reach of errors", passes(len(photos))) as advance:
             reach = reach_of(form, photos, seed=context.seed, on_photo=lambda: advance(1))
         weights = {n: form.get_submodule(n).get_parameter("weight") for n in linear}
-        return _tensors(pack_in_groups(weights, dict.fromkeys(weights, 4), reach)), ""
+        four = pack_in_groups(weights, dict.fromkeys(weights, 4), reach)
+        some = pick_evenly(photos, _WEIGHED_ON)
+        with progress.task("damage of 4 bits", len(four)) as advance:
+            weighed = weigh_layers(form, four, _eight(form), some, on_layer=lambda: advance(1))
+        return _tensors(four), json.dumps([asdict(one) for one in weighed])
 
-    tensors, _ = _kept(context, "choices", make)
-    four, eight = _packed(tensors, dict.fromkeys(linear, 4)), _nearest(form, 8)
-    return Choices(form, four, eight, _weighed(context, form, linear, eight))
-
-
-def _weighed(
-    context: ExportContext,
-    form: DeployDeiT,
-    linear: list[str],
-    eight: Mapping[str, GroupedWeight],
-) -> tuple[Weighed, ...]:
-    """Each Linear's damage in 4 bits, rounded to the nearest.
-
-    Rounding that carries errors on fits the photos that it was made on, the last layers' most: those read
-    one token a photo. On these photos their damage would look smaller than it is on others.
-    """
-    found = _nearest(form, 4)
-    four = {name: found[name] for name in linear}
-
-    def make() -> tuple[dict[str, Tensor], str]:
-        some = pick_evenly(list(context.calibration), _WEIGHED_ON)
-        with context.progress.task("damage of 4 bits", len(four)) as advance:
-            weighed = weigh_layers(form, four, eight, some, on_layer=lambda: advance(1))
-        return {}, json.dumps([asdict(one) for one in weighed])
-
-    _, text = _kept(context, "damage", make)
-    return tuple(Weighed(**one) for one in json.loads(text))
+    tensors, header = _kept(context, "choices", make)
+    weighed = tuple(Weighed(**one) for one in json.loads(header))
+    return Choices(form, _packed(tensors, dict.fromkeys(linear, 4)), _eight(form), weighed)
 
 
-def _nearest(form: DeployDeiT, bits: int) -> dict[str, GroupedWeight]:
+def _eight(form: DeployDeiT) -> dict[str, GroupedWeight]:
     layers = quantizable_layers(form)
     weights = {name: form.get_submodule(name).get_parameter("weight") for name in layers}
-    return pack_in_groups(weights, dict.fromkeys(layers, bits), {})
+    return pack_in_groups(weights, dict.fromkeys(layers, 8), {})
 
 
 def _tuned(
