@@ -6,6 +6,7 @@ The model is `edge_deit.model.deit.DeiT`, with `scaled_dot_product_attention` an
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,12 +30,15 @@ __all__ = [
     "coreml_weights",
     "executorch_dynamic",
     "executorch_float",
+    "executorch_groups",
     "executorch_static",
     "litert_dynamic",
     "litert_float",
+    "litert_groups",
     "litert_static",
     "onnx_dynamic",
     "onnx_float",
+    "onnx_groups",
     "onnx_static",
     "onnx_static_preprocessed",
 ]
@@ -42,6 +46,7 @@ __all__ = [
 _LITERT_INPUT: Final = "args_0"  # the converter's name for the first positional input
 _LITERT_SIGNATURE: Final = "serving_default"
 _QUANTIZER_THREADS: Final = 2
+_GROUP: Final = 32  # input channels with one scale, in 4-bit files
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,12 @@ def litert_dynamic(source: Source, path: Path) -> None:
     from ai_edge_quantizer import recipe
 
     _litert_quantize(source, path, recipe.dynamic_wi8_afp32(), None)
+
+
+def litert_groups(source: Source, path: Path) -> None:
+    from ai_edge_quantizer import recipe
+
+    _litert_quantize(source, path, recipe.dynamic_wi4b32_afp32(), None)
 
 
 def _litert_quantize(
@@ -161,6 +172,18 @@ def onnx_dynamic(source: Source, path: Path) -> None:
         quantization.quantize_dynamic(plain, path)
 
 
+def onnx_groups(source: Source, path: Path) -> None:
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        plain = Path(folder) / "float.onnx"
+        onnx_float(source, plain)
+        maker = MatMulNBitsQuantizer(str(plain), block_size=_GROUP)
+        maker.process()
+        onnx.save(maker.model.model, path)
+
+
 # ExecuTorch
 
 
@@ -174,6 +197,19 @@ def executorch_static(source: Source, path: Path) -> None:
 
 def executorch_dynamic(source: Source, path: Path) -> None:
     _executorch_quantize(source, path, dynamic=True)
+
+
+def executorch_groups(source: Source, path: Path) -> None:
+    """torchao's 8da4w, as ExecuTorch's manual has it for XNNPACK."""
+    from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
+    from torchao.quantization.granularity import PerGroup
+
+    model = copy.deepcopy(source.model)
+    config = Int8DynamicActivationIntxWeightConfig(
+        weight_dtype=torch.int4, weight_granularity=PerGroup(_GROUP)
+    )
+    quantize_(model, config)
+    _executorch_lower(model, source, path)
 
 
 def _executorch_quantize(source: Source, path: Path, *, dynamic: bool) -> None:

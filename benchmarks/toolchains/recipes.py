@@ -71,6 +71,14 @@ RECIPES: Final = (
         build.litert_dynamic,
     ),
     StockRecipe(
+        "tflite.dynamic_wi4b32_afp32",
+        "int4",
+        ".tflite",
+        "litert_torch.convert, then ai-edge-quantizer's recipe dynamic_wi4b32_afp32",
+        False,
+        build.litert_groups,
+    ),
+    StockRecipe(
         "onnx.float",
         "fp32",
         ".onnx",
@@ -103,6 +111,14 @@ RECIPES: Final = (
         build.onnx_dynamic,
     ),
     StockRecipe(
+        "onnx.matmul_nbits",
+        "int4",
+        ".onnx",
+        "torch.onnx.export, then MatMulNBitsQuantizer with blocks of 32 and its other defaults",
+        False,
+        build.onnx_groups,
+    ),
+    StockRecipe(
         "executorch.float",
         "fp32",
         ".pte",
@@ -127,6 +143,14 @@ RECIPES: Final = (
         "is_dynamic=True)",
         False,
         build.executorch_dynamic,
+    ),
+    StockRecipe(
+        "executorch.8da4w",
+        "int4",
+        ".pte",
+        "torchao's Int8DynamicActivationIntxWeightConfig (int4, groups of 32), then as the float file",
+        False,
+        build.executorch_groups,
     ),
     StockRecipe(
         "coreml.float32",

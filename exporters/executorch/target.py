@@ -42,7 +42,10 @@ TARGET: Final = Target(
     export=_export,
     least={one: {"executorch": version_of("executorch") or "1.5.1"} for one in _PRECISIONS},
     layer_reader=_layer_reader,
-    remarks={"fp16": "fp16 of executorch is smaller, not faster: weights are widened when loaded"},
+    remarks={
+        "fp16": "fp16 of executorch is smaller, not faster: weights are widened when loaded",
+        "int4": "int4 is small, not fast: 8-bit weights take less time on most processors",
+    },
     half_remainder={"coreml": ("int8",)},
     integer_outputs=True,
     float_outputs=("coreml",),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporters.target import ExportRequest, Target
 from exporters.tflite.runtime import RUNTIME
-from exporters.tflite.versions import FLOAT_RUNTIME, HYBRID_RUNTIME
+from exporters.tflite.versions import FLOAT_RUNTIME, GROUPED_RUNTIME, HYBRID_RUNTIME
 
 if TYPE_CHECKING:
     from edge_deit.model.config import DeiTConfig
@@ -46,6 +46,7 @@ TARGET: Final = Target(
     token_ranges=True,
     all_integer=("int8-full",),
     one_photo={"int8-full": "its scales are found by running the graph for one photo; take int8"},
+    remarks={"int4": "int4 is small, not fast: 8-bit weights take less time on most processors"},
     int8_dynamic=("patch_embed", "*.proj", "*.fc1", "*.fc2", "head"),
     half_remainder={"xnnpack": ("fp16", "int8", "int8-dynamic")},
     least={
@@ -54,5 +55,6 @@ TARGET: Final = Target(
         "int8": HYBRID_RUNTIME,
         "int8-dynamic": HYBRID_RUNTIME,
         "int8-full": FLOAT_RUNTIME,
+        "int4": GROUPED_RUNTIME,
     },
 )

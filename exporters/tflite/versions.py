@@ -16,7 +16,13 @@ import numpy as np
 
 from exporters.tflite.file import VERSION_ENTRY, kind, word
 
-__all__ = ["FLOAT_RUNTIME", "HYBRID_RUNTIME", "declare_versions", "needed_version"]
+__all__ = [
+    "FLOAT_RUNTIME",
+    "GROUPED_RUNTIME",
+    "HYBRID_RUNTIME",
+    "declare_versions",
+    "needed_version",
+]
 
 FLOAT_RUNTIME: Final[Mapping[str, str]] = {"tensorflow-lite": "2.9", "litert": "1.0"}
 """The first TensorFlow Lite with every operator of a file but the one below: GELU came last.
@@ -27,7 +33,13 @@ LiteRT goes on from TensorFlow Lite 2.17.
 HYBRID_RUNTIME: Final[Mapping[str, str]] = {"tensorflow-lite": "2.17", "litert": "1.0"}
 """The first with float x int8 FULLY_CONNECTED whose weights have a scale for each channel."""
 
+GROUPED_RUNTIME: Final[Mapping[str, str]] = {"litert": "2.3"}
+"""What was tried with 4-bit weights in groups; no older runtime was."""
+
 _HYBRID: Final = 12  # FULLY_CONNECTED's version for that
+_FOUR_BITS: Final = (
+    14  # the highest that LiteRT 2.3 knows, so that what knows less refuses the file
+)
 _KEEPS_DIMENSIONS, _WITHOUT_BIAS = 5, 6
 _INTEGER_IS_SECOND: Final = (
     *("ADD", "SUB", "AVERAGE_POOL_2D", "TRANSPOSE", "SLICE", "SOFTMAX", "PAD", "CONCATENATION"),
@@ -67,6 +79,8 @@ def needed_version(model: Any, operator: Any) -> int:
 
 def _fully_connected(tensors: list[Any], operator: Any) -> int:
     source, weight = tensors[:2]
+    if _is_int4(weight):
+        return _FOUR_BITS
     if not _is_int8(source) and _is_int8(weight) and _per_channel(weight):
         return _HYBRID
     if len(tensors) < 3:
@@ -111,6 +125,12 @@ def _is_int8(tensor: Any) -> bool:
     from ai_edge_litert import schema_py_generated as schema
 
     return bool(tensor.type == schema.TensorType.INT8)
+
+
+def _is_int4(tensor: Any) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return bool(tensor.type == schema.TensorType.INT4)
 
 
 def _per_channel(tensor: Any) -> bool:
