@@ -3,7 +3,8 @@
 #               slow on Linux and takes half a minute more: add --target coreai yourself
 #   make test   runs all tests, WORKERS of them side by side
 # make check is what CI runs; make fuzz searches long for inputs that break something; make test-clients opens
-# the files in other people's programs, which it installs once into ~/.cache/edge-deit-clients.
+# the files in other people's programs, which it installs once into ~/.cache/edge-deit-clients; make test-newest runs
+# a part of the tests with Python 3.13, in an environment that it makes once in ~/.cache/edge-deit-newest.
 
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -14,7 +15,7 @@ WORKERS ?= 2
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 LOCKED := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement
 
-.PHONY: demo test test-clients fuzz lint types check clean
+.PHONY: demo test test-clients test-newest fuzz lint types check clean
 
 demo: $(STAMP)
 	$(BIN)/python -m edge_deit.export --precision fp32 --precision int8 --output out \
@@ -25,6 +26,9 @@ test: $(STAMP)
 
 test-clients: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m clients tests/clients
+
+test-newest: # the environment is its own: tools/newest.sh
+	WORKERS=$(WORKERS) bash tools/newest.sh
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'fuzz or hypothesis' --hypothesis-profile fuzz

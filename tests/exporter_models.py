@@ -26,6 +26,10 @@ CONFIGS = {
     ),
     "features": DeiTConfig(depth=2, image_size=64, num_classes=0),
 }
+CONFIGS_AND_NEWEST = [
+    pytest.param(kind, marks=pytest.mark.newest) if kind == "plain" else kind for kind in CONFIGS
+]
+"""All of them; the newest Python exports one (`make test-newest`)."""
 METADATA = {"labels": "T-shirt\nÄrmel", "preprocessing": '{"crop_size": 64}', "author": ""}
 
 

@@ -81,14 +81,14 @@ def litert_float(source: Source, path: Path) -> None:
 
 
 def litert_static(source: Source, path: Path) -> None:
-    from ai_edge_quantizer import recipe
+    from litert_quantizer import recipe
 
     feeds = [{_LITERT_INPUT: photo.numpy()} for photo in source.photos]
     _litert_quantize(source, path, recipe.static_wi8_ai8(), {_LITERT_SIGNATURE: feeds})
 
 
 def litert_dynamic(source: Source, path: Path) -> None:
-    from ai_edge_quantizer import recipe
+    from litert_quantizer import recipe
 
     _litert_quantize(source, path, recipe.dynamic_wi8_afp32(), None)
 
@@ -102,8 +102,8 @@ def litert_groups(source: Source, path: Path) -> None:
 def _litert_quantize(
     source: Source, path: Path, recipe: Any, feeds: dict[str, list[dict[str, np.ndarray]]] | None
 ) -> None:
-    """Convert in float, then quantize the file (ai-edge-quantizer's manual)."""
-    from ai_edge_quantizer import quantizer
+    """Convert in float, then quantize the file (litert-quantizer's manual)."""
+    from litert_quantizer import quantizer
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         plain = Path(folder) / "float.tflite"

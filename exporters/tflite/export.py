@@ -3,7 +3,7 @@
 The deployment form is converted in float. In `fp16` the layers' weights are then stored in half precision,
 and a note lets XNNPACK compute all of the graph in it where a core can; XNNPACK knows no graph of both
 kinds, so the note is left out where a layer needs single precision. `int8` and `int8-dynamic` are made from
-the float file with ai-edge-quantizer, layer by layer (`exporters.tflite.quantize`). In `int8`, queries,
+the float file with litert-quantizer, layer by layer (`exporters.tflite.quantize`). In `int8`, queries,
 keys and values have fixed ranges: they read one tensor, which is then rounded once, and on cores with half
 precision what comes behind them is computed in it. In all other layers XNNPACK finds a range for each token
 and leaves the output in float: that is finer, and takes fewer instructions on cores without half precision
@@ -41,7 +41,7 @@ __all__ = ["delegation", "export", "load_runner", "read_metadata", "runs_on"]
 def export(request: ExportRequest) -> Path:
     """Write `request.output`.
 
-    Sources: litert_torch.convert; ai_edge_quantizer.Quantizer; the schema of LiteRT.
+    Sources: litert_torch.convert; litert_quantizer.Quantizer; the schema of LiteRT.
 
     Raises:
         EdgeDeitError: a static precision without photos or without a layer's range, or a converted file

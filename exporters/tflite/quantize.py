@@ -1,4 +1,4 @@
-"""int8 layers in a converted float file, made by ai-edge-quantizer; everything else stays float.
+"""int8 layers in a converted float file, made by litert-quantizer; everything else stays float.
 
 Weights are int8 per output channel, symmetric, the largest of a channel being 127 steps. Activations are
 int8 per tensor: with the ranges that the request brings (static), or with those of each photo (dynamic).
@@ -33,13 +33,13 @@ def quantize_layers(
 ) -> bytes:
     """The file with int8 weights in the `static` layers, which have `ranges`, and the `dynamic` ones.
 
-    Source: ai_edge_quantizer.quantizer.
+    Source: litert_quantizer.quantizer.
 
     Raises:
         EdgeDeitError: a layer without a range, two ranges for one tensor, or a file whose layers are
             not those of the model.
     """
-    from ai_edge_quantizer import qtyping, quantizer, recipe_manager
+    from litert_quantizer import qtyping, quantizer, recipe_manager
 
     recipe = recipe_manager.RecipeManager()
     for scope, operation in _find(content, module, dynamic):
@@ -73,7 +73,7 @@ def ranges_of(name: str, ranges: Mapping[str, LayerRanges]) -> LayerRanges:
 def _find(content: bytes, module: nn.Module, layers: list[str]) -> list[tuple[str, str]]:
     """Regular expressions that find exactly one operator each, and that operator's kind.
 
-    ai-edge-quantizer matches expressions against the operator's output names, each followed by `;`.
+    litert-quantizer matches expressions against the operator's output names, each followed by `;`.
     """
     model = unpack(content)
     found = [

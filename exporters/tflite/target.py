@@ -36,7 +36,7 @@ TARGET: Final = Target(
     requires={
         "litert_torch": "litert-torch",
         "ai_edge_litert": "ai-edge-litert",
-        "ai_edge_quantizer": "ai-edge-quantizer",
+        "litert_quantizer": "litert-quantizer",
     },
     precisions=("fp32", "fp16", "int8", "int8-dynamic", "int8-full", "int4"),
     backends=("xnnpack",),

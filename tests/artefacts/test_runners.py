@@ -18,6 +18,8 @@ from edge_deit.artefacts.runners import logits_of, open_runner
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import load_pixels
 
+pytestmark = pytest.mark.newest
+
 Exported = Callable[[str], Path]
 QUICK = ("onnx", "tflite")
 SHAPE = {"name": "x", "dtype": "float32"}

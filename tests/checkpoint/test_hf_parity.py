@@ -16,6 +16,8 @@ from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from weights_examples import randomise
 
+pytestmark = pytest.mark.newest
+
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 transformers = pytest.importorskip("transformers", reason="transformers is the referee")
 transformers.utils.logging.disable_progress_bar()

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.newest
+
 COMMANDS = [
     "arm64",
     "bundle",

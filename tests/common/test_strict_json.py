@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.strict_json import parse_json, read_json
 
+pytestmark = pytest.mark.newest
+
 texts = st.text(st.characters(codec="utf-8"))
 numbers = st.integers(-(10**17), 10**17) | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(

@@ -135,6 +135,7 @@ CASES: tuple[tuple[str, Precision, Form], ...] = (
 
 
 @pytest.mark.parametrize(("kind", "precision", "form"), CASES)
+@pytest.mark.newest
 def test_outputs_are_those_of_the_float_model(
     folder: Path, kind: str, precision: Precision, form: Form
 ) -> None:

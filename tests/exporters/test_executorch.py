@@ -96,6 +96,7 @@ def check_outputs(path: Path, kind: str, precision: Precision) -> None:
     ("kind", "precision"),
     [("features", "fp32"), *(("distilled", precision) for precision in PRECISIONS)],
 )
+@pytest.mark.newest
 def test_outputs_are_those_of_the_float_model(
     folder: Path, kind: str, precision: Precision
 ) -> None:

@@ -18,6 +18,7 @@ from edge_deit.model.form import quantizable_layers
 from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import (
     CONFIGS,
+    CONFIGS_AND_NEWEST,
     METADATA,
     assert_refused,
     fresh_model,
@@ -75,7 +76,7 @@ def integer_matrices(path: Path) -> int:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", CONFIGS_AND_NEWEST)
 def test_outputs_are_those_of_the_float_model(
     folder: Path, kind: str, precision: Precision
 ) -> None:

@@ -26,6 +26,7 @@ from edge_deit.quantization.narrow import (
 from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import (
     CONFIGS,
+    CONFIGS_AND_NEWEST,
     METADATA,
     assert_refused,
     fresh_model,
@@ -92,7 +93,7 @@ def operators(path: Path) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", CONFIGS_AND_NEWEST)
 def test_outputs_are_those_of_the_float_model(
     folder: Path, kind: str, precision: Precision
 ) -> None:

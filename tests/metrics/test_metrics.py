@@ -9,6 +9,8 @@ import torch
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.metrics.outputs import closeness, kl_divergence, softmax, top_k
 
+pytestmark = pytest.mark.newest
+
 
 def test_equal_outputs() -> None:
     values = np.array([[1.0, 2.0], [3.0, -1.0]])

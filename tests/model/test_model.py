@@ -12,6 +12,8 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import VARIANTS, DeiTConfig, variant
 from edge_deit.model.deit import DeiT, interpolate_positions
 
+pytestmark = pytest.mark.newest
+
 PUBLISHED_PARAMETERS = {  # millions, as timm's tables have them
     "deit_tiny": 5.717416,
     "deit_tiny_distilled": 5.910800,

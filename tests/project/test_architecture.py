@@ -36,7 +36,7 @@ HEAVY = (
         "coreai_torch",
         "litert_torch",
         "ai_edge_litert",
-        "ai_edge_quantizer",
+        "litert_quantizer",
     ),
     *("tensorflow", "jax", "onnx", "onnxruntime", "onnxscript", "transformers", "huggingface_hub"),
 )

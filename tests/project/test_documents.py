@@ -19,7 +19,7 @@ DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "android_demo/README.md", "ios_demo/README.md"),
     "web_demo/README.md",
     *("docs/validation.md", "docs/gate.md", "docs/mobile.md", "docs/arm64.md", "docs/int8.md"),
-    *("docs/benchmarks.md", "docs/clients.md"),
+    *("docs/benchmarks.md", "docs/clients.md", "docs/pins.md"),
 )
 
 

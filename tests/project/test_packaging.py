@@ -11,6 +11,8 @@ from exporters import TARGETS
 from exporters import target as find_target
 from source_tree import ROOT, extras, project
 
+pytestmark = pytest.mark.newest
+
 
 def distribution(requirement: str) -> str:
     """`edge-deit[all]>=1; python_version < "3"` -> `edge-deit`."""
@@ -45,6 +47,33 @@ def test_all_is_the_sum_of_the_targets() -> None:
     named = set(re.findall(r"[\w-]+", everything.partition("[")[2]))
     assert named == extras().keys() - {"all", "dev"}
     assert {find_target(name).extra for name in TARGETS} <= named
+
+
+def admitted_pythons() -> list[str]:
+    """`3.11` and so on, as the classifiers say."""
+    classifiers = project()["classifiers"]
+    assert isinstance(classifiers, list)
+    found = re.findall(r"Python :: (3\.\d+)$", "\n".join(classifiers), re.MULTILINE)
+    assert found
+    return found
+
+
+def test_the_pythons_that_are_admitted_are_the_tested_ones() -> None:
+    first, *_, last = versions = admitted_pythons()
+    minor = int(last.removeprefix("3."))
+    assert project()["requires-python"] == f">={first},<3.{minor + 1}"
+    assert f"\nversion={last}\n" in (ROOT / "tools/newest.sh").read_text(encoding="utf-8")
+    assert f"PYTHON ?= python{first}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    cpu_build = (ROOT / "requirements-torch.lock").read_text(encoding="utf-8").split("torch==")[1]
+    assert cpu_build.count("--hash") == len(versions), "one CPU build of PyTorch for each Python"
+
+
+def test_the_lock_has_what_the_extras_pin() -> None:
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = {need.partition(";")[0] for needs in extras().values() for need in needs if "==" in need}
+    absent = {pin for pin in pins if not any(line.startswith(f"{pin} ") for line in locked)}
+    assert pins
+    assert not absent, "bash tools/lock.sh .venv/bin/python"
 
 
 def test_package_data_and_licences_exist() -> None:
