@@ -94,7 +94,7 @@ def litert_dynamic(source: Source, path: Path) -> None:
 
 
 def litert_groups(source: Source, path: Path) -> None:
-    from ai_edge_quantizer import recipe
+    from litert_quantizer import recipe
 
     _litert_quantize(source, path, recipe.dynamic_wi4b32_afp32(), None)
 

@@ -74,7 +74,7 @@ RECIPES: Final = (
         "tflite.dynamic_wi4b32_afp32",
         "int4",
         ".tflite",
-        "litert_torch.convert, then ai-edge-quantizer's recipe dynamic_wi4b32_afp32",
+        "litert_torch.convert, then litert-quantizer's recipe dynamic_wi4b32_afp32",
         False,
         build.litert_groups,
     ),

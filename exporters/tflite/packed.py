@@ -5,7 +5,7 @@ kernels for both kinds. Scales of groups are a float16 tensor of their own, of w
 digits of bfloat16. The table of positions and the coarse part of the patch embedding, which stay float, are
 stored in half precision.
 
-Source: `BlockwiseQuantization` in LiteRT's schema; ai_edge_quantizer/transformations/quantize_tensor.py.
+Source: `BlockwiseQuantization` in LiteRT's schema; litert_quantizer/transformations/quantize_tensor.py.
 """
 
 from __future__ import annotations
