@@ -68,25 +68,10 @@ def license_of(source: str) -> str:
 def request_for(
     context: ExportContext, target: Target, scheme: Scheme, backend: str, path: Path
 ) -> ExportRequest:
-    checkpoint, model = context.checkpoint, context.form
+    checkpoint = context.checkpoint
     batch = "B" if context.layout.batched else str(context.file_form.photos)
-    steps: dict[str, Tensor] = {}
-    packed: dict[str, GroupedWeight] = {}
-    if scheme.grouped:
-        model, packed = pack_groups(context, scheme)
-    elif scheme.quantized:
-        assert context.conditioned is not None
-        layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
-        found, in_pairs = context.conditioned, target.in_pairs
-        ranges_a_token = target.token_ranges
-        model = found.with_layers(layers, dynamic, token_ranges=ranges_a_token, in_pairs=in_pairs)
-        steps = found.pair_steps(layers) if in_pairs else {}
+    model, steps, packed = _computed(context, target, scheme)
     takes, planes, spec = context.file_form.takes, target.image_planes, checkpoint.preprocess
-    if context.file_form != FileForm():
-        model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
-        if packed and takes == "image" and not planes:
-            packed = reading_bytes(packed)
-            model = with_weights(model, packed)
     single, may_halve = halves_of(context, target, scheme, backend, model)
     return ExportRequest(
         model=model,
@@ -116,6 +101,30 @@ def request_for(
         input_of=Contract.of_form(context.file_form, spec).input_of,
         form=context.form_of(target, scheme) or "cpu",
     )
+
+
+def _computed(
+    context: ExportContext, target: Target, scheme: Scheme
+) -> tuple[DeployDeiT, dict[str, Tensor], dict[str, GroupedWeight]]:
+    """What a file computes, in its file form; steps of weights that are on a grid of their own; packed ones."""
+    model, steps = context.form, dict[str, Tensor]()
+    packed: dict[str, GroupedWeight] = {}
+    if scheme.grouped:
+        model, packed = pack_groups(context, scheme)
+    elif scheme.quantized:
+        assert context.conditioned is not None
+        layers, dynamic = scheme.quantized_layers(context.form), scheme.dynamic_layers(context.form)
+        found, in_pairs = context.conditioned, target.in_pairs
+        ranges_a_token = target.token_ranges
+        model = found.with_layers(layers, dynamic, token_ranges=ranges_a_token, in_pairs=in_pairs)
+        steps = found.pair_steps(layers) if in_pairs else {}
+    planes, spec = target.image_planes, context.checkpoint.preprocess
+    if context.file_form != FileForm():
+        model = in_file_form(model, context.file_form, spec.mean, spec.std, planes=planes)
+        if packed and context.file_form.takes == "image" and not planes:
+            packed = reading_bytes(packed)
+            model = with_weights(model, packed)
+    return model, steps, packed
 
 
 def _ranges(context: ExportContext, scheme: Scheme, *, planes: bool) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Mixes:
     def order(self, scheme: Scheme) -> list[Weighed]:
         """The scheme's layers that can have 4 bits, those first that have 8 bits first.
 
-        The head comes before all others: it reads one token a photo, so that rounding learns the calibration
-        photos by heart, and its damage looks ten times smaller there than on other photos.
+        The head comes before all others: it reads one token a photo, so that rounding learns the
+        calibration photos by heart, and its damage looks ten times smaller there than on other photos.
         """
         layers = set(scheme.quantized_layers(self.context.form))
         found = [one for one in self.choices.weighed if one.layer in layers]
