@@ -106,7 +106,7 @@ def request_for(
 def _computed(
     context: ExportContext, target: Target, scheme: Scheme
 ) -> tuple[DeployDeiT, dict[str, Tensor], dict[str, GroupedWeight]]:
-    """What a file computes, in its file form; steps of weights that are on a grid of their own; packed ones."""
+    """What a file computes, in its file form; steps of weights on a grid of their own; packed ones."""
     model, steps = context.form, dict[str, Tensor]()
     packed: dict[str, GroupedWeight] = {}
     if scheme.grouped:
