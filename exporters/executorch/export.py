@@ -12,6 +12,8 @@ it). What each precision means here:
 * `int8-dynamic`: the same weights and float outputs; a Linear's input is quantized at run time, one
   range a token. The patch embedding stays float: it has 3 % of the weights at most, and its input range
   would be one for the whole photo.
+* `int4`: weights in groups with a scale each, or 8-bit ones (`exporters.executorch.packed`); inputs as in
+  `int8-dynamic`. The patch embedding is a Linear over patches, in 8 bits.
 
 The Core ML delegate has `fp32` (weights and arithmetic, so the GPU and the CPU execute it), `fp16` and
 `int8` (the same layers, the float rest in fp16), both for the Neural Engine too; iOS 17 or macOS 14 at
@@ -60,9 +62,10 @@ def export(request: ExportRequest) -> Path:
         raise EdgeDeitError(
             f"target executorch has no backend {backend!r}; it has: {', '.join(BACKENDS)}"
         )
-    if backend == "coreml" and scheme.precision == "int8-dynamic":
+    if backend == "coreml" and scheme.precision in ("int8-dynamic", "int4"):
         raise EdgeDeitError(
-            "Core ML has no dynamic int8; choose --precision int8, or the backend xnnpack"
+            f"{scheme.precision} finds ranges at run time, which Core ML does not; "
+            "choose --precision int8, or the backend xnnpack"
         )
     model = _model(request)
     with torch.no_grad():

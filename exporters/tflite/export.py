@@ -10,6 +10,8 @@ and leaves the output in float: that is finer, and takes fewer instructions on c
 (docs/arm64.md). `int8-full`, every operator int8, starts from another graph of the same function
 (`exporters.tflite.integer_form`, `exporters.tflite.full`); XNNPACK takes most of it.
 
+`int4` stores weights in groups, or in 8 bits (`exporters.tflite.packed`), all with ranges for each token.
+
 A layer is found in the file by its weights, bit for bit, so the mapping does not depend on how a converter
 names things; afterwards tensors carry the names of the deployment form (`blocks.0.attn.q`), which also
 makes the file readable in a viewer.
