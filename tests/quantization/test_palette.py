@@ -113,7 +113,7 @@ def test_threads_change_nothing() -> None:
 
 @pytest.mark.slow
 def test_real_weights_keep_their_answers(real: Path) -> None:
-    """DeiT-tiny with tables made on 40 photos, on 30 others: most answers stay; fewer photos, less is kept."""
+    """DeiT-tiny with tables made on 40 photos, on 30 others: most answers stay."""
     checkpoint = load_model(str(real / "deit_tiny_patch16_224" / "model.safetensors"))
     seen = calibration_set(real / "imagenet400", checkpoint.preprocess, 40).pixels
     others = read_set(
