@@ -5,7 +5,7 @@
 
 All come from one set of weights and ranges. 2.14 runs in the environment of `make test-clients`. Noise is
 that of held-out photos against the float model; time is median processor time on one thread, in LiteRT with
-the forms in turns. Files that lie in DIR already are taken as they are. The table is in docs/int8.md,
+the forms in turns. Files that lie in DIR already are taken as they are. The table is in docs/quantization.md,
 "Older TensorFlow Lite".
 """
 

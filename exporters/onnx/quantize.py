@@ -4,7 +4,7 @@ Activations are uint8: ONNX Runtime has no fast kernels for int8 ones on x86. We
 of `request.weight_steps`: on x86 without VNNI its kernels add neighbouring products in 16 bits, and on that
 grid no such sum saturates. What has no such grid, the patch embedding, is stored as uint8 with zero point
 128, the same integers one hundred and twenty-eight higher: slower kernels, which never saturate.
-docs/int8.md has what each form gave.
+docs/quantization.md has what each form gave.
 """
 
 from __future__ import annotations
