@@ -4,8 +4,8 @@
     EDGE_DEIT_REAL=FOLDER python benchmarks/onnx_forms.py --output DIR
 
 All forms come from one set of weights and ranges. Where the processor has no VNNI, products of int8 weights
-are added in pairs in 16 bits; the heading says whether this one has it. The table is in docs/quantization.md, "How
-ONNX stores them".
+are added in pairs in 16 bits; the heading says whether this one has it. The table is in
+docs/quantization.md, "How ONNX stores them".
 """
 
 from __future__ import annotations

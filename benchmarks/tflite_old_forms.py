@@ -5,8 +5,8 @@
 
 All come from one set of weights and ranges. 2.14 runs in the environment of `make test-clients`. Noise is
 that of held-out photos against the float model; time is median processor time on one thread, in LiteRT with
-the forms in turns. Files that lie in DIR already are taken as they are. The table is in docs/quantization.md,
-"Older TensorFlow Lite".
+the forms in turns. Files that lie in DIR already are taken as they are. The table is in
+docs/quantization.md, "Older TensorFlow Lite".
 """
 
 from __future__ import annotations
