@@ -31,9 +31,9 @@ Form = Literal["ane", "cpu"]
 
 @dataclass(frozen=True)
 class Fine:
-    """The layers that carry more than `share` of the predicted noise have finer activations."""
+    """Layers that carry more than `times` the mean of the predicted noise have finer activations."""
 
-    share: float
+    times: float
     way: Literal["dynamic", "float"]
 
 
@@ -134,7 +134,7 @@ class Target:
     `token_ranges` says whether ranges found at run time are each token's own. `int8_dynamic` holds shell
     patterns of the layers that find their ranges at run time in `int8` too, as the runtime is faster or
     finer with it. `fine` says, for a backend whose layers differ much in what rounding them costs, from
-    which share of all noise on a layer's activations are finer in `int8`, and how: a range found at run
+    how much noise on a layer's activations are finer in `int8`, and how: a range found at run
     time, or float. `least` says for each precision what runs its files: the oldest version of a runtime, or
     of a system that brings one. `half_remainder` lists for a backend the precisions whose files may
     compute what is float in half precision, all of it or nothing, `single` shell patterns of the layers

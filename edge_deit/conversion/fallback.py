@@ -132,7 +132,8 @@ class Ladder:
         form, dynamic = self._context.form, _has_dynamic(self._context, target)
         layers = scheme.quantized_layers(form)
         order = [d.layer for d in self.ranking(target.integer_outputs) if d.layer in layers]
-        fixed = [name for name in order if name not in scheme.dynamic]
+        finer = {*scheme.dynamic, *scheme.float_inputs}
+        fixed = [name for name in order if name not in finer]
         if dynamic:
             for count in _counts(len(fixed)):
                 yield _kept(form, scheme, fixed[:count], [])

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from torch import nn
+
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.plan import Item
+from edge_deit.quantization.scheme import Scheme
 
 __all__ = ["with_finer_layers"]
 
@@ -25,12 +28,23 @@ def with_finer_layers(context: ExportContext, item: Item) -> Item:
     assert context.conditioned is not None
     outputs = target.integer_outputs and backend not in target.float_outputs
     noise = _noise(context.conditioned.noise, outputs=outputs)
-    limit = fine.share * sum(noise.values())
-    fixed = scheme.static_layers(context.form)
+    limit = fine.times * sum(noise.values()) / max(1, len(noise))
+    fixed = _choosable(context, scheme, fine.way)
     found = tuple(name for name in fixed if noise[_unit(name)] > limit)
     if fine.way == "float":
         return target, replace(scheme, float_inputs=found), backend
     return target, replace(scheme, dynamic=(*scheme.dynamic, *found)), backend
+
+
+def _choosable(context: ExportContext, scheme: Scheme, way: str) -> list[str]:
+    """Layers with fixed ranges; a convolution finds its own only in pixels of one photo."""
+    file_form, form = context.file_form, context.form
+    plain = file_form.takes == "pixels" and file_form.photos == 1 and not context.layout.batched
+    return [
+        name
+        for name in scheme.static_layers(form)
+        if way == "float" or plain or not isinstance(form.get_submodule(name), nn.Conv2d)
+    ]
 
 
 def _noise(layers: Mapping[str, tuple[float, float]], *, outputs: bool) -> dict[str, float]:

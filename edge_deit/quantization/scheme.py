@@ -112,8 +112,9 @@ class Scheme:
         return [name for name in self.quantized_layers(model) if name not in others]
 
     def float_input_layers(self, model: nn.Module) -> list[str]:
-        """Those of `quantized_layers` whose weights alone are integer."""
-        return [name for name in self.quantized_layers(model) if name in self.float_inputs]
+        """Those of `quantized_layers` whose weights alone are integer, as they are not dynamic either."""
+        floats = set(self.float_inputs).difference(self.dynamic)
+        return [name for name in self.quantized_layers(model) if name in floats]
 
     def quantized_layers(self, model: nn.Module) -> list[str]:
         """Names of the deployment form's layers that this scheme makes integer.

@@ -29,7 +29,7 @@ TARGET: Final = Target(
     export=_export,
     least={one: {"ios": "27", "macos": "27"} for one in PRECISIONS},
     pins=PINS,
-    fine={"coreai": Fine(0.04, "float")},
+    fine={"coreai": Fine(2.0, "float")},
     beta=True,
     forms={
         "fp32": "cpu",

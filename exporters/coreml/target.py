@@ -38,7 +38,7 @@ TARGET: Final = Target(
     export=_export,
     image_planes=True,
     half_remainder={"mlprogram": ("int8",)},
-    fine={"mlprogram": Fine(0.04, "float")},
+    fine={"mlprogram": Fine(2.0, "float")},
     least={
         "fp32": {"ios": "15", "macos": "12"},
         "fp16": {"ios": "16", "macos": "13"},

@@ -49,6 +49,6 @@ TARGET: Final = Target(
     half_remainder={"coreml": ("int8",)},
     integer_outputs=True,
     float_outputs=("coreml",),
-    fine={"xnnpack": Fine(0.025, "dynamic"), "coreml": Fine(0.04, "float")},
+    fine={"xnnpack": Fine(1.25, "dynamic"), "coreml": Fine(2.0, "float")},
     token_ranges=True,
 )

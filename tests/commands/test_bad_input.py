@@ -72,7 +72,7 @@ def export(place: Place, *options: object) -> list[object]:
 Case = Callable[[Place], list[object]]
 CASES: dict[str, tuple[Case, str]] = {
     "unknown target": (lambda p: export(p, "--target", "tensorrt"), "choose one of: executorch"),
-    "unknown precision": (lambda p: export(p, "--precision", "int4"), "choose one of: fp32"),
+    "unknown precision": (lambda p: export(p, "--precision", "int3"), "choose one of: fp32"),
     "precision the target lacks": (
         lambda p: export(p, "--target", "coreml", "--precision", "int8-full"),
         "coreml has no int8-full; it has",

@@ -23,7 +23,8 @@ from exporters import TARGETS, target
 from shared import once
 
 NORMS = {"blocks.0.norm1", "blocks.0.norm2", "blocks.1.norm1", "blocks.1.norm2", "norm"}
-PAIRS = [(name, precision) for name in TARGETS for precision in target(name).precisions]
+SETTLED = ("fp32", "fp16", "int8", "int8-dynamic", "int8-full")  # others have tests of their own
+PAIRS = [(name, one) for name in TARGETS for one in target(name).precisions if one in SETTLED]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def artefacts(shared: Path, tiny_weights: Path, photos: Path) -> Path:
 
     def make(folder: Path) -> None:
         command = [sys.executable, "-m", "edge_deit.export", "--target", "all"]
-        for precision in ("fp32", "fp16", "int8", "int8-dynamic", "int8-full"):
+        for precision in SETTLED:
             command += ["--precision", precision]
         command += ["--weights", str(tiny_weights), "--calibration", str(photos)]
         command += ["--output", str(folder)]

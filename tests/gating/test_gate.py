@@ -486,6 +486,7 @@ TRUE_RATES = {  # precision: agreement, lost, won, at the bad end of what was me
     "int8": (0.97, 0.010, 0.007),
     "int8-dynamic": (0.98, 0.010, 0.001),
     "int8-full": (0.95, 0.023, 0.020),
+    "int4": (0.95, 0.023, 0.020),
     "palettized-6": (0.98, 0.010, 0.007),
     "palettized-4": (0.96, 0.020, 0.020),
 }
