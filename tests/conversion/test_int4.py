@@ -153,6 +153,7 @@ class Lines:
         self.lines.append(line)
 
 
+@pytest.mark.fuzz
 def test_bars_on_real_weights(command_line: CommandLine, real: Path, tmp_path: Path) -> None:
     """Few photos calibrate and few judge; docs/int4.md has the figures of all of them."""
     result = command_line(
