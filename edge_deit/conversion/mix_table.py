@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from edge_deit.common.errors import EdgeDeitError
+from edge_deit.conversion.sensitivity_table import figure_maker
 from edge_deit.quantization.mix import Weighed
 
 __all__ = ["Step", "write_mixes"]
@@ -31,14 +31,9 @@ def write_mixes(weighed: Sequence[Weighed], steps: Sequence[Step], folder: Path)
     """Write `int4.csv`, a row for each mix from the smallest on, and `int4.png`, the same as a curve.
 
     Raises:
-        EdgeDeitError: matplotlib is not installed.
+        EdgeDeitError: as `figure_maker`.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise EdgeDeitError(
-            "--sensitivity-report draws with matplotlib: pip install 'edge-deit[report]'"
-        ) from error
+    make_figure = figure_maker()
     folder.mkdir(parents=True, exist_ok=True)
     alone = {one.layer: one for one in weighed}
     with (folder / "int4.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -49,7 +44,7 @@ def write_mixes(weighed: Sequence[Weighed], steps: Sequence[Step], folder: Path)
             one = alone.get(step.layer)
             more = ["", "", ""] if one is None else [one.noise, one.saved_bytes, one.photos]
             writer.writerow([*asdict(step).values(), *more])
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = make_figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
     shown = [step for step in steps if step.noise > 0]
     levels = [-10 * math.log10(step.noise) for step in shown]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.quantization.sensitivity import Damage
 
-__all__ = ["write_sensitivity"]
+__all__ = ["figure_maker", "write_sensitivity"]
 
 
-def write_sensitivity(damages: dict[str, list[Damage]], folder: Path) -> None:
-    """Write `sensitivity.csv` and `sensitivity.png`, the layers in order of damage; one set a key.
+def figure_maker() -> Callable[..., Any]:
+    """matplotlib's figure, which needs no window.
 
     Raises:
         EdgeDeitError: matplotlib is not installed.
@@ -24,6 +26,17 @@ def write_sensitivity(damages: dict[str, list[Damage]], folder: Path) -> None:
         raise EdgeDeitError(
             "--sensitivity-report draws with matplotlib: pip install 'edge-deit[report]'"
         ) from error
+    made: Callable[..., Any] = Figure
+    return made
+
+
+def write_sensitivity(damages: dict[str, list[Damage]], folder: Path) -> None:
+    """Write `sensitivity.csv` and `sensitivity.png`, the layers in order of damage; one set a key.
+
+    Raises:
+        EdgeDeitError: as `figure_maker`.
+    """
+    make_figure = figure_maker()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "sensitivity.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -31,7 +44,7 @@ def write_sensitivity(damages: dict[str, list[Damage]], folder: Path) -> None:
         for kind, found in damages.items():
             writer.writerows([kind, *asdict(damage).values()] for damage in found)
     rows = max(len(found) for found in damages.values())
-    figure = Figure(figsize=(6 * len(damages), 1 + 0.16 * rows), layout="constrained")
+    figure = make_figure(figsize=(6 * len(damages), 1 + 0.16 * rows), layout="constrained")
     axes = figure.subplots(1, len(damages), squeeze=False)[0]
     for axis, (kind, found) in zip(axes, damages.items(), strict=True):
         worst_on_top = found[::-1]

@@ -21,6 +21,7 @@ Shapes: O output channels, C input channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -30,6 +31,7 @@ __all__ = [
     "GREATEST",
     "LEAST_DAMPING",
     "carried_factor",
+    "carry_errors",
     "int8_scale",
     "pair_scale",
     "round_in_pairs",
@@ -89,26 +91,39 @@ def _carried(steps: Tensor, moments: Tensor, damping: float, *, in_pairs: bool =
     kept = GREATEST * pending.sign()
     integers = torch.zeros_like(pending)
     neighbours = _neighbours(order) if in_pairs else None
+
+    def choose(column: int, value: Tensor) -> Tensor:
+        rounded = value.round().clamp_(-GREATEST, GREATEST)
+        if neighbours is None:
+            rounded = torch.where(greatest[column], kept[column], rounded)
+        elif (other := neighbours[column]) is not None:
+            room_up = _GREATEST_PAIR - integers[other].clamp_min(0)
+            room_down = -_GREATEST_PAIR - integers[other].clamp_max(0)
+            rounded = rounded.minimum(room_up).maximum(room_down)
+        integers[column] = rounded
+        return rounded
+
+    carry_errors(pending, factor, choose)
+    back = torch.empty_like(integers)
+    back[order] = integers
+    return back.T.contiguous()
+
+
+def carry_errors(pending: Tensor, factor: Tensor, choose: Callable[[int, Tensor], Tensor]) -> None:
+    """Settle the columns of a weight one after the other; they are the rows of `pending` (C, O), changed.
+
+    `choose` is given a column's place and its values (O,), and says what stands for them. The difference
+    goes into the columns still to come, by `carried_factor` (C, C) of their moments.
+    """
     for start in range(0, len(pending), _BLOCK):
         stop = min(start + _BLOCK, len(pending))
         errors = pending.new_empty(stop - start, pending.shape[1])
         for column in range(start, stop):
             value = pending[column]
-            rounded = value.round().clamp_(-GREATEST, GREATEST)
-            if neighbours is None:
-                rounded = torch.where(greatest[column], kept[column], rounded)
-            elif (other := neighbours[column]) is not None:
-                room_up = _GREATEST_PAIR - integers[other].clamp_min(0)
-                room_down = -_GREATEST_PAIR - integers[other].clamp_max(0)
-                rounded = rounded.minimum(room_up).maximum(room_down)
-            integers[column] = rounded
-            error = torch.sub(value, rounded).div_(factor[column, column])
+            error = torch.sub(value, choose(column, value)).div_(factor[column, column])
             errors[column - start] = error
             pending[column + 1 : stop].addr_(factor[column, column + 1 : stop], error, alpha=-1)
         pending[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
-    back = torch.empty_like(integers)
-    back[order] = integers
-    return back.T.contiguous()
 
 
 def _neighbours(order: Tensor) -> list[int | None]:

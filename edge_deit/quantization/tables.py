@@ -13,12 +13,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from edge_deit.quantization.rounding import carried_factor
+from edge_deit.quantization.rounding import carried_factor, carry_errors
 
 __all__ = ["carried_indices", "spread_table"]
 
 _ROUNDS: Final = 40
-_BLOCK: Final = 64  # columns whose errors are carried on together
 
 
 def spread_table(values: Tensor, weights: Tensor, entries: int) -> Tensor:
@@ -69,17 +68,13 @@ def carried_indices(weight: Tensor, table: Tensor, moments: Tensor) -> Tensor:
     table = table.double()
     borders = _borders(table)
     found = torch.empty(pending.shape, dtype=torch.uint8)
-    for start in range(0, len(pending), _BLOCK):
-        stop = min(start + _BLOCK, len(pending))
-        errors = pending.new_empty(stop - start, pending.shape[1])
-        for column in range(start, stop):
-            value = pending[column]
-            index = torch.searchsorted(borders, value)  # (O,)
-            error = (value - table[index]).div_(factor[column, column])
-            found[column] = index.to(torch.uint8)
-            errors[column - start] = error
-            pending[column + 1 : stop].addr_(factor[column, column + 1 : stop], error, alpha=-1)
-        pending[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
+
+    def choose(column: int, value: Tensor) -> Tensor:
+        index = torch.searchsorted(borders, value)  # (O,)
+        found[column] = index.to(torch.uint8)
+        return table[index]
+
+    carry_errors(pending, factor, choose)
     back = torch.empty_like(found)
     back[order] = found
     return back.T.contiguous()

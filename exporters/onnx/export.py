@@ -20,10 +20,10 @@ from exporters.onnx.quantize import (
     check_quantized,
     quantize_dynamic,
     quantize_static,
-    quantize_weights,
     store_unsigned,
 )
 from exporters.onnx.runtime import load_runner, runs_on
+from exporters.onnx.widened import quantize_weights
 from exporters.target import ExportRequest
 
 __all__ = ["export", "load_runner", "read_metadata", "runs_on"]

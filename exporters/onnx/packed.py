@@ -17,6 +17,7 @@ import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.quantization.packed import GroupedWeight
+from exporters.onnx.widened import widened
 from exporters.target import ExportRequest
 
 __all__ = ["DOMAIN", "pack_layers"]
@@ -49,7 +50,7 @@ def pack_layers(model: Any, request: ExportRequest) -> Any:
         if node.op_type == "Gemm" and not found.integers.shape[1] % _block(found):
             constants, made = _constants(node.name, found), _product(node, found)
         else:
-            constants, made = _widened(node, found, list(weight.dims))
+            constants, made = _row_scaled(node, found, list(weight.dims))
         model.graph.initializer.remove(weight)
         for name, values in constants.items():
             model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
@@ -111,25 +112,11 @@ def _product(node: Any, found: GroupedWeight) -> list[Any]:
     ]
 
 
-def _widened(
+def _row_scaled(
     node: Any, found: GroupedWeight, shape: list[int]
 ) -> tuple[dict[str, np.ndarray], list[Any]]:
-    """Weights as int8 with a scale a row, their DequantizeLinear, and the float layer."""
-    import onnx
-
-    name = f"{node.name}.weight"
     if found.scales.shape[1] > 1:
         raise EdgeDeitError(
             f"{node.name} has groups of weights, and is no Gemm: take --precision int8"
         )
-    constants = {
-        f"{name}.integers": found.integers.numpy().reshape(shape),
-        f"{name}.scales": found.scales[:, 0].numpy(),
-    }
-    layer = onnx.NodeProto()
-    layer.CopyFrom(node)
-    layer.input[1] = f"{name}/wide"
-    widen = onnx.helper.make_node(
-        "DequantizeLinear", list(constants), [layer.input[1]], f"{name}/DequantizeLinear", axis=0
-    )
-    return constants, [widen, layer]
+    return widened(node, found.integers.numpy().reshape(shape), found.scales[:, 0].numpy())

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.quantization.rounding import int8_scale
 from exporters.onnx.convert import LAYER_KINDS
 from exporters.target import ExportRequest
 
@@ -24,7 +23,6 @@ __all__ = [
     "check_quantized",
     "quantize_dynamic",
     "quantize_static",
-    "quantize_weights",
     "store_unsigned",
 ]
 
@@ -152,31 +150,6 @@ def quantize_dynamic(model: Any, request: ExportRequest, layers: list[str]) -> N
     _scale_bias(written, others, 1.0)
     _set_weights(written, request, layers)
     onnx.save(written, request.output)
-
-
-def quantize_weights(model: Any, request: ExportRequest, layers: list[str]) -> None:
-    """Weights int8 per output channel, dequantized in front of layers that compute in float; in place."""
-    import onnx
-
-    weights = {entry.name: entry for entry in model.graph.initializer}
-    nodes: list[Any] = []
-    for node in model.graph.node:
-        if node.name in layers:
-            entry = weights[node.input[1]]
-            steps = request.weight_steps.get(node.name)
-            values = torch.from_numpy(onnx.numpy_helper.to_array(entry).copy())
-            if steps is None:
-                steps = int8_scale(values)
-            shape = -1, *(1,) * (values.ndim - 1)
-            integers = (values / steps.reshape(shape)).round().to(torch.int8).numpy()
-            name, scale = f"{entry.name}_quantized", f"{entry.name}_scale"
-            model.graph.initializer.append(onnx.numpy_helper.from_array(steps.numpy(), scale))
-            ends = [name, scale], [entry.name]
-            nodes.append(onnx.helper.make_node("DequantizeLinear", *ends, entry.name, axis=0))
-            entry.CopyFrom(onnx.numpy_helper.from_array(integers, name))
-        nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def _set_weights(model: Any, request: ExportRequest, layers: list[str]) -> None:
