@@ -31,6 +31,7 @@ from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.console import new_app, progress, run
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.quiet import quiet
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
@@ -107,7 +108,7 @@ def _measure(name: str, case: Case, folder: Path, images: int) -> list[tuple[str
     rows = []
     for target in map(find_target, _TARGETS):
         (path,) = made.glob(f"*{target.suffix}")
-        with progress() as bar:
+        with progress() as bar, quiet():
             task = bar.add_task(f"{name} {target.name}", total=len(pixels))
             runner = target.load_runner(path, 2)
             found = run_each(runner, pixels, lambda: bar.advance(task))  # noqa: B023 # used at once
