@@ -218,27 +218,32 @@ def _(s: Sabotage) -> Outcome:
     return s.judge(path)
 
 
-def edit_onnx(path: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Change one constant of a graph."""
+def edit_onnx(path: Path, names: set[str], change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the one constant of a graph that has one of these names."""
     import onnx
 
     model = onnx.load(path)
-    (entry,) = [entry for entry in model.graph.initializer if entry.name == name]
+    (entry,) = [entry for entry in model.graph.initializer if entry.name in names]
     changed = change(onnx.numpy_helper.to_array(entry).copy())
-    entry.CopyFrom(onnx.numpy_helper.from_array(changed, name))
+    entry.CopyFrom(onnx.numpy_helper.from_array(changed, entry.name))
     onnx.save(model, path)
 
 
-def damaged_onnx(s: Sabotage, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Outcome:
+def damaged_onnx(s: Sabotage, names: set[str], change: Callable[[np.ndarray], np.ndarray]) -> Outcome:
     path = s.artefact()
-    edit_onnx(path, name, change)
+    edit_onnx(path, names, change)
     s.rehash(path)
     return s.judge(path)
 
 
+def weight_scale(layer: str) -> set[str]:
+    """Names that the scales of a layer's weights can have: integer layer, or integer weights alone."""
+    return {f"{layer}.weight_scale", f"{layer}.weight.scales"}
+
+
 @case("one layer's scale doubled", 1, "min_snr_db")
 def _(s: Sabotage) -> Outcome:
-    return damaged_onnx(s, "blocks.5.mlp.fc2.weight_scale", lambda scale: 2 * scale)
+    return damaged_onnx(s, weight_scale("blocks.5.mlp.fc2"), lambda scale: 2 * scale)
 
 
 @case("NaN in a weight", 2, "NaN or infinite")
@@ -247,12 +252,12 @@ def _(s: Sabotage) -> Outcome:
         scale[3] = np.nan
         return scale
 
-    return damaged_onnx(s, "head.weight_scale", spoil)
+    return damaged_onnx(s, weight_scale("head"), spoil)
 
 
 @case("channels read as BGR by the file", 1, "min_snr_db")
 def _(s: Sabotage) -> Outcome:
-    return damaged_onnx(s, "grey_levels.std", lambda std: 0.5 * std[:, ::-1])
+    return damaged_onnx(s, {"grey_levels.std"}, lambda std: 0.5 * std[:, ::-1])
 
 
 # Calibration
