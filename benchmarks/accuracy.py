@@ -42,7 +42,7 @@ from harness.real import real_folder
 from tables.accuracy import judge_accuracy, score
 from tables.grid import show
 from tables.results import grids, write_result
-from toolchains.recipes import RECIPES, StockRecipe
+from toolchains.recipes import RECIPES, StockRecipe, at_hand
 
 app = new_app(__doc__)
 
@@ -138,10 +138,12 @@ def _export(folder: Path, shared: Sequence[str], threads: int) -> None:
 
 def _wanted(only: Sequence[str]) -> list[StockRecipe]:
     """The recipes whose files are to be measured, and the fp32 ones that their sizes refer to."""
+    names = {recipe.name: f"stock/{recipe.target}/{recipe.recipe}" for recipe in RECIPES}
+    able = {recipe.name for recipe in at_hand()}
     asked = {
-        recipe.name
-        for recipe in RECIPES
-        if not only or any(fnmatch(f"stock/{recipe.target}/{recipe.recipe}", p) for p in only)
+        name
+        for name, full in names.items()
+        if full in only or (name in able and any(fnmatch(full, p) for p in only or ["*"]))
     }
     targets = {name.partition(".")[0] for name in asked}
     return [

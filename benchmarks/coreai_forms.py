@@ -3,9 +3,10 @@
 
     EDGE_DEIT_REAL=FOLDER python benchmarks/coreai_forms.py --output DIR
 
-Operators are counted by Core AI's own summary of a file, and from the program of a Core ML package. Core
-AI's files are run by Apple's runtime, on one thread and in turns, so that times are ratios. The tables are
-in docs/benchmarks.md, "Core AI".
+So do both with whole norms, and with attention head by head (`apple_forms.variants`). Operators are counted
+by Core AI's own summary of a file, and from the program of a Core ML package. Core AI's files are run by
+Apple's runtime, on one thread and in turns, so that times are ratios; Core ML's by reference numerics.
+Files that lie in DIR already are taken as they are. The tables are in docs/benchmarks.md, "Core AI".
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
 import typer
+from apple_forms.variants import changed
 
 from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.common.console import new_app, progress, run
@@ -35,15 +36,28 @@ from exporters import target as find_target
 from harness.real import real_folder
 from tables.grid import Grid, show, to_markdown
 from toolchains.builders import Source, coreai_float32
+from toolchains.runners import load_stock
 
 __all__ = ["coreai_forms"]
 
 app = new_app(__doc__)
 
 _UNTIMED: Final = 2
-_FORMS: Final[tuple[Form, ...]] = ("cpu", "ane")
+_FORMS: Final[dict[str, tuple[Form, tuple[str, ...]]]] = {
+    "cpu": ("cpu", ()),
+    "cpu, whole norms": ("cpu", ("norms",)),
+    "cpu, head by head": ("cpu", ("heads",)),
+    "ane": ("ane", ()),
+    "ane, whole norms": ("ane", ("norms",)),
+    "ane, head by head": ("ane", ("heads",)),
+    "ane, head by head, softmax over channels": ("ane", ("keys first",)),
+    "ane, whole norms, head by head": ("ane", ("norms", "heads")),
+}
 _STOCK: Final = "stock, plain model"
-_KINDS: Final = ("conv2d", "conv", "linear", "batch_matmul", "matmul", "transpose", "reshape")
+_KINDS: Final = (
+    *("conv2d", "conv", "linear", "batch_matmul", "matmul", "softmax", "layer_norm", "invoke"),
+    *("transpose", "reshape", "split", "concat", "cast"),
+)
 
 
 @app.command()
@@ -61,50 +75,54 @@ def coreai_forms(
         parts = torch.from_numpy(pixels).split(1)
         reference = np.concatenate([checkpoint.model(x).numpy() for x in parts])
     output.mkdir(parents=True, exist_ok=True)
-    single = {
-        f"{form}, fp32": _write(checkpoint, "coreai", "fp32", form, output) for form in _FORMS
-    }
+    single = {name: _write(checkpoint, "coreai", "fp32", name, output) for name in _FORMS}
     single[_STOCK] = output / "stock.aimodel"
-    with quiet():
-        coreai_float32(Source(checkpoint.model, parts, 0), single[_STOCK])
-    half = {f"{form}, fp16": _write(checkpoint, "coreai", "fp16", form, output) for form in _FORMS}
-    grids = [
-        _measured(single, pixels, reference, runs),
-        _measured(half, pixels[:half_images], reference[:half_images], 0),
-        _counted(single | half, _summary, "Core AI: operators in a file"),
-        _counted(_coreml(checkpoint, output), _program, "Core ML: operators in a package"),
-    ]
-    write_text(output / "forms.md", to_markdown(grids) + "\n")
-    for grid in grids:
-        show(grid)
+    if not single[_STOCK].exists():
+        with quiet():
+            coreai_float32(Source(checkpoint.model, parts, 0), single[_STOCK])
+    half = {name: _write(checkpoint, "coreai", "fp16", name, output) for name in _FORMS}
+    packages = {name: _write(checkpoint, "coreml", "fp16", name, output) for name in _FORMS}
+    tables = (
+        lambda: _measured("coreai", single, pixels, reference, runs),
+        lambda: _counted(single, _summary, "Core AI: operators in a file, fp32"),
+        lambda: _counted(packages, _program, "Core ML: operators in a package, fp16"),
+        lambda: _measured("coreml", packages, pixels, reference, 0),
+        lambda: _measured("coreai", half, pixels[:half_images], reference[:half_images], 0),
+    )
+    grids: list[Grid] = []
+    for table in tables:
+        grids.append(table())
+        show(grids[-1])
+        write_text(output / "forms.md", to_markdown(grids) + "\n")
 
 
 def _write(
-    checkpoint: Checkpoint, target: str, precision: Precision, form: Form, output: Path
+    checkpoint: Checkpoint, target: str, precision: Precision, name: str, output: Path
 ) -> Path:
-    found = find_target(target)
+    found, (layout, changes) = find_target(target), _FORMS[name]
+    path = output / f"{name.replace(', ', '-').replace(' ', '_')}.{precision}{found.suffix}"
+    form = deploy(checkpoint.model)
     request = ExportRequest(
-        model=deploy(checkpoint.model),
+        model=changed(form, layout, changes) if changes else form,
         example=torch.zeros(1, 3, checkpoint.config.image_size, checkpoint.config.image_size),
         scheme=Scheme(precision),
         calibration=None,
-        output=output / f"{form}.{precision}{found.suffix}",
+        output=path,
         backend=found.backends[0],
+        form="cpu" if changes else layout,  # a changed form has its layout already
     )
-    with quiet():
-        return found.export(replace(request, form=form))
-
-
-def _coreml(checkpoint: Checkpoint, output: Path) -> dict[str, Path]:
-    return {f"{f}, fp16": _write(checkpoint, "coreml", "fp16", f, output) for f in _FORMS}
+    if not path.exists():
+        with quiet():
+            found.export(request)
+    return path
 
 
 def _measured(
-    files: Mapping[str, Path], pixels: np.ndarray, reference: np.ndarray, runs: int
+    target: str, files: Mapping[str, Path], pixels: np.ndarray, reference: np.ndarray, runs: int
 ) -> Grid:
     """SNR, the answer, bytes; processor time of one photo, as ratio to the last file where it is timed."""
     with quiet():
-        runners = {name: find_target("coreai").load_runner(path, 1) for name, path in files.items()}
+        runners = {name: load_stock(target, path, 1) for name, path in files.items()}
     logits: dict[str, list[np.ndarray]] = {name: [] for name in files}
     seconds: dict[str, list[float]] = {name: [] for name in files}
     with progress() as bar:
@@ -125,7 +143,7 @@ def _measured(
         rows.append(
             (name, *cells, size, f"{np.median(counted):.2f}", f"{np.median(counted / last):.2f}")
         )
-    heading = f"Core AI on {len(pixels)} photos"
+    heading = f"{find_target(target).runtime.label} on {len(pixels)} photos"
     columns = ("file", "SNR, dB", "same answer", "MB", "processor s a photo", "of the last row's")
     return Grid(heading, columns, tuple(rows), ("ratios are medians of files run in turns.",))
 

@@ -32,7 +32,7 @@ from edge_deit.common.quiet import quiet
 from edge_deit.data.calibration import calibration_set
 from exporters import tool_versions
 from toolchains.builders import Source
-from toolchains.recipes import RECIPES, StockRecipe, find_recipe
+from toolchains.recipes import StockRecipe, at_hand, find_recipe
 from toolchains.stamp import Stamp, read_stamp
 
 __all__ = ["make"]
@@ -90,7 +90,8 @@ def stock(
     ],
     output: Annotated[Path, typer.Option(help="Folder for the files.")],
     only: Annotated[
-        list[str] | None, typer.Option(help="TARGET.RECIPE; may be repeated; default: all.")
+        list[str] | None,
+        typer.Option(help="TARGET.RECIPE; may be repeated; default: all that can be made."),
     ] = None,
     calibration_images: Annotated[int, typer.Option(help="At most so many photos.")] = 100,
     histogram_images: Annotated[
@@ -98,7 +99,9 @@ def stock(
     ] = 32,
 ) -> None:
     """Make the stock files from the plain float model."""
-    recipes = [find_recipe(name) for name in only] if only else list(RECIPES)
+    recipes = [find_recipe(name) for name in only] if only else at_hand()
+    if remedies := [one.remedy for one in recipes if one.remedy is not None]:
+        raise EdgeDeitError(remedies[0])
     if min(calibration_images, histogram_images) < 1:
         raise EdgeDeitError("--calibration-images and --histogram-images must be at least 1")
     checkpoint = load_model(weights)

@@ -22,6 +22,8 @@ from edge_deit.common.errors import EdgeDeitError
 __all__ = [
     "Source",
     "coreai_float32",
+    "coreai_static",
+    "coreai_weights",
     "coreml_float16",
     "coreml_float32",
     "coreml_static",
@@ -328,8 +330,34 @@ def _coreml_convert(model: nn.Module, source: Source, precision: Any) -> Any:
 
 
 def coreai_float32(source: Source, path: Path) -> None:
+    _coreai_convert(source.model, source, path)
+
+
+def coreai_static(source: Source, path: Path) -> None:
+    """coreai-opt's default: int8 weights per channel, int8 activations per tensor."""
+    from coreai_opt import ExportBackend
+    from coreai_opt.quantization import Quantizer, QuantizerConfig
+
+    quantizer = Quantizer(source.model, QuantizerConfig())
+    prepared = quantizer.prepare(source.example)
+    with quantizer.calibration_mode():
+        for photo in source.photos:
+            prepared(photo)
+    _coreai_convert(quantizer.finalize(backend=ExportBackend.CoreAI), source, path)
+
+
+def coreai_weights(source: Source, path: Path) -> None:
+    from coreai_opt import ExportBackend
+    from coreai_opt.quantization import Quantizer, QuantizerConfig
+
+    quantizer = Quantizer(source.model, QuantizerConfig.presets.w8())
+    quantizer.prepare(source.example)
+    _coreai_convert(quantizer.finalize(backend=ExportBackend.CoreAI), source, path)
+
+
+def _coreai_convert(model: nn.Module, source: Source, path: Path) -> None:
     from coreai_torch import TorchConverter, get_decomp_table
 
-    program = torch.export.export(source.model, source.example)
+    program = torch.export.export(model, source.example)
     program = program.run_decompositions(get_decomp_table())
     TorchConverter().add_exported_program(program).to_coreai().save_asset(path)

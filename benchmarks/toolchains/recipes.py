@@ -13,14 +13,18 @@ from typing import Final
 
 import toolchains.builders as build
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.host import version_of
 from toolchains.builders import Source
 
-__all__ = ["RECIPES", "StockRecipe", "find_recipe"]
+__all__ = ["RECIPES", "StockRecipe", "at_hand", "find_recipe"]
 
 
 @dataclass(frozen=True)
 class StockRecipe:
-    """One stock file; `name` is TARGET.RECIPE, `calibrates` says whether the photos matter."""
+    """One stock file; `name` is TARGET.RECIPE, `calibrates` says whether the photos matter.
+
+    `needs` is a distribution that the project's pins do not bring, with the version that was tried.
+    """
 
     name: str
     precision: str
@@ -28,6 +32,18 @@ class StockRecipe:
     description: str
     calibrates: bool
     build: Callable[[Source, Path], None]
+    needs: tuple[str, str] | None = None
+
+    @property
+    def remedy(self) -> str | None:
+        """None where the file can be made, otherwise one line that says what to install."""
+        if self.needs is None or version_of(self.needs[0]) == self.needs[1]:
+            return None
+        wanted = "==".join(self.needs)
+        return (
+            f"{self.name} needs {wanted}, which the pins leave out: pip install --target FOLDER --no-deps "
+            f"{wanted} ninja, and PYTHONPATH=FOLDER"
+        )
 
     @property
     def target(self) -> str:
@@ -44,6 +60,8 @@ class StockRecipe:
         """The file's name in the output folder."""
         return f"stock.{self.recipe}{self.suffix}"
 
+
+_COREAI_OPT: Final = ("coreai-opt", "0.4.0")
 
 RECIPES: Final = (
     StockRecipe(
@@ -209,8 +227,33 @@ RECIPES: Final = (
         False,
         build.coreai_float32,
     ),
+    StockRecipe(
+        "coreai.static",
+        "int8",
+        ".aimodel",
+        "coreai-opt 0.4.0, QuantizerConfig() (its default: int8 weights per channel, int8 activations per "
+        "tensor), then as the float file",
+        True,
+        build.coreai_static,
+        _COREAI_OPT,
+    ),
+    StockRecipe(
+        "coreai.weights",
+        "int8-weights",
+        ".aimodel",
+        "coreai-opt 0.4.0, QuantizerConfig.presets.w8() (int8 weights, float32 activations), then as the "
+        "float file",
+        False,
+        build.coreai_weights,
+        _COREAI_OPT,
+    ),
 )
 """Every stock file, one row each."""
+
+
+def at_hand() -> list[StockRecipe]:
+    """Those that can be made here."""
+    return [recipe for recipe in RECIPES if recipe.remedy is None]
 
 
 def find_recipe(name: str) -> StockRecipe:

@@ -57,6 +57,8 @@ def read_artefact(path: Path) -> Artefact:
     _check_folder(path)
     if os.path.lexists(manifest_path(path)):  # that it is missing is its reader's to say
         check_regular(manifest_path(path), "manifest")
+    else:
+        _check_named(path)
     artefact = Artefact(path, read_manifest(path))
     if artefact.manifest.target not in RUNTIMES:
         raise EdgeDeitError(
@@ -71,6 +73,16 @@ def read_artefact(path: Path) -> Artefact:
         )
     runtime.check(path)
     return artefact
+
+
+def _check_named(path: Path) -> None:
+    """Refuse what is no artefact, but lies in one or beside one, and name that."""
+    if manifest_path(path.with_suffix("")) == path and path.with_suffix("").exists():
+        raise EdgeDeitError(f"{path} is a manifest: name {path.with_suffix('')} itself")
+    folders = {one.suffix for one in map(runtime_of, RUNTIMES) if one.folder}
+    for folder in path.parents:
+        if folder.suffix in folders:
+            raise EdgeDeitError(f"{path} is a part of {folder}: name that folder")
 
 
 def _check_folder(folder: Path) -> None:

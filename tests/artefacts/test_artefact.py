@@ -74,6 +74,20 @@ def test_a_folder_where_a_file_belongs(exported: Exported, tmp_path: Path) -> No
         read_artefact(path)
 
 
+def test_what_lies_in_or_beside_an_artefact_is_told_apart(
+    exported: Exported, tmp_path: Path
+) -> None:
+    path = copy_of(exported("onnx"), tmp_path)
+    with pytest.raises(EdgeDeitError, match=rf"json is a manifest: name {path} itself"):
+        read_artefact(manifest_path(path))
+    folder = tmp_path / "a.mlpackage" / "Data"
+    folder.mkdir(parents=True)
+    (folder / "model.mlmodel").write_bytes(b"weights")
+    for part in (folder / "model.mlmodel", folder):
+        with pytest.raises(EdgeDeitError, match=rf"{part} is a part of {folder.parent}: name that"):
+            read_artefact(part)
+
+
 def test_a_target_that_there_is_not(exported: Exported, tmp_path: Path) -> None:
     path = copy_of(exported("onnx"), tmp_path)
     sign(path, target="tensorrt")

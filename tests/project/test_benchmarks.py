@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, random_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.config import VARIANTS
+from edge_deit.model.deploy import deploy
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from apple_forms.variants import CHANGES, changed
 from clients import compared
 from latency import SPEED_BARS, macs
 from resizes import compare
 
 from edge_deit.data.preprocess import PreprocessSpec
-from exporters import TARGETS
+from exporters import TARGETS, Form
 from harness.candidates import Candidate, counterpart, select
 from resizing.geometry import Placed, bilinear, middles, nearest, placed
 from resizing.ways import WAYS, reference
@@ -31,7 +34,8 @@ from tables.accuracy import ACCURACY_BARS, SIZE_LIMIT, judge_accuracy, score
 from tables.grid import Grid, insert, to_markdown
 from tables.results import grids, read_result
 from tables.speed import SpeedBar, judge_speed
-from toolchains.recipes import RECIPES, find_recipe
+from toolchains import recipes
+from toolchains.recipes import RECIPES, at_hand, find_recipe
 
 # Other people's programs
 
@@ -167,6 +171,43 @@ def test_recipes_have_names_of_their_own() -> None:
     assert {recipe.target for recipe in RECIPES} == set(TARGETS)
     with pytest.raises(EdgeDeitError, match=r"onnx\.quantize_static"):
         find_recipe("onnx.int4")
+
+
+def test_a_recipe_whose_package_is_absent_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = find_recipe("coreai.static")
+    assert recipe.needs == ("coreai-opt", "0.4.0")
+    for found in (None, "0.5.0", "0.4.0"):
+        monkeypatch.setattr(recipes, "version_of", lambda name, found=found: found)
+        able = found == "0.4.0"
+        assert (recipe in at_hand(), recipe.remedy is None) == (able, able)
+        assert able or "--no-deps coreai-opt==0.4.0 ninja" in str(recipe.remedy)
+        assert find_recipe("coreai.float32") in at_hand()
+
+
+# Forms for Apple's processors
+
+
+@pytest.mark.parametrize("changes", [(), *((one,) for one in CHANGES), CHANGES[:2], CHANGES[::2]])
+@pytest.mark.parametrize("layout", ["cpu", "ane"])
+def test_whole_norms_and_single_heads_are_the_same_function(
+    layout: Form, changes: tuple[str, ...]
+) -> None:
+    if layout == "cpu" and "keys first" in changes:
+        pytest.skip("channels stand last: there is no axis of keys to turn first")
+    model = random_model(replace(TINY, num_heads=2))
+    form = deploy(model)
+    made, pixels = changed(form, layout, changes), torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(made(pixels), model(pixels), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(form(pixels), model(pixels), rtol=1e-4, atol=1e-5)
+    norms = [name for name, _ in made.named_modules() if name.endswith("mean_square")]
+    assert bool(norms) == ("norms" not in changes)
+    graph = str(torch.export.export(made, (pixels,)).graph)
+    blocks = len(form.blocks)
+    assert graph.count("aten.softmax") == blocks * (2 if changes not in ((), ("norms",)) else 1)
+    assert graph.count("aten.layer_norm") == (2 * blocks + 1 if "norms" in changes else 0)
 
 
 # Markdown

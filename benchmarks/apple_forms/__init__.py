@@ -1,0 +1,1 @@
+"""Forms that Apple's guidance asks for, made of the two that an export has."""
