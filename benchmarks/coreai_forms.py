@@ -55,8 +55,8 @@ _FORMS: Final[dict[str, tuple[Form, tuple[str, ...]]]] = {
 }
 _STOCK: Final = "stock, plain model"
 _KINDS: Final = (
-    *("conv2d", "conv", "linear", "batch_matmul", "matmul", "softmax", "layer_norm", "invoke"),
-    *("transpose", "reshape", "split", "concat", "cast"),
+    *("conv2d", "conv", "linear", "batch_matmul", "matmul", "einsum", "softmax"),
+    *("layer_norm", "invoke", "transpose", "reshape", "split", "concat", "cast"),
 )
 
 
@@ -82,18 +82,19 @@ def coreai_forms(
             coreai_float32(Source(checkpoint.model, parts, 0), single[_STOCK])
     half = {name: _write(checkpoint, "coreai", "fp16", name, output) for name in _FORMS}
     packages = {name: _write(checkpoint, "coreml", "fp16", name, output) for name in _FORMS}
-    tables = (
-        lambda: _measured("coreai", single, pixels, reference, runs),
-        lambda: _counted(single, _summary, "Core AI: operators in a file, fp32"),
-        lambda: _counted(packages, _program, "Core ML: operators in a package, fp16"),
-        lambda: _measured("coreml", packages, pixels, reference, 0),
-        lambda: _measured("coreai", half, pixels[:half_images], reference[:half_images], 0),
-    )
+    few = half_images
     grids: list[Grid] = []
-    for table in tables:
-        grids.append(table())
-        show(grids[-1])
-        write_text(output / "forms.md", to_markdown(grids) + "\n")
+    grids.append(_measured("coreai", single, pixels, reference, runs)[0])
+    grids.append(_counted(single, _summary, "Core AI: operators in a file, fp32"))
+    grids.append(_counted(packages, _program, "Core ML: operators in a package, fp16"))
+    table, others = _measured("coreml", packages, pixels, reference, 0)
+    grids.append(table)
+    table, found = _measured("coreai", half, pixels[:few], reference[:few], 0)
+    grids.append(table)
+    grids.append(_compared(found, {name: logits[:few] for name, logits in others.items()}))
+    write_text(output / "forms.md", to_markdown(grids) + "\n")
+    for grid in grids:
+        show(grid)
 
 
 def _write(
@@ -119,8 +120,8 @@ def _write(
 
 def _measured(
     target: str, files: Mapping[str, Path], pixels: np.ndarray, reference: np.ndarray, runs: int
-) -> Grid:
-    """SNR, the answer, bytes; processor time of one photo, as ratio to the last file where it is timed."""
+) -> tuple[Grid, dict[str, np.ndarray]]:
+    """SNR, the answer, bytes; processor time of one photo, as ratio to the last file's; and the logits."""
     with quiet():
         runners = {name: load_stock(target, path, 1) for name, path in files.items()}
     logits: dict[str, list[np.ndarray]] = {name: [] for name in files}
@@ -133,9 +134,9 @@ def _measured(
                 seconds[name].append(took)
                 logits[name] += [found] if number < len(pixels) else []
             bar.advance(task)
-    rows = []
+    rows, outputs = [], {name: np.concatenate(found) for name, found in logits.items()}
     for name, path in files.items():
-        near = closeness(reference, np.concatenate(logits[name]), classes=True)
+        near = closeness(reference, outputs[name], classes=True)
         counted = np.array(seconds[name][_UNTIMED if runs else 0 :])
         last = np.array(seconds[list(files)[-1]][_UNTIMED if runs else 0 :])
         cells = (f"{near.snr_db:.1f}", f"{100 * (near.agreement or 0):.0f} %")
@@ -145,7 +146,16 @@ def _measured(
         )
     heading = f"{find_target(target).runtime.label} on {len(pixels)} photos"
     columns = ("file", "SNR, dB", "same answer", "MB", "processor s a photo", "of the last row's")
-    return Grid(heading, columns, tuple(rows), ("ratios are medians of files run in turns.",))
+    note = "ratios are medians of files run in turns."
+    return Grid(heading, columns, tuple(rows), (note,)), outputs
+
+
+def _compared(found: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> Grid:
+    """Core AI's runtime beside reference numerics of the same form as a Core ML package."""
+    near = {name: closeness(others[name], one, classes=True) for name, one in found.items()}
+    rows = tuple((name, f"{one.snr_db:.1f}") for name, one in near.items())
+    heading = "fp16: Core AI's runtime against reference numerics for Core ML"
+    return Grid(heading, ("file", "SNR, dB"), rows, ())
 
 
 def _timed(runner: Runner, photo: np.ndarray) -> tuple[float, np.ndarray]:

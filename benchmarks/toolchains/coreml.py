@@ -1,7 +1,7 @@
 """Executes a stock `.mlpackage` with torch, where there is no Core ML.
 
 `exporters.coreml.reference` knows the operators of the deployment form; the plain model's package holds
-five more, and takes single rows. Each result is rounded to the type that the program declares, as there.
+six more, and takes single rows. Each result is rounded to the type that the program declares, as there.
 It is not Core ML.
 
 Source: coremltools' MIL operator definitions (`coremltools.converters.mil.mil.ops.defs`).
@@ -40,6 +40,10 @@ def _concat(a: Arguments) -> Tensor:
     return torch.cat(list(a["values"]), dim=int(a["axis"]))
 
 
+def _einsum(a: Arguments) -> Tensor:
+    return torch.einsum(a["equation"], *a["values"])
+
+
 def _expand_dims(a: Arguments) -> Tensor:
     x: Tensor = a["x"]
     for axis in sorted(a["axes"]):
@@ -76,6 +80,7 @@ def _split(a: Arguments) -> tuple[Tensor, ...]:
 _OPERATORS: Final[dict[str, Callable[[Arguments], Tensor | tuple[Tensor, ...]]]] = {
     **OPERATORS,
     "concat": _concat,
+    "einsum": _einsum,
     "expand_dims": _expand_dims,
     "layer_norm": _layer_norm,
     "slice_by_index": _slice_by_index,

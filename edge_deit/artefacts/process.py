@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -40,7 +41,8 @@ class Worker:
     """A process that holds one artefact of a target at a time, and runs it; threads take turns.
 
     It begins to import the runtime when it is made. Close it, or use it as a context manager; otherwise it
-    ends when nobody holds it any longer, or with this process. `timeout_s` is for one load, or one photo;
+    ends when nobody holds it any longer, or with this process. What its runtime leaves in temporary files
+    goes with it, however it ends. `timeout_s` is for one load, or one photo;
     None: the runtime's own.
     """
 
@@ -53,16 +55,24 @@ class Worker:
         self._ended = "the process that ran it was closed"
         try:
             self._held: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `_end`
-            self._process, self._connection = start_child(
-                _WORKER, [target], None if is_verbose() else self._held
-            )
+            self._scratch = tempfile.mkdtemp(prefix="edge-deit-")
+            self._process, self._connection = self._start(target)
         except OSError as error:
             raise EdgeDeitError(
                 f"no process for {self._label} can be started: {error.strerror}"
             ) from error
         self._finalizer = weakref.finalize(
-            self, _end, os.getpid(), self._process, self._connection, self._held
+            self, _end, os.getpid(), self._process, self._connection, self._held, self._scratch
         )
+
+    def _start(self, target: str) -> tuple[subprocess.Popen[bytes], Connection]:
+        try:
+            return start_child(
+                _WORKER, [target, self._scratch], None if is_verbose() else self._held
+            )
+        except BaseException:
+            os.rmdir(self._scratch)
+            raise
 
     def load(self, path: Path, threads: int, units: str | None = None) -> IsolatedRunner:
         """Load a file, in place of the one before.
@@ -164,11 +174,17 @@ class IsolatedRunner:
 
 
 def _end(
-    owner: int, process: subprocess.Popen[bytes], connection: Connection, held: IO[bytes]
+    owner: int,
+    process: subprocess.Popen[bytes],
+    connection: Connection,
+    held: IO[bytes],
+    scratch: str,
 ) -> None:
-    """Leave neither the process nor a descriptor behind."""
+    """Leave neither the process nor a descriptor nor a temporary file behind."""
     held.close()
     end_child(owner, process, connection)
+    if os.getpid() == owner:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _last_line(held: IO[bytes]) -> str:

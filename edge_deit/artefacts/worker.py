@@ -1,8 +1,9 @@
 """The process that runs artefacts for `artefacts.process`: it loads files, and runs them, when told to.
 
-Its one argument list: the descriptor of the connection, and the target whose runtime it will need. It
-answers each request with one message; a request that fails is answered with `error`, one line. When the
-other side closes the connection, or is gone, the process ends at once, whatever it is doing.
+Its one argument list: the descriptor of the connection, the target whose runtime it will need, and a folder
+for temporary files, which ends with the process. It answers each request with one message; a request that
+fails is answered with `error`, one line. When the other side closes the connection, or is gone, the process
+ends at once, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import contextlib
 import os
 import queue
 import resource
+import shutil
 import signal
+import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
@@ -37,13 +40,14 @@ _TIMES_THE_FILE: Final = 32
 _LIMITS: Final = resource.getrlimit(resource.RLIMIT_DATA)  # soft and hard
 
 
-def main(descriptor: int, target: str) -> None:
+def main(descriptor: int, target: str, scratch: str) -> None:
     """Serve until the connection ends."""
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we work for
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported, not dumped
     connection = Connection(descriptor)
     requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
+    threading.Thread(target=_listen, args=(connection, requests, scratch), daemon=True).start()
     runtime_of(target).warm_up()
     held = _Held(target)
     while True:
@@ -57,11 +61,12 @@ def main(descriptor: int, target: str) -> None:
             send(connection, answer, found)
 
 
-def _listen(connection: Connection, requests: queue.SimpleQueue[Message]) -> None:
+def _listen(connection: Connection, requests: queue.SimpleQueue[Message], scratch: str) -> None:
     """Read requests while the runtime works, so that the end of the connection is seen at once."""
     with contextlib.suppress(EOFError, OSError):
         while True:
             requests.put(receive(connection))
+    shutil.rmtree(scratch, ignore_errors=True)  # who would do it may be gone
     os._exit(0)
 
 

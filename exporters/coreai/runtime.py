@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import importlib.util
 import json
+import shutil
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +47,8 @@ METADATA: Final = "metadata.json"
 
 _PROGRAM, _HASH = "main.mlirb", "main.hash"
 _HALF_PHOTOS: Final = 2
+_TIMES_THE_FILE: Final = 1.5  # what it is compiled to; 1.04 to 1.32 were seen
+_BASE_BYTES: Final = 1_000_000  # of small files
 
 
 def check(path: Path) -> None:
@@ -76,12 +80,14 @@ def load_runner(path: Path, threads: int) -> FileRunner:
     The runtime for Linux has one thread; `threads` changes nothing.
 
     Raises:
-        EdgeDeitError: the runtime is absent or of another version, or the file is missing or damaged.
+        EdgeDeitError: the runtime is absent or of another version, the file is missing or damaged, or there
+            is no room to compile it in.
     """
     if (reason := runs_on()) is not None:
         raise EdgeDeitError(reason)
     check_version(CORE)
     check(path)
+    _check_space(path)
     loop = asyncio.new_event_loop()
     try:
         function = loop.run_until_complete(_function(path))
@@ -93,6 +99,16 @@ def load_runner(path: Path, threads: int) -> FileRunner:
         ) from error
     sources = tuple(names[place] for place in in_order(names, path))
     return _CoreAIRunner(function, loop, sources, result)
+
+
+def _check_space(path: Path) -> None:
+    """The runtime compiles to a temporary folder, and ends the process where that is full."""
+    need = _BASE_BYTES + _TIMES_THE_FILE * (path / _PROGRAM).stat().st_size
+    if (free := shutil.disk_usage(tempfile.gettempdir()).free) < need:
+        raise EdgeDeitError(
+            f"no room to compile {path.name}: {free / 1e6:.0f} MB free for temporary files, Core AI needs "
+            f"about {need / 1e6:.0f} MB; free some space, or set TMPDIR to another folder"
+        )
 
 
 async def _function(path: Path) -> Any:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -143,9 +144,26 @@ def test_nothing_is_left_open(exported: Exported) -> None:
     assert open_descriptors() == before
 
 
+def test_no_temporary_file_is_left(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for ends in (lambda worker: None, lambda worker: process_of(worker).kill()):
+        with Worker("onnx") as worker:
+            worker.load(exported("onnx"), 1)
+            (scratch,) = tmp_path.iterdir()
+            (scratch / "half-made").write_bytes(b"compiled")
+            ends(worker)
+        assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(EdgeDeitError, match="no process for ONNX Runtime can be started"):
+        Worker("onnx")
+    assert not list(tmp_path.iterdir())
+
+
 @LINUX
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit()", "1 / 0"])
-def test_the_process_ends_with_ours(end: str, exported: Exported) -> None:
+def test_the_process_ends_with_ours(end: str, exported: Exported, tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom edge_deit.artefacts.process import Worker\n"
         f"from pathlib import Path\nworker = Worker('onnx')\n"
@@ -153,13 +171,18 @@ def test_the_process_ends_with_ours(end: str, exported: Exported) -> None:
         f"print(worker._process.pid, flush=True)\n{end}\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     status = Path(f"/proc/{int(done.stdout)}/stat")
     deadline = time.monotonic() + 60
     while is_running(status) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_running(status)
+    assert not list(tmp_path.iterdir())
 
 
 def is_running(status: Path) -> bool:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -332,6 +332,25 @@ def test_a_program_cut_short_and_signed_anew_is_refused(
     with_hash(copy)
     with Worker("coreai") as worker, pytest.raises(EdgeDeitError, match=r"broken\.aimodel"):
         worker.load(copy, 1)  # the runtime may crash of it, so it is another process's
+
+
+def test_no_room_to_compile_is_said(
+    plain: dict[Precision, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime itself would end the process."""
+    size = (plain["fp32"] / "main.mlirb").stat().st_size
+    for free, refused in ((size, True), (3 * size + 1_000_000, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: _Usage(free))
+        if not refused:
+            assert TARGET.load_runner(plain["fp32"], 1) is not None
+            continue
+        with pytest.raises(EdgeDeitError, match=r"no room to compile .*\.aimodel.*set TMPDIR"):
+            TARGET.load_runner(plain["fp32"], 1)
+
+
+@dataclass(frozen=True)
+class _Usage:
+    free: int
 
 
 # A second opinion
