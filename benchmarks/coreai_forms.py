@@ -11,6 +11,7 @@ Files that lie in DIR already are taken as they are. The tables are in docs/benc
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from apple_forms.variants import changed
 
 from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.common.console import new_app, progress, run
+from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import size_of, write_text
 from edge_deit.common.quiet import quiet
 from edge_deit.data.photos import list_photos
@@ -66,6 +68,7 @@ def coreai_forms(
     images: Annotated[int, typer.Option(help="Validation photos for the noise in fp32.")] = 20,
     half_images: Annotated[int, typer.Option(help="Of these, in fp16, which is emulated.")] = 2,
     runs: Annotated[int, typer.Option(help="Timed inferences of each fp32 file, in turns.")] = 20,
+    only: Annotated[str, typer.Option(help="Shell pattern of the forms, such as 'ane*'.")] = "*",
 ) -> None:
     """Write every file, count its operators, run it on photos and time it."""
     checkpoint = load_model(str(real_folder() / "deit_tiny_patch16_224" / "model.safetensors"))
@@ -75,13 +78,15 @@ def coreai_forms(
         parts = torch.from_numpy(pixels).split(1)
         reference = np.concatenate([checkpoint.model(x).numpy() for x in parts])
     output.mkdir(parents=True, exist_ok=True)
-    single = {name: _write(checkpoint, "coreai", "fp32", name, output) for name in _FORMS}
+    if not (forms := fnmatch.filter(_FORMS, only)):
+        raise EdgeDeitError(f"--only {only!r} fits nothing; there are: {'; '.join(_FORMS)}")
+    single = {name: _write(checkpoint, "coreai", "fp32", name, output) for name in forms}
     single[_STOCK] = output / "stock.aimodel"
     if not single[_STOCK].exists():
         with quiet():
             coreai_float32(Source(checkpoint.model, parts, 0), single[_STOCK])
-    half = {name: _write(checkpoint, "coreai", "fp16", name, output) for name in _FORMS}
-    packages = {name: _write(checkpoint, "coreml", "fp16", name, output) for name in _FORMS}
+    half = {name: _write(checkpoint, "coreai", "fp16", name, output) for name in forms}
+    packages = {name: _write(checkpoint, "coreml", "fp16", name, output) for name in forms}
     few = half_images
     grids: list[Grid] = []
     grids.append(_measured("coreai", single, pixels, reference, runs)[0])
