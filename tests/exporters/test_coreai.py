@@ -454,6 +454,44 @@ def test_predict_golden_and_bundle(
         bundle_artefacts([path], android=tmp_path / "ios")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", [one for one in TARGET.precisions if one != "fp32"])
+def test_commands_take_every_precision(
+    precision: Precision, tiny_weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    made = export_model(
+        str(tiny_weights),
+        targets=["coreai"],
+        precisions=[precision],
+        calibration=photos,
+        output=tmp_path / "out",
+        parity_images=2,
+    )
+    (path,) = (one.path for one in made.artefacts)
+    image = photos / "dog" / "1.png"
+    checkpoint = load_model(str(tiny_weights))
+    with torch.inference_mode():
+        expected = checkpoint.model(torch.from_numpy(load_pixels(image, checkpoint.preprocess)))[0]
+    (found,) = predict_photos(path, [image], top=10)
+    logits = {one.index: one.logit for one in found.top}
+    noise = np.array([logits[index] - float(expected[index]) for index in range(10)])
+    assert np.linalg.norm(noise) < 0.1 * float(expected.norm())
+
+    golden_of(path, photos=photos / "cat", output=tmp_path / "golden")
+    assert (tmp_path / "golden" / "golden_cases.json").is_file()
+    (tmp_path / "ios" / "DeiTDemo").mkdir(parents=True)
+    bundle_artefacts([path], ios=tmp_path / "ios")
+    assert hash_path(tmp_path / "ios" / "DeiTDemo" / "Bundled" / path.name) == hash_path(path)
+    one_photo = tmp_path / "one" / "dog"
+    one_photo.mkdir(parents=True)
+    shutil.copy(image, one_photo)
+    report = validate_artefacts(
+        [path], data=one_photo.parent, weights=str(tiny_weights), output=tmp_path / "r", runs=None
+    )
+    assert report.artefacts[0].snr_db is not None
+    assert report.artefacts[0].snr_db > 20
+
+
 def test_only_half_precision_on_this_runtime_is_slow() -> None:
     slow = {(p, f) for p in PRECISIONS for f in FORMS if TARGET.runtime.sparing(p, f) is not None}
     emulated = {("fp16", "cpu"), ("fp16", "ane"), ("int8", "ane")}
