@@ -482,11 +482,10 @@ def test_commands_take_every_precision(
     (tmp_path / "ios" / "DeiTDemo").mkdir(parents=True)
     bundle_artefacts([path], ios=tmp_path / "ios")
     assert hash_path(tmp_path / "ios" / "DeiTDemo" / "Bundled" / path.name) == hash_path(path)
-    one_photo = tmp_path / "one" / "dog"
-    one_photo.mkdir(parents=True)
-    shutil.copy(image, one_photo)
+    (tmp_path / "one").mkdir()
+    shutil.copy(image, tmp_path / "one")
     report = validate_artefacts(
-        [path], data=one_photo.parent, weights=str(tiny_weights), output=tmp_path / "r", runs=None
+        [path], data=tmp_path / "one", weights=str(tiny_weights), output=tmp_path / "r", runs=None
     )
     assert report.artefacts[0].snr_db is not None
     assert report.artefacts[0].snr_db > 20
