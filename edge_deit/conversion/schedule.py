@@ -50,7 +50,8 @@ def export_all(
         rest, told = choose_mixes(limit, context, [plan[place] for place in order[floats:]])
         rest = [with_finer_layers(context, item) for item in rest]
         fallback = choose_fallback(limit, context, rest)
-        notes = [*context.calibration_doubts, *fallback.notes, *told]
+        doubts = dict.fromkeys(line for _, scheme, _ in plan for line in context.doubts(scheme))
+        notes = [*doubts, *fallback.notes, *told]
         for item in fallback.items:
             make = _within(context, item, fallback, limit, notes) if limit.wanted else None
             made.append(crew.submit(files.making(item, make)))
