@@ -46,7 +46,8 @@ class ExportContext:
     called. `origin` is what the user named as weights, `own_photos` says that
     the calibration photos are like those that these will see, `seed` is that of all that is drawn,
     `halves` what `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has,
-    `groups` what `conversion.grouped` has, `seen` how much the photos differ; `cached` says that such things are kept in the user's cache.
+    `groups` what `conversion.grouped` has, `seen` how much the photos differ; `cached` says that such
+    things are kept in the user's cache.
     `masks` (M, P) go with the photos where the model reconstructs them.
     """
 

@@ -88,7 +88,9 @@ def test_a_limit_on_the_size_is_kept_by_the_file(weights: Path, few: Path, tmp_p
     assert done.artefacts[0].manifest.size_bytes <= limit * 1e6
     assert set(done.artefacts[0].manifest.scheme["bits"].values()) == {4, 8}
     late, seen = tmp_path / "c", Lines()
-    with pytest.raises(OverSizeError, match=r"smallest int4 file has .* than --max-size 0.01") as told:
+    with pytest.raises(
+        OverSizeError, match=r"smallest int4 file has .* than --max-size 0.01"
+    ) as told:
         export(weights, few, late, max_size=0.01, progress=seen)
     assert not any("int4 weights" in line for line in seen.lines), "refused before long work"
     bare = told.value.excess_bytes + 10_100  # as large as the weights alone, which no file is
@@ -125,7 +127,9 @@ def test_layers_without_whole_groups_keep_8_bits(few: Path, tmp_path: Path, targ
 def test_nothing_in_4_bits_is_refused(few: Path, tmp_path: Path, kept: tuple[str, ...]) -> None:
     width = 96 if kept else 33
     odd = odd_weights(tmp_path / "odd.safetensors", width, 99)
-    with pytest.raises(EdgeDeitError, match=r"no weight in 4 bits: .* multiple of 32 input") as told:
+    with pytest.raises(
+        EdgeDeitError, match=r"no weight in 4 bits: .* multiple of 32 input"
+    ) as told:
         export(odd, few, tmp_path / "out", keep_float=kept, precisions=["fp32", "int4"])
     assert ("--keep-float" in str(told.value)) == bool(kept)
     assert not list((tmp_path / "out").glob("*.onnx"))

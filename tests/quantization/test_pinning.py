@@ -151,7 +151,9 @@ def test_manifest_and_output_say_it(
     assert "one class folder, cat" in kept["notes"][1]
 
 
-def test_a_forward_pass_sees_what_the_survey_sees(bundled: Checkpoint, photos: torch.Tensor) -> None:
+def test_a_forward_pass_sees_what_the_survey_sees(
+    bundled: Checkpoint, photos: torch.Tensor
+) -> None:
     form = deploy(bundled.model)
     seen = measure_pinning(look_forward(form, photos[:8].split(1)).values(), ())
     found = pinning(bundled, photos[:8])
