@@ -126,7 +126,7 @@ def check_size(limit: DropLimit, form: DeployDeiT, items: Sequence[Item]) -> Non
     """Refuse a size that no mix has, before long work: the weights alone, all in 4 bits that can be.
 
     Raises:
-        EdgeDeitError: with the least size there is.
+        OverSizeError: with their size.
     """
     for _, scheme, _ in items:
         if limit.max_size is None or not scheme.grouped:
@@ -137,7 +137,7 @@ def check_size(limit: DropLimit, form: DeployDeiT, items: Sequence[Item]) -> Non
         four, packed = (sum(count[f"{n}.weight"] for n in names) for names in (narrow, layers))
         least = four // 2 + (packed - four) + 4 * (sum(count.values()) - packed)
         if limit.max_size * 1e6 < least:
-            raise OverSizeError(least, limit.max_size)
+            raise OverSizeError(least, limit.max_size, "int4's weights alone have")
 
 
 def choose_mixes(
