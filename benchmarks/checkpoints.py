@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """int8 of other checkpoints than the one that the methods were made on.
 
-    EDGE_DEIT_REAL=FOLDER python benchmarks/checkpoints.py --output DIR [--only small]
+    EDGE_DEIT_REAL=FOLDER python benchmarks/checkpoints.py --output DIR [--only small] [--target onnx]
 
 * small: a DeiT-small whose channels, heads and hidden units are those of the real DeiT-tiny twice, every
   weight that reads them split at random, so that its answers are the tiny one's and its weights are not.
@@ -16,7 +16,7 @@ as well. Files that lie in DIR already are taken as they are.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -37,6 +37,7 @@ from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deit import DeiT
+from exporters import Target
 from exporters import target as find_target
 from exporters.target import run_each
 from harness.real import real_folder
@@ -74,27 +75,34 @@ def checkpoints(
     only: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; may be repeated.")
     ] = None,
-    images: Annotated[int, typer.Option(help="At most so many photos judge.")] = 100,
+    target: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(_TARGETS)}; may be repeated.")
+    ] = None,
+    images: Annotated[int, typer.Option(help="At most so many photos judge.")] = 300,
 ) -> None:
     """Measure same answers, SNR and size of every target's int8 file."""
+    targets = [find_target(one) for one in target or _TARGETS]
     rows = []
     for name in only or list(CASES):
         if name not in CASES:
             raise EdgeDeitError(f"--only {name!r} is none of: {', '.join(CASES)}")
-        rows += _measure(name, CASES[name], output / name.replace(" ", "_"), images)
+        folder = output / name.replace(" ", "_")
+        rows += _measure(name, CASES[name], folder, images, targets)
     columns = ("checkpoint", "target", "same answer, %", "SNR, dB", "MB", "holds")
     show(Grid(f"int8, {images} photos at most", columns, tuple(rows)))
 
 
-def _measure(name: str, case: Case, folder: Path, images: int) -> list[tuple[str, ...]]:
+def _measure(
+    name: str, case: Case, folder: Path, images: int, targets: Sequence[Target]
+) -> list[tuple[str, ...]]:
     folder.mkdir(parents=True, exist_ok=True)
     weights, data = _weights(case, folder)
     checkpoint = load_model(weights)
     made = folder / "files"
-    if not made.exists():
+    if missing := [one.name for one in targets if not list(made.glob(f"*{one.suffix}"))]:
         export_model(
             weights,
-            targets=list(_TARGETS),
+            targets=missing,
             precisions=["int8"],
             calibration=data,
             calibration_images=case.calibration_images,
@@ -106,7 +114,7 @@ def _measure(name: str, case: Case, folder: Path, images: int) -> list[tuple[str
         photos = torch.from_numpy(pixels).split(1)
         reference = torch.cat([checkpoint.model(one) for one in photos]).numpy()
     rows = []
-    for target in map(find_target, _TARGETS):
+    for target in targets:
         (path,) = made.glob(f"*{target.suffix}")
         with progress() as bar, quiet():
             task = bar.add_task(f"{name} {target.name}", total=len(pixels))

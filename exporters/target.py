@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
@@ -24,6 +24,16 @@ if TYPE_CHECKING:  # so that the list of targets costs no torch
     from edge_deit.quantization.packed import PackedWeight
 
 __all__ = ["ExportRequest", "Fine", "Form", "Runner", "Target", "run_each"]
+
+_NEAR: Final[Mapping[str, tuple[Precision, ...]]] = {
+    "fp16": ("fp32",),
+    "int8-dynamic": ("int8",),
+    "int8-full": ("int8",),
+    "int4": ("palettized-4", "int8"),
+    "palettized-6": ("int8",),
+    "palettized-4": ("int4", "int8"),
+}
+"""What comes nearest to a precision that a target lacks, the nearest first."""
 
 Form = Literal["ane", "cpu"]
 """How the operators of a file are laid out: `ExportRequest.form`."""
@@ -221,12 +231,15 @@ class Target:
         """The scheme as this target carries it out on the deployment form `model`: see `int8_dynamic`.
 
         Raises:
-            EdgeDeitError: as `Scheme.quantized_layers`, or layers that cannot stay float.
+            EdgeDeitError: as `Scheme.quantized_layers`, layers that cannot stay float, or no layer that can
+                have 4 bits where the scheme is made for them.
         """
         if scheme.precision in self.all_integer and scheme.keep_float:
             raise EdgeDeitError(
                 f"{scheme.precision} keeps nothing in float; leave --keep-float out, or take int8"
             )
+        if scheme.grouped:
+            _check_groups(scheme, model)
         if scheme.precision != "int8":
             return scheme
         layers = scheme.quantized_layers(model)
@@ -245,8 +258,10 @@ class Target:
             EdgeDeitError: with the precisions there are, or the command that installs the packages.
         """
         if precision not in self.precisions:
+            near = [name for name in _NEAR.get(precision, ()) if name in self.precisions]
+            instead = f"take {near[0]}; " if near else ""
             raise EdgeDeitError(
-                f"target {self.name} has no {precision}; it has: {', '.join(self.precisions)}"
+                f"target {self.name} has no {precision}; {instead}it has: {', '.join(self.precisions)}"
             )
         if (remedy := self.remedy()) is not None:
             raise EdgeDeitError(f"target {remedy}")
@@ -259,3 +274,15 @@ class Target:
         if not (missing := self.missing() or self.mismatched()):
             return None
         return f"{self.name} needs {', '.join(missing)}: pip install 'edge-deit[{self.extra}]'"
+
+
+def _check_groups(scheme: Scheme, model: nn.Module) -> None:
+    from edge_deit.quantization.groups import GROUP, in_whole_groups
+
+    layers = scheme.quantized_layers(model)
+    if not any(in_whole_groups(model.get_submodule(name)) for name in layers):
+        remedy = "leave --keep-float out, or take" if scheme.keep_float else "take"
+        raise EdgeDeitError(
+            f"{scheme.precision} would have no weight in 4 bits: of its layers "
+            f"none has a multiple of {GROUP} input channels; {remedy} --precision int8"
+        )

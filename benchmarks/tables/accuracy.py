@@ -12,11 +12,7 @@ from edge_deit.metrics.outputs import closeness
 
 __all__ = ["ACCURACY_BARS", "SIZE_LIMIT", "AccuracyBar", "judge_accuracy", "score"]
 
-SIZE_LIMIT: Final = 0.29
-"""The largest share of its fp32 file that an integer file may have."""
-
 _RESAMPLES: Final = 10_000
-
 
 SIZE_LIMIT: Final = 0.29
 """The largest share of its fp32 file that a file with 8-bit weights may have."""
@@ -39,6 +35,7 @@ class AccuracyBar:
 
 
 ACCURACY_BARS: Final = (
+    AccuracyBar("fp16", ("executorch", "coreml", "tflite", "onnx"), 99.0, 45.0, 0.4, 0.51),
     AccuracyBar("int8", ("executorch", "coreml", "coreai", "tflite", "onnx"), 98.0, 25.0, 0.7),
     AccuracyBar("int8-dynamic", ("executorch", "tflite", "onnx"), 98.5, 26.0, 0.4),
     AccuracyBar("int8-full", ("tflite",), 94.0, 14.0, 1.5),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
@@ -22,10 +24,14 @@ from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.packed import PackedWeight
 from edge_deit.quantization.palette import Palette
+from edge_deit.quantization.pinning import Pinning, look_forward, measure_pinning
 from edge_deit.quantization.scheme import Scheme
 from exporters import Form, Target
 
 __all__ = ["ExportContext"]
+
+_LOCK: Final = threading.Lock()
+"""Files are made side by side, and several ask the same."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class ExportContext:
     called. `origin` is what the user named as weights, `own_photos` says that
     the calibration photos are like those that these will see, `seed` is that of all that is drawn,
     `halves` what `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has,
-    `groups` what `conversion.grouped` has; `cached` says that such things are kept in the user's cache.
+    `groups` what `conversion.grouped` has, `seen` how much the photos differ; `cached` says that such
+    things are kept in the user's cache.
     `masks` (M, P) go with the photos where the model reconstructs them.
     """
 
@@ -66,6 +73,7 @@ class ExportContext:
     palette: list[Palette] = field(default_factory=list)
     tables: dict[Scheme, dict[str, PackedWeight]] = field(default_factory=dict)
     groups: dict[Hashable, Any] = field(default_factory=dict)
+    seen: list[Pinning] = field(default_factory=list)
     cached: bool = True
 
     def form_of(self, target: Target, scheme: Scheme) -> Form | None:
@@ -82,10 +90,23 @@ class ExportContext:
         """What integer precisions start from, made when first asked for: float files do not wait for it."""
         return None if self.prepare is None else self.prepare()
 
-    @property
-    def calibration_doubts(self) -> list[str]:
-        """Why ranges from these photos may not hold for others, a line each; none where they should."""
-        found = None if self.conditioned is None else self.conditioned.pinning
+    def pinning(self, scheme: Scheme) -> Pinning | None:
+        """How well the photos pin what the scheme learns from them; None where it learns nothing."""
+        if scheme.quantized:
+            return None if self.conditioned is None else self.conditioned.pinning
+        if not scheme.needs_calibration:
+            return None
+        with _LOCK:
+            if not self.seen:
+                form, photos = copy.deepcopy(self.form), list(self.calibration)  # hooks watch it
+                with self.progress.task("spread of the photos", len(photos)) as advance:
+                    views = look_forward(form, photos, lambda: advance(1))
+                self.seen.append(measure_pinning(views.values(), self.calibration.photo_sha256))
+        return self.seen[0]
+
+    def doubts(self, scheme: Scheme) -> list[str]:
+        """Why a file from these photos may not hold for others, a line each; none where it should."""
+        found = self.pinning(scheme)
         return [] if found is None else [*found.notes(), *self.calibration.doubts()]
 
     @functools.cached_property

@@ -214,8 +214,9 @@ def _port(request: ExportRequest, name: str, shape: Sequence[int]) -> Port:
 
 
 def _calibration(context: ExportContext, request: ExportRequest) -> Calibration | None:
-    found = request.calibration
-    if found is None:
+    """The photos that the file was made with: its ranges, or its weights, come from them."""
+    scheme, found = request.scheme, context.calibration
+    if not (scheme.needs_calibration or (scheme.quantized and context.own_photos)):
         return None
     entry: Calibration = {
         "images": len(found),
@@ -223,13 +224,9 @@ def _calibration(context: ExportContext, request: ExportRequest) -> Calibration 
         "source": found.source,
         "photo_sha256": sorted(set(found.photo_sha256)),
     }
-    if not request.scheme.quantized:
-        doubts = found.doubts()
-    else:
-        doubts = context.calibration_doubts
-        if context.conditioned is not None and context.conditioned.pinning is not None:
-            entry["pinned"] = context.conditioned.pinning.pinned
-    if doubts:
+    if (pinning := context.pinning(scheme)) is not None:
+        entry["pinned"] = pinning.pinned
+    if doubts := context.doubts(scheme):
         entry["notes"] = doubts
     return entry
 

@@ -18,7 +18,7 @@ from typing import Final
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from edge_deit.common.cache import CacheFolder
 from edge_deit.common.errors import EdgeDeitError
@@ -27,7 +27,7 @@ from edge_deit.conversion.context import ExportContext
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.file_form import read_grey_levels
 from edge_deit.model.form import DeployDeiT, quantizable_layers
-from edge_deit.quantization.groups import pack_in_groups
+from edge_deit.quantization.groups import in_whole_groups, pack_in_groups
 from edge_deit.quantization.mix import Weighed, weigh_layers, with_weights
 from edge_deit.quantization.packed import GroupedWeight
 from edge_deit.quantization.reach import passes, reach_of
@@ -48,7 +48,7 @@ _LOCK: Final = threading.RLock()
 class Choices:
     """The exact form, its layers in 4 and in 8 bits, and what each does in 4, the worst a byte first.
 
-    A convolution is never in 4 bits, so it is not among `weighed`.
+    Layers that are never in 4 bits, convolutions and those without whole groups, are not among `weighed`.
     """
 
     form: DeployDeiT
@@ -95,13 +95,13 @@ def _exact(context: ExportContext) -> DeployDeiT:
 
 def _choices(context: ExportContext) -> Choices:
     form = _exact(context)
-    linear = [n for n in quantizable_layers(form) if isinstance(form.get_submodule(n), nn.Linear)]
+    narrow = [n for n in quantizable_layers(form) if in_whole_groups(form.get_submodule(n))]
 
     def make() -> tuple[dict[str, Tensor], str]:
         photos, progress = list(context.calibration), context.progress
         with progress.task("reach of errors", passes(len(photos))) as advance:
             reach = reach_of(form, photos, seed=context.seed, on_photo=lambda: advance(1))
-        weights = {n: form.get_submodule(n).get_parameter("weight") for n in linear}
+        weights = {n: form.get_submodule(n).get_parameter("weight") for n in narrow}
         four = pack_in_groups(weights, dict.fromkeys(weights, 4), reach)
         some = pick_evenly(photos, _WEIGHED_ON)
         with progress.task("damage of 4 bits", len(four)) as advance:
@@ -110,7 +110,7 @@ def _choices(context: ExportContext) -> Choices:
 
     tensors, header = _kept(context, "choices", make)
     weighed = tuple(Weighed(**one) for one in json.loads(header))
-    return Choices(form, _packed(tensors, dict.fromkeys(linear, 4)), _eight(form), weighed)
+    return Choices(form, _packed(tensors, dict.fromkeys(narrow, 4)), _eight(form), weighed)
 
 
 def _eight(form: DeployDeiT) -> dict[str, GroupedWeight]:

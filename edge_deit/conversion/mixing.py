@@ -14,11 +14,13 @@ from edge_deit.conversion.grouped import Choices, choices_for
 from edge_deit.conversion.mix_table import Step, write_mixes
 from edge_deit.conversion.plan import Item
 from edge_deit.conversion.produce import OverSizeError
+from edge_deit.model.form import DeployDeiT
+from edge_deit.quantization.groups import in_whole_groups
 from edge_deit.quantization.mix import Weighed, packed_bytes, with_weights
 from edge_deit.quantization.scheme import Scheme
 from edge_deit.quantization.sensitivity import Drop, measure_drop
 
-__all__ = ["Mixes", "choose_mixes", "told_mix"]
+__all__ = ["Mixes", "check_size", "choose_mixes", "told_mix"]
 
 _SHARE: Final = (
     0.094  # of the bytes of 4-bit weights, that 8-bit layers add where no limit is given
@@ -118,6 +120,24 @@ class Mixes:
         if self.limit.max_size is not None or count == len(self.order(scheme)):
             return None
         return self.with_eight(scheme, min(len(self.order(scheme)), count + max(1, count // 4)))
+
+
+def check_size(limit: DropLimit, form: DeployDeiT, items: Sequence[Item]) -> None:
+    """Refuse a size that no mix has, before long work: the weights alone, all in 4 bits that can be.
+
+    Raises:
+        OverSizeError: with their size.
+    """
+    for _, scheme, _ in items:
+        if limit.max_size is None or not scheme.grouped:
+            continue
+        layers = scheme.quantized_layers(form)
+        narrow = [name for name in layers if in_whole_groups(form.get_submodule(name))]
+        count = {n: p.numel() for n, p in form.named_parameters()}
+        four, packed = (sum(count[f"{n}.weight"] for n in names) for names in (narrow, layers))
+        least = four // 2 + (packed - four) + 4 * (sum(count.values()) - packed)
+        if limit.max_size * 1e6 < least:
+            raise OverSizeError(least, limit.max_size, "int4's weights alone have")
 
 
 def choose_mixes(

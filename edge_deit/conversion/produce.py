@@ -34,10 +34,11 @@ class Exported:
 class OverSizeError(EdgeDeitError):
     """An int4 file is larger than `--max-size`."""
 
-    def __init__(self, size_bytes: int, max_size: float) -> None:
+    def __init__(
+        self, size_bytes: int, max_size: float, what: str = "the smallest int4 file has"
+    ) -> None:
         super().__init__(
-            f"the smallest int4 file has {size_bytes / 1e6:.2f} MB, more than --max-size {max_size}; "
-            "allow more"
+            f"{what} {size_bytes / 1e6:.2f} MB, more than --max-size {max_size}; allow more"
         )
         self.excess_bytes = size_bytes - int(max_size * 1e6)
 

@@ -20,7 +20,7 @@ from edge_deit.conversion.fallback import (
 from edge_deit.conversion.finer import with_finer_layers
 from edge_deit.conversion.halves import float_notes
 from edge_deit.conversion.job import Convert, convert_here
-from edge_deit.conversion.mixing import Mixes, choose_mixes, told_mix
+from edge_deit.conversion.mixing import Mixes, check_size, choose_mixes, told_mix
 from edge_deit.conversion.plan import Item
 from edge_deit.conversion.produce import Exported, OverSizeError, export_one
 
@@ -36,6 +36,7 @@ def export_all(
     time; None means as many as the machine has room for. A limit on wrong answers looks
     into the finished file, so with one everything is made in this process.
     """
+    check_size(limit, context.form, plan)
     chosen = [scheme.quantized or scheme.grouped for _, scheme, _ in plan]
     order = sorted(range(len(plan)), key=chosen.__getitem__)
     floats = chosen.count(False)
@@ -50,7 +51,8 @@ def export_all(
         rest, told = choose_mixes(limit, context, [plan[place] for place in order[floats:]])
         rest = [with_finer_layers(context, item) for item in rest]
         fallback = choose_fallback(limit, context, rest)
-        notes = [*context.calibration_doubts, *fallback.notes, *told]
+        doubts = dict.fromkeys(line for _, scheme, _ in plan for line in context.doubts(scheme))
+        notes = [*doubts, *fallback.notes, *told]
         for item in fallback.items:
             make = _within(context, item, fallback, limit, notes) if limit.wanted else None
             made.append(crew.submit(files.making(item, make)))

@@ -18,12 +18,19 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_deit.quantization.packed import GroupedWeight
 from edge_deit.quantization.reach import Reach
 
-__all__ = ["GROUP", "group_of", "pack_in_groups", "rounded_steps", "short_scale"]
+__all__ = [
+    "GROUP",
+    "group_of",
+    "in_whole_groups",
+    "pack_in_groups",
+    "rounded_steps",
+    "short_scale",
+]
 
 GROUP: Final = 32
 """Input channels that share a scale: the smallest group that XNNPACK takes."""
@@ -37,6 +44,11 @@ _DAMPING: Final = (1.0, 0.2)  # added to the diagonals of rows and columns, in s
 def group_of(channels: int, bits: int) -> int:
     """Input channels that share a scale: 8-bit weights have one a row, and so has an odd number of them."""
     return GROUP if bits < 8 and channels % GROUP == 0 else channels
+
+
+def in_whole_groups(layer: nn.Module) -> bool:
+    """Whether runtimes take a layer's weights in 4 bits: a Linear whose inputs fill whole groups."""
+    return isinstance(layer, nn.Linear) and layer.in_features % GROUP == 0
 
 
 def rounded_steps(steps: Tensor, bits: int) -> Tensor:

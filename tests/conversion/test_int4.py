@@ -18,8 +18,10 @@ from conftest import TINY, CommandLine, random_model
 from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.conversion.produce import OverSizeError
 from edge_deit.conversion.run import ExportResult, export_model
 from edge_deit.data.preprocess import PreprocessSpec
+from exporters import target as find_target
 from shared import once
 
 CONFIG = replace(TINY, depth=2, image_size=32, num_classes=5)
@@ -85,9 +87,50 @@ def test_a_limit_on_the_size_is_kept_by_the_file(weights: Path, few: Path, tmp_p
     done = export(weights, few, tmp_path / "b", max_size=limit)
     assert done.artefacts[0].manifest.size_bytes <= limit * 1e6
     assert set(done.artefacts[0].manifest.scheme["bits"].values()) == {4, 8}
-    with pytest.raises(EdgeDeitError, match=r"smallest int4 file has .* more than --max-size 0.01"):
-        export(weights, few, tmp_path / "c", max_size=0.01)
-    assert not list((tmp_path / "c").glob("*.onnx"))
+    late, seen = tmp_path / "c", Lines()
+    with pytest.raises(OverSizeError, match=r"weights alone have .* than --max-size 0.01") as told:
+        export(weights, few, late, max_size=0.01, progress=seen)
+    assert not any("int4 weights" in line for line in seen.lines), "refused before long work"
+    bare = told.value.excess_bytes + 10_100  # as large as the weights alone, which no file is
+    with pytest.raises(OverSizeError, match="smallest int4 file"):
+        export(weights, few, late, max_size=bare / 1e6, progress=seen)
+    assert any("int4 weights" in line for line in seen.lines)
+    assert not list(late.glob("*.onnx"))
+
+
+def odd_weights(path: Path, width: int, hidden: int) -> Path:
+    config = replace(CONFIG, depth=1, embed_dim=width, num_heads=3, mlp_dim=hidden)
+    spec = PreprocessSpec(resize_size=36, crop_size=32)
+    save_checkpoint(path, random_model(config), spec, tuple("abcde"), half=False)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "tflite", "executorch"])
+def test_layers_without_whole_groups_keep_8_bits(few: Path, tmp_path: Path, target: str) -> None:
+    """Runtimes take 4-bit weights in groups of 32 inputs alone."""
+    if missing := find_target(target).missing():
+        pytest.skip(f"needs {', '.join(missing)}")
+    odd = odd_weights(tmp_path / "odd.safetensors", 96, 100)
+    (one,) = export(odd, few, tmp_path, targets=[target]).artefacts
+    bits = one.manifest.scheme["bits"]
+    assert bits["blocks.0.mlp.fc2"] == 8, "100 inputs"
+    assert 4 in bits.values()
+    assert set(one.manifest.scheme["groups"].values()) == {32}
+    assert one.closeness is not None
+    assert one.closeness.snr_db > 20
+
+
+@pytest.mark.parametrize("kept", [(), ("blocks.*", "head")])
+def test_nothing_in_4_bits_is_refused(few: Path, tmp_path: Path, kept: tuple[str, ...]) -> None:
+    width = 96 if kept else 33
+    odd = odd_weights(tmp_path / "odd.safetensors", width, 99)
+    with pytest.raises(
+        EdgeDeitError, match=r"no weight in 4 bits: .* multiple of 32 input"
+    ) as told:
+        export(odd, few, tmp_path / "out", keep_float=kept, precisions=["fp32", "int4"])
+    assert ("--keep-float" in str(told.value)) == bool(kept)
+    assert not list((tmp_path / "out").glob("*.onnx"))
 
 
 def test_a_limit_on_the_drop_keeps_layers_finer(weights: Path, few: Path, tmp_path: Path) -> None:
@@ -101,6 +144,9 @@ def test_a_limit_on_the_drop_keeps_layers_finer(weights: Path, few: Path, tmp_pa
     [
         ({"max_size": 0.0}, "--max-size is 0"),
         ({"max_size": 3.0, "precisions": ["int8"]}, "add --precision int4"),
+        ({"targets": ["coreml"]}, "coreml has no int4; take palettized-4; it has: fp32"),
+        ({"targets": ["onnx"], "precisions": ["palettized-4"]}, "no palettized-4; take int4; it"),
+        ({"targets": ["onnx"], "precisions": ["palettized-6"]}, "no palettized-6; take int8; it"),
         ({"calibration": None}, "int4 needs photos like those the model will see: --calibration"),
     ],
 )

@@ -17,6 +17,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion import schedule
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.quantization.scheme import Precision
 from exporters import TARGETS, target
 from shared import once
 
@@ -43,31 +44,51 @@ def few(tmp_path: Path) -> Path:
     return folder
 
 
-def hashes(weights: Path, photos: Path, output: Path, names: list[str], **chosen: int) -> list[str]:
+def hashes(
+    weights: Path,
+    photos: Path,
+    output: Path,
+    names: list[str],
+    precision: Precision = "int8",
+    **chosen: int,
+) -> list[str]:
     done = export_model(
-        str(weights), targets=names, precisions=["int8"], output=output, calibration=photos,
+        str(weights), targets=names, precisions=[precision], output=output, calibration=photos,
         cache=False, **chosen,
     )  # fmt: skip
     assert read_manifest(done.artefacts[0].path).scheme["seed"] == chosen.get("seed", 0)
     return [one.manifest.sha256 for one in done.artefacts]
 
 
-@pytest.mark.parametrize("names", [["onnx"], pytest.param([*TARGETS], marks=pytest.mark.fuzz)])
-def test_the_same_bytes_twice(names: list[str], weights: Path, few: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "precision"),
+    [
+        (["onnx"], "int8"),
+        pytest.param([*TARGETS], "int8", marks=pytest.mark.fuzz),
+        pytest.param(["onnx"], "int4", marks=pytest.mark.slow),
+        pytest.param(["onnx", "tflite", "executorch"], "int4", marks=pytest.mark.fuzz),
+        pytest.param(["coreml"], "palettized-4", marks=pytest.mark.slow),
+    ],
+)
+def test_the_same_bytes_twice(
+    names: list[str], precision: Precision, weights: Path, few: Path, tmp_path: Path
+) -> None:
     names = [name for name in names if not target(name).missing()]
+    if not names:
+        pytest.skip("the target's packages are not installed")
     before = torch.get_num_threads()
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         try:
-            found.append(hashes(weights, few, tmp_path / str(threads), names, threads=threads))
+            folder = tmp_path / str(threads)
+            found.append(hashes(weights, few, folder, names, precision, threads=threads))
             assert torch.get_num_threads() == threads, "the caller's number is as it was"
         finally:
             torch.set_num_threads(before)
     assert dict(zip(names, found[0], strict=True)) == dict(zip(names, found[1], strict=True))
-    assert hashes(weights, few, tmp_path / "seed", ["onnx"], seed=7) != [
-        found[0][names.index("onnx")]
-    ]
+    other = hashes(weights, few, tmp_path / "seed", names[:1], precision, seed=7)
+    assert other != found[0][:1]
 
 
 def test_the_same_tables_in_every_file(weights: Path, few: Path, tmp_path: Path) -> None:

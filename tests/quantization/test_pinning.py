@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import CommandLine
+from conftest import TINY, CommandLine, random_model
 from edge_deit import assets
 from edge_deit.checkpoint.load import Checkpoint, load_model
+from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.data.calibration import calibration_set
+from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.deploy import deploy
 from edge_deit.quantization.observe import LayerView, importance_pass
-from edge_deit.quantization.pinning import Pinning, measure_pinning
+from edge_deit.quantization.pinning import Pinning, look_forward, measure_pinning
+from exporters import target as find_target
+from shared import once
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def test_few_photos_do_not(bundled: Checkpoint, photos: torch.Tensor, count: int
     found = pinning(bundled, photos[:count])
     assert not found.pinned
     (note,) = found.notes()
-    assert f"({count} photos; without half of them the ranges move by " in note
+    assert f"({count} photos; without half of them ranges move by " in note
     assert "more that differ" in note
 
 
@@ -92,28 +97,65 @@ def test_movement_is_that_of_random_halves(bundled: Checkpoint, photos: torch.Te
     assert found.movement == pytest.approx(float(np.median(moved)), rel=0.05)
 
 
+SQUARES = replace(TINY, depth=2, image_size=32, num_classes=3)
+
+
+@pytest.fixture
+def small(shared: Path) -> Path:
+    def write(path: Path) -> None:
+        spec = PreprocessSpec(resize_size=32, crop_size=32)
+        save_checkpoint(path, random_model(SQUARES), spec, ("a", "b", "c"), half=False)
+
+    return once(shared / "pinning.safetensors", write)
+
+
 @pytest.mark.slow
-def test_manifest_and_output_say_it(tmp_path: Path, command_line: CommandLine) -> None:
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [
+        ("onnx", "int8"),
+        ("onnx", "int8-dynamic"),
+        ("tflite", "int8-full"),
+        ("onnx", "int4"),
+        ("coreml", "palettized-6"),
+        ("coreml", "palettized-4"),
+    ],
+)
+def test_manifest_and_output_say_it(
+    small: Path, tmp_path: Path, command_line: CommandLine, target: str, precision: str
+) -> None:
+    """Photos that hardly differ, all in one folder; whatever learns from them says so."""
+    if missing := find_target(target).missing():
+        pytest.skip(f"needs {', '.join(missing)}")
     folder = tmp_path / "photos" / "cat"
     folder.mkdir(parents=True)
-    for index in range(6):
+    for index in range(12):
         Image.new("RGB", (40, 40), (index, 0, 0)).save(folder / f"{index}.png")
     done = command_line(
         "export",
-        "--target",
-        "onnx",
-        "--calibration",
-        tmp_path / "photos",
-        "--output",
-        tmp_path / "out",
+        *("--weights", small, "--target", target, "--precision", precision),
+        *("--calibration", tmp_path / "photos", "--output", tmp_path / "out"),
     )
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "out").glob("*.json")
     kept = json.loads(path.read_text())["calibration"]
     assert kept["pinned"] is False
+    assert kept["images"] == 8
+    assert len(kept["photo_sha256"]) == 8
     said = " ".join((done.stdout + done.stderr).split())
     assert len(kept["notes"]) == 2
     for note in kept["notes"]:
-        assert note in said
-    assert "do not pin the ranges" in kept["notes"][0]
+        assert said.count(note) == 1
+    assert "do not pin what is learned" in kept["notes"][0]
+    assert "look all alike to the model" in kept["notes"][0]
     assert "one class folder, cat" in kept["notes"][1]
+
+
+def test_a_forward_pass_sees_what_the_survey_sees(
+    bundled: Checkpoint, photos: torch.Tensor
+) -> None:
+    form = deploy(bundled.model)
+    seen = measure_pinning(look_forward(form, photos[:8].split(1)).values(), ())
+    found = pinning(bundled, photos[:8])
+    assert seen.movement == pytest.approx(found.movement, rel=1e-4)
+    assert not form.patch_embed._forward_hooks
