@@ -219,12 +219,6 @@ def test_committed_cases_cover_every_rule() -> None:
     assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) <= 300_000
 
 
-def test_made_up_logits_are_those_of_no_image() -> None:
-    """The apps take logits of an image's name for the model's own on it."""
-    images = {case["name"] for case in COMMITTED["images"]}
-    assert not images & {case["name"] for case in golden_cases(manifest(), {})["classification"]}
-
-
 def test_both_roundings_and_all_filters_give_different_tensors() -> None:
     tensors = {case["name"]: case["tensor_sha256"] for case in COMMITTED["images"]}
     for mode in ("shortest", "exact"):
@@ -315,12 +309,41 @@ def test_class_cases_hold_their_traps() -> None:
     assert all(len(values) == len(COMMITTED_SPEC["labels"]) for values in logits.values())
 
 
-def test_only_measured_logits_have_a_photos_name() -> None:
-    """An app runs its model on the photo of the same name, and compares."""
-    cases = golden_cases(manifest(), {})
-    photos = {case["name"] for case in cases["images"]}
-    assert not photos & {case["name"] for case in cases["classification"]}
-    assert len(photos) == len(cases["images"])
+def answered(cases: dict[str, Any]) -> list[tuple[str, str]]:
+    """(image, artefact) of the class cases that a model answered."""
+    told = [(case["image"], case["artefact"]) for case in cases["classification"]]
+    assert all((image is None) == (artefact is None) for image, artefact in told)
+    return [(image, artefact) for image, artefact in told if image is not None]
+
+
+def test_only_measured_logits_are_answers_to_a_photo() -> None:
+    """An app runs its model on that photo, and compares."""
+    made = manifest()
+    cases = golden_cases(made, {})
+    assert answered(cases) == []
+    names = [case["name"] for case in cases["images"]]
+    assert len(set(names)) == len(names)
+    logits = measured_logits(lambda pixels: np.float32([[0, 1, 2, 3]]), made)
+    assert answered(golden_cases(made, logits)) == [(name, made.artefact) for name in logits]
+    assert set(logits) < set(names)
+    foreign = golden_cases(made, {"my photo.jpg": np.zeros(4)})
+    assert (answered(foreign), foreign["classification"][0]["name"]) == ([], "my photo.jpg")
+
+
+def test_each_file_has_answers_of_its_own() -> None:
+    made = manifest()
+    logits = measured_logits(lambda pixels: np.float32([[0, 1, 2, 3]]), made)
+    cases = golden_cases(made, logits, {"other.pte": {name: -logits[name] for name in logits}})
+    files = (made.artefact, "other.pte")
+    assert answered(cases) == [(name, file) for file in files for name in logits]
+    own = [case["logits"] for case in cases["classification"] if case["artefact"] == "other.pte"]
+    assert own == [[0, -1, -2, -3]] * len(logits)
+
+
+def test_committed_answers_are_those_of_the_bundled_photos() -> None:
+    photos = [case["name"] for case in COMMITTED["images"] if "base64" in case["pixels"]]
+    assert answered(COMMITTED) == [(name, COMMITTED_SPEC["artefact"]) for name in photos]
+    assert len(photos) == 4
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 1000])

@@ -91,6 +91,37 @@ def test_one_wrong_bit_is_found(tmp_path: Path) -> None:
     assert re.match(r"image other seed: the tensor differs; value \d+ is .*\n1 passed", done.stdout)
 
 
+def test_a_file_is_compared_with_what_it_answered_in_python() -> None:
+    """By the committed answers: a right model, a wrong one, a file with answers of its own."""
+    spec, cases = (
+        (GOLDEN / f"golden_{name}.json").read_text("utf-8") for name in ("spec", "cases")
+    )
+    body = """
+        const { checkModel } = await import(given[0].check);
+        const spec = await m.parseGoldenSpec(given[0].spec, "spec");
+        const cases = m.parseGoldenCases(given[0].cases, "cases");
+        const answers = cases.classification.filter((one) => one.image !== null);
+        const check = (file, turn) => {
+          let at = 0;
+          const run = async () => turn(Float32Array.from(answers[at++].logits));
+          return checkModel(spec, cases, file, run);
+        };
+        const right = await check("any.onnx", (logits) => logits);
+        const wrong = await check("any.onnx", (logits) => logits.reverse());
+        const fifth = { ...answers[0], artefact: "own.onnx" };
+        cases.classification.push(fifth);
+        const own = await check("own.onnx", (logits) => logits);
+        return [right, wrong, own].map((one) => [one.images, one.sameTop, one.lowest]);
+    """
+    check = (PAGE / "core/self_test.js").as_uri()
+    given = {"spec": spec, "cases": cases, "check": check}
+    right, wrong, own = evaluated("golden.js", body, given)
+    assert right == [4, 4, pytest.approx(1, abs=1e-6)]
+    assert wrong[0] == 4
+    assert wrong[2] < 0.9
+    assert own == [1, 1, pytest.approx(1, abs=1e-6)]
+
+
 def edited(path: Path, **changes: Any) -> Path:
     """A copy of the golden spec with other entries."""
     spec = json.loads((GOLDEN / "golden_spec.json").read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ public struct GoldenSpec: Decodable, Equatable, Sendable {
 
 /// `golden_cases.json`: what Python computed and a port must reproduce.
 public struct GoldenCases: Decodable, Equatable, Sendable {
-    public static let schema = 1
+    public static let schema = 2
 
     /// Raw pixels and what they must become, bit for bit: a square of bytes, and a tensor.
     public struct Image: Decodable, Equatable, Sendable {
@@ -58,6 +58,9 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
     /// Logits with their probabilities, to 1e-6, and the order of the largest, exactly.
     public struct Classification: Decodable, Equatable, Sendable {
         public let name: String
+        /// The image case that the file `artefact` answered with these logits; both are nil where they were made up.
+        public let image: String?
+        public let artefact: String?
         public let logits: [Double]
         public let probabilities: [Double]
         public let top: [Int]

@@ -69,9 +69,16 @@ class ImageCase(
     }
 }
 
-/** Logits, and the probabilities and order that must come of them. */
+/**
+ * Logits, and the probabilities and order that must come of them.
+ *
+ * @property image names the image case that the file `artefact` answered with these logits; both are null where
+ * they were made up.
+ */
 class ClassificationCase(
     val name: String,
+    val image: String?,
+    val artefact: String?,
     val logits: DoubleArray,
     val probabilities: DoubleArray,
     val top: List<Int>,
@@ -92,7 +99,7 @@ class GoldenCases private constructor(
     val size: Int get() = images.size + classification.size + refused.size
 
     companion object {
-        private const val SCHEMA = 1
+        private const val SCHEMA = 2
 
         /** @throws EdgeDeitException where the file is not what the contract says. */
         fun parse(
@@ -133,10 +140,14 @@ class GoldenCases private constructor(
         private fun classification(json: Json): ClassificationCase =
             ClassificationCase(
                 json["name"].string(),
+                textOrNull(json["image"]),
+                textOrNull(json["artefact"]),
                 json["logits"].doubles(),
                 json["probabilities"].doubles(),
                 json["top"].ints().toList(),
             )
+
+        private fun textOrNull(json: Json): String? = if (json.isNull) null else json.string()
 
         private fun anyDoubles(json: Json): DoubleArray {
             val words = mapOf("nan" to Double.NaN, "inf" to INFINITY, "-inf" to -INFINITY)

@@ -20,10 +20,10 @@ class GoldenTest {
         top: String,
         refused: String,
         bytes: String = Texts.SHA,
-    ) = """{"schema": 1, "images": [{"name": "dot", "width": 1, "height": 1, "orientation": 1,
+    ) = """{"schema": 2, "images": [{"name": "dot", "width": 1, "height": 1, "orientation": 1,
         "pixels": {"base64": "AP+A"}, "preprocessing": ${Texts.PREPROCESSING},
         "bytes_sha256": "$bytes", "tensor_sha256": "$tensor", "samples": [[0, -1], [4, 1]]}],
-        "classification": [{"name": "tie", "logits": [1, 1], "probabilities": [0.5, 0.5], "top": $top}],
+        "classification": [{"name": "tie", "image": null, "artefact": null, "logits": [1, 1], "probabilities": [0.5, 0.5], "top": $top}],
         "refused": [{"name": "nan", "logits": $refused}]}"""
 
     /** The committed cases, written by Python and Pillow. */
