@@ -29,6 +29,7 @@ from edge_deit.artefacts.runners import logits_of
 from edge_deit.conversion.parity import MIN_COSINE_FLOAT, MIN_COSINE_INT8
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.mobile.golden_images import ImageCase
+from edge_deit.report.device_records import PROTOCOL, ModelCheck
 from edge_deit.report.device_report import read_device_report
 from exporters import target
 
@@ -306,9 +307,12 @@ def test_python_reads_the_pages_device_report(tmp_path: Path) -> None:
     text = evaluated(
         "device_report.js",
         "const [manifest, device] = given;"
-        "const figures = {latencyMs: [3, 1, 2], preprocessMs: [5], loadMs: 7.5};"
-        "return m.deviceReport(new Date(0), '0.1.0', device, ["
-        " m.measured(manifest, 'ort, wasm', 1, figures, {load_ms: 'from the server'}),"
+        "const latencyMs = Array.from({length: m.PROTOCOL.runs}, (_, index) => index + 1);"
+        "const times = {latencyMs, preprocessMs: [5], loadMs: 7.5, loadWarmMs: 4, firstRunMs: 90};"
+        "const check = {reference: 'a.fp32.onnx', images: 4, sameTop: 3, lowest: 0.75};"
+        "return m.deviceReport(new Date(0), '0.1.0', device, true, ["
+        " m.measured(manifest, 'ort, wasm', 1, times, check),"
+        " m.measured(manifest, 'ort, wasm, 4 threads', 4, times, null),"
         " m.notMeasured(manifest, 'ort, WebGPU', null, 'refused')])",
         manifest,
         {"model": None, "osVersion": "Chromium 156 on Linux", "cores": 2},
@@ -317,8 +321,12 @@ def test_python_reads_the_pages_device_report(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     report = read_device_report(path)
     assert (report.app.name, report.device.os) == ("edge-deit-web", "Web")
-    ran, refused = report.artefacts
-    assert (ran.latency_ms_p50, ran.latency_ms_p90, ran.load_ms, ran.runs) == (2.0, 2.8, 7.5, 3)
+    ran, unchecked, refused = report.artefacts
+    assert (ran.latency_ms_p50, ran.latency_ms_p90, ran.load_ms, ran.runs) == (25.5, 45.1, 7.5, 50)
+    assert (ran.load_warm_ms, ran.first_run_ms) == (4, 90)
+    assert ran.check == ModelCheck("a.fp32.onnx", 4, 3, 0.75)
+    assert "no answers" in unchecked.notes["check"]
+    assert (report.protocol, report.conditions.left_foreground) == (PROTOCOL, True)
     assert (refused.runs, refused.threads, refused.load_ms) == (0, None, None)
     assert refused.notes["latency_ms_p50"] == "refused"
 

@@ -1,0 +1,71 @@
+"""Show what phones and browsers measured: `python -m edge_deit.device`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from edge_deit.common.console import new_app, out, run
+
+if TYPE_CHECKING:
+    from edge_deit.report.device_report import DeviceReport
+
+__all__ = ["device"]
+
+app = new_app(__doc__)
+
+
+def device(
+    reports: Annotated[
+        list[Path], typer.Argument(help="What the benchmark of a phone app or the web page shared.")
+    ],
+) -> None:
+    """Show device reports alone, without photos and without the files that were measured.
+
+    Example: python -m edge_deit.device edge-deit-device-report.json
+
+    To set the figures beside the float model's, use validate --device-report.
+    """
+    from edge_deit.report.device_report import read_device_report
+
+    for found in [read_device_report(path) for path in reports]:
+        _show(found)
+
+
+# Output
+
+
+def _show(report: DeviceReport) -> None:
+    from edge_deit.report.device_report import phone_results
+    from edge_deit.report.device_rows import device_name, phone_cells, phone_labels
+    from edge_deit.report.figures import Footnotes
+
+    app_name = f"{report.app.name} {report.app.version}, {report.app.build}"
+    title = f"{device_name(report.device)}; {app_name}; {report.created:%Y-%m-%d %H:%M} UTC"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
+    for column in ("artefact", "runner"):
+        table.add_column(column, overflow="fold")
+    for column in phone_labels():
+        table.add_column(column, justify="right")
+    notes, rows = Footnotes(), phone_results(report)
+    for one in rows:
+        cells = [
+            f"{cell.text} [{notes.numbers(cell.reasons)}]" if cell.reasons else cell.text
+            for cell in phone_cells(one)
+        ]
+        table.add_row(one.path, one.runner, *cells)
+    out().print(table)
+    for number, reason in enumerate(notes.reasons, 1):
+        out().print(f"[{number}] {reason}")
+    for remark in rows[0].remarks():
+        out().print(f"- {remark}")
+
+
+app.command()(device)
+
+if __name__ == "__main__":
+    run(app, "python -m edge_deit.device")
