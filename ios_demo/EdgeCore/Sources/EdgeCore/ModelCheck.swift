@@ -15,6 +15,15 @@ public struct ModelCheck: Codable, Equatable, Sendable, Identifiable {
 
     public var id: String { artefact + runner }
 
+    public init(artefact: String, runner: String, reference: String, images: Int, sameTop: Int, cosine: Double) {
+        self.artefact = artefact
+        self.runner = runner
+        self.reference = reference
+        self.images = images
+        self.sameTop = sameTop
+        self.cosine = cosine
+    }
+
     enum CodingKeys: String, CodingKey {
         case artefact, runner, reference, images, cosine
         case sameTop = "same_top"
