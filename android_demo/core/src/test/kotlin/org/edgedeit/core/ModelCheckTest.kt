@@ -51,7 +51,8 @@ class ModelCheckTest {
         val turned = checkModel(spec, cases, manifest(), "r") { good(it).reversedArray() }
         assertFalse(checkNotNull(turned).agreed)
         assertTrue(turned.cosine < 0.9)
-        val shifted = checkModel(spec, cases, manifest(), "r") { input -> good(input).map { it + 5f }.toFloatArray() }
+        val shifted =
+            checkModel(spec, cases, manifest(), "r") { input -> good(input).map { it + 5f }.toFloatArray() }
         assertEquals(1.0, checkNotNull(shifted).cosine, 1e-5)
         val flat = checkModel(spec, cases, manifest(), "r") { FloatArray(spec.labels.size) { 1f } }
         assertEquals(0.0, checkNotNull(flat).cosine)
@@ -75,10 +76,15 @@ class ModelCheckTest {
     @Test
     fun `cases of another model are refused`() {
         val other = manifest { it.replaceFirst("\"mean\": [0.485", "\"mean\": [0.5") }
-        val message =
-            assertThrows(EdgeDeitException::class.java) { checkModel(spec, cases, other, "r", right(cases)) }
-        assertTrue("another model" in message.message.orEmpty())
-        val lost = GoldenCases.parse(casesText.replaceFirst("\"name\": \"photo ", "\"name\": \"gone "), "cases")
-        assertThrows(EdgeDeitException::class.java) { checkModel(spec, lost, manifest(), "r", right(cases)) }
+        val foreign =
+            assertThrows(EdgeDeitException::class.java) {
+                checkModel(spec, cases, other, "r", right(cases))
+            }
+        assertTrue("another model" in foreign.message.orEmpty())
+        val renamed = casesText.replaceFirst("\"name\": \"photo ", "\"name\": \"gone ")
+        val lost = GoldenCases.parse(renamed, "cases")
+        assertThrows(EdgeDeitException::class.java) {
+            checkModel(spec, lost, manifest(), "r", right(cases))
+        }
     }
 }
