@@ -331,6 +331,70 @@ def test_python_reads_the_pages_device_report(tmp_path: Path) -> None:
     assert refused.notes["latency_ms_p50"] == "refused"
 
 
+STAND_INS = {
+    "dom.js": "export const pause = async () => {};",
+    "engines.js": "export const runnerName = async () => 'a runner'; export const threadCount = () => 2;",
+    "loaded.js": """
+        import { EdgeDeitError } from "CORE/error.js";
+        export const events = (globalThis.events = []);
+        export const bytesOf = async ({ file }) => { events.push("hash"); return new Uint8Array(1); };
+        export const engineFor = null; // of the first screen, which takes no part
+        export const closeEngine = async () => { events.push("close"); };
+        export const openFresh = async ({ file }) => {
+          events.push("open");
+          if (file.startsWith("bad")) throw new EdgeDeitError("refused");
+          const run = async () => { events.push("run"); return Float32Array.of(1, 2); };
+          return { run, inputOf: (photo) => { events.push(`${photo.width}`); return photo; } };
+        };
+    """,
+}
+"""Module of the page -> what stands in for it outside of a browser."""
+
+HOOKS = """
+    const standIns = STAND_INS;
+    export const resolve = (name, context, next) => {
+      const file = name.split("/").at(-1);
+      const taken = context.parentURL?.includes("/app/") && file in standIns;
+      return taken ? { url: standIns[file], shortCircuit: true } : next(name, context);
+    };
+"""
+
+
+def test_the_page_measures_as_the_protocol_says(tmp_path: Path) -> None:
+    """The benchmark's own code, with an engine that counts what it is told."""
+    core_address = (PAGE / "core").as_uri()
+    for name, text in STAND_INS.items():
+        (tmp_path / name.replace(".js", ".mjs")).write_text(text.replace("CORE", core_address))
+    stand_ins = {name: (tmp_path / name.replace(".js", ".mjs")).as_uri() for name in STAND_INS}
+    hooks = tmp_path / "hooks.mjs"
+    hooks.write_text(HOOKS.replace("STAND_INS", json.dumps(stand_ins)))
+    main = tmp_path / "main.mjs"
+    main.write_text(f"""
+        import {{ register }} from "node:module";
+        register({json.dumps(hooks.as_uri())});
+        const {{ benchmark }} = await import({json.dumps((PAGE / "app/benchmark.js").as_uri())});
+        const manifest = {{ artefact: "good.onnx", sha256: "{"a" * 64}", target: "onnx", precision: "int8",
+          model: "deit_tiny" }};
+        const artefacts = ["good.onnx", "bad.onnx"].map((file) => ({{ file, manifest }}));
+        const cases = {{ images: [], classification: [], refused: [] }};
+        const bundle = {{ artefacts, spec: {{ artefact: "good.onnx" }}, goldenCases: async () => cases }};
+        const entries = [];
+        for await (const entry of benchmark(bundle, ["wasm"])) entries.push(entry);
+        console.log(JSON.stringify({{ entries, events: globalThis.events }}));
+    """)
+    done = node(main)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    good, bad = found["entries"]
+    assert (good["runs"], good["check"], good["threads"]) == (50, None, 2)
+    assert all(good[name] > 0 for name in ("load_ms", "load_warm_ms", "first_run_ms"))
+    assert (bad["runs"], bad["notes"]["first_run_ms"]) == (0, "refused")
+    events = found["events"][: found["events"].index("hash", 1)]
+    assert events[:5] == ["hash", "close", "open", "close", "open"]
+    assert events.count("4032") == 1 + 5 + 1
+    assert events.count("run") == 1 + 5 + 50
+
+
 # The page
 
 
