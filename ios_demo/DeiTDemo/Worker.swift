@@ -98,7 +98,7 @@ actor Worker {
     }
 
     func selfTest(_ golden: GoldenFiles, progress: @Sendable (Int, Int) -> Void) throws -> SelfTestResult {
-        try golden.selfTest(progress: progress)
+        try golden.selfTest(decode: { try PhotoDecoder.decode($0).image }, progress: progress)
     }
 
     /// Runs the model on the golden images; nil when the bundle has none for it.

@@ -55,6 +55,20 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
         }
     }
 
+    /// An image file, and the rows of red, green, blue bytes that the device's decoder must make of it.
+    public struct File: Decodable, Equatable, Sendable {
+        public let name: String
+        public let png: Data
+        public let width: Int
+        public let height: Int
+        public let rgbSha256: String
+
+        enum CodingKeys: String, CodingKey {
+            case name, png, width, height
+            case rgbSha256 = "rgb_sha256"
+        }
+    }
+
     /// Logits with their probabilities, to 1e-6, and the order of the largest, exactly.
     public struct Classification: Decodable, Equatable, Sendable {
         public let name: String
@@ -92,6 +106,7 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
     }
 
     public let images: [Image]
+    public let files: [File]
     public let classification: [Classification]
     public let refused: [Refused]
 }

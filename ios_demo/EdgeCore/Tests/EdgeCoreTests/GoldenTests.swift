@@ -37,7 +37,8 @@ final class GoldenTests: XCTestCase {
     /// One image of one pixel, one classification, one refusal, all right unless an argument says otherwise.
     func cases(
         digest: String? = nil, bytes: String? = nil, sample: Double = -1, top: [Int] = [1, 0],
-        refused: String = "\"nan\"", answers: String? = nil, file: String = "a.onnx"
+        refused: String = "\"nan\"", answers: String? = nil, file: String = "a.onnx",
+        images: String = "[]"
     ) -> String {
         let square = SHA256Digest.hex([0, 128, 0])
         let right = SHA256Digest.hex(littleEndianBytes([-1, (Float(128) / 255 - 0.5) / 0.5, -1]))
@@ -46,6 +47,7 @@ final class GoldenTests: XCTestCase {
              "images": [{"name": "pixel", "width": 1, "height": 1, "orientation": 1, "pixels": {"base64": "AIAA"},
                "bytes_sha256": "\(bytes ?? square)", "tensor_sha256": "\(digest ?? right)", "samples": [[0, \(sample)]],
                "preprocessing": \(Self.preprocessing)}],
+             "files": \(images),
              "classification": [{"name": "two", "image": \(answers.map { "\"\($0)\"" } ?? "null"),
                "artefact": \(answers == nil ? "null" : "\"\(file)\""), "logits": [0, 0.5], "probabilities": [0.377541, 0.622459],
                "top": \(top)}],
@@ -67,6 +69,24 @@ final class GoldenTests: XCTestCase {
         XCTAssertTrue(result.passed)
         XCTAssertGreaterThan(result.images, 40)
         XCTAssertEqual(told, Array(1...result.total))
+    }
+
+    func testADecoderThatConvertsColoursIsFound() throws {
+        let committed = try Data(contentsOf: Self.folder.appendingPathComponent("golden_cases.json"))
+        let entries = try XCTUnwrap(JSONSerialization.jsonObject(with: committed) as? [String: Any])
+        let images = try JSONSerialization.data(withJSONObject: try XCTUnwrap(entries["files"]))
+        let files = try goldenFiles(spec(), cases(images: String(decoding: images, as: UTF8.self)))
+        let stored = try GoldenPixels.hash(seed: 60, block: 1).image(width: 6, height: 5)
+        XCTAssertEqual(files.cases.files.count, 2)
+        let right = try files.selfTest(decode: { _ in stored })
+        XCTAssertEqual(right.failures, [])
+        XCTAssertEqual(right.total, try files.selfTest().total + 2)
+        let plain = files.cases.files[0].png
+        let other = try RGBImage(width: 6, height: 5, pixels: [UInt8](repeating: 0, count: 90))
+        let wrong = try files.selfTest(decode: { $0 == plain ? stored : other })
+        XCTAssertEqual(wrong.failures.map(\.name), ["a PNG in Display P3"])
+        let turned = try RGBImage(width: 5, height: 6, pixels: stored.pixels)
+        XCTAssertTrue(try files.selfTest(decode: { _ in turned }).failures[0].reason.contains("5 x 6"))
     }
 
     func testWrongAnswersAreFound() throws {

@@ -6,9 +6,11 @@ import org.edgedeit.core.BundledArtefact
 import org.edgedeit.core.CaseResult
 import org.edgedeit.core.GoldenCases
 import org.edgedeit.core.ModelCheck
+import org.edgedeit.core.RgbImage
 import org.edgedeit.core.checkModel
 import org.edgedeit.core.selfTest
 import org.edgedeit.demo.engine.Engines
+import java.io.File
 
 /** Runs the bundle's golden cases, then every file on the photos that Python's answered. Outlives rotations; its fields belong to the main thread. */
 class SelfTestModel(
@@ -60,7 +62,7 @@ class SelfTestModel(
         val bundle = BundleAssets(context).load() ?: throw Problem(R.string.no_model_text)
         val cases = bundle.goldenCases()
         Background.main { total = cases.size + bundle.artefacts.size }
-        selfTest(bundle.goldenSpec, cases) { result ->
+        selfTest(bundle.goldenSpec, cases, ::decode) { result ->
             Background.main {
                 finished++
                 if (result.failure != null) failures.add(result)
@@ -70,6 +72,17 @@ class SelfTestModel(
         }
         for (artefact in bundle.artefacts) if (!stopped) check(bundle, cases, artefact)
         Engines.slot.close()
+    }
+
+    /** As the first screen reads a photo. */
+    private fun decode(png: ByteArray): RgbImage {
+        val file = File(context.cacheDir, "golden.png")
+        try {
+            file.writeBytes(png)
+            return PhotoReader.read(file).image
+        } finally {
+            file.delete()
+        }
     }
 
     private fun check(

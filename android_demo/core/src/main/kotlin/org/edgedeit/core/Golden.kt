@@ -69,6 +69,15 @@ class ImageCase(
     }
 }
 
+/** An image file, and the rows of red, green, blue bytes that the phone's decoder must make of it. */
+class FileCase(
+    val name: String,
+    val png: ByteArray,
+    val width: Int,
+    val height: Int,
+    val rgbSha256: String,
+)
+
 /**
  * Logits, and the probabilities and order that must come of them.
  *
@@ -93,10 +102,11 @@ class RefusedCase(
 /** All cases of a golden_cases.json. */
 class GoldenCases private constructor(
     val images: List<ImageCase>,
+    val files: List<FileCase>,
     val classification: List<ClassificationCase>,
     val refused: List<RefusedCase>,
 ) {
-    val size: Int get() = images.size + classification.size + refused.size
+    val size: Int get() = images.size + files.size + classification.size + refused.size
 
     companion object {
         private const val SCHEMA = 2
@@ -110,6 +120,7 @@ class GoldenCases private constructor(
             checkSchema(json, SCHEMA)
             return GoldenCases(
                 json["images"].items().map(::image),
+                json["files"].items().map(::file),
                 json["classification"].items().map(::classification),
                 json["refused"].items().map { RefusedCase(it["name"].string(), anyDoubles(it["logits"])) },
             )
@@ -136,6 +147,15 @@ class GoldenCases private constructor(
                     },
             )
         }
+
+        private fun file(json: Json): FileCase =
+            FileCase(
+                json["name"].string(),
+                decodeBase64(json["png"].string()),
+                json["width"].int(least = 1),
+                json["height"].int(least = 1),
+                Manifest.sha256Of(json["rgb_sha256"]),
+            )
 
         private fun classification(json: Json): ClassificationCase =
             ClassificationCase(
