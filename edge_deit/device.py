@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from edge_deit.common.console import new_app, out, run
 
@@ -41,24 +39,19 @@ def device(
 
 def _show(report: DeviceReport) -> None:
     from edge_deit.report.device_report import phone_results
-    from edge_deit.report.device_rows import device_name, phone_cells, phone_labels
+    from edge_deit.report.device_rows import device_name, phone_cells
     from edge_deit.report.figures import Footnotes
 
     app_name = f"{report.app.name} {report.app.version}, {report.app.build}"
-    title = f"{device_name(report.device)}; {app_name}; {report.created:%Y-%m-%d %H:%M} UTC"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
-    for column in ("artefact", "runner"):
-        table.add_column(column, overflow="fold")
-    for column in phone_labels():
-        table.add_column(column, justify="right")
+    out().print(f"{device_name(report.device)}; {app_name}; {report.created:%Y-%m-%d %H:%M} UTC")
     notes, rows = Footnotes(), phone_results(report)
     for one in rows:
-        cells = [
-            f"{cell.text} [{notes.numbers(cell.reasons)}]" if cell.reasons else cell.text
-            for cell in phone_cells(one)
-        ]
-        table.add_row(one.path, one.runner, *cells)
-    out().print(table)
+        out().print("")
+        out().print(f"{one.path}, {one.runner}, {one.runs} runs")
+        for cell in phone_cells(one):
+            mark = f" [{notes.numbers(cell.reasons)}]" if cell.reasons else ""
+            out().print(f"  {cell.label:<24} {cell.text}{mark}")
+    out().print("")
     for number, reason in enumerate(notes.reasons, 1):
         out().print(f"[{number}] {reason}")
     for remark in rows[0].remarks():

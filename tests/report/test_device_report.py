@@ -265,6 +265,13 @@ def test_the_command_shows_a_report_alone(command_line: CommandLine, tmp_path: P
         "100.0 %",
     ):
         assert words in done.stdout, done.stdout
+    assert "\\n" not in done.stdout
+    for line in (
+        "deit_tiny.int8.tflite, LiteRT 2.3.0, CPU, 4 threads, 50 runs",
+        "  latency p90              13.0 ms",
+        "  cosine to Python         0.99980",
+    ):
+        assert line in done.stdout.splitlines()
     assert "[1] the system does not tell" in done.stdout
     assert "- it became warm (light)" in done.stdout
 
