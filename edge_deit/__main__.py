@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge_deit.arm64 import arm64
 from edge_deit.bundle import bundle
 from edge_deit.common.console import new_app, run
+from edge_deit.device import device
 from edge_deit.doctor import doctor
 from edge_deit.export import export
 from edge_deit.finetune import finetune
@@ -16,7 +17,7 @@ from edge_deit.validate import validate
 __all__ = ["app", "main"]
 
 app = new_app("Turn a trained DeiT into the files a phone runs, and check them.")
-for command in (export, validate, gate, predict, arm64, bundle, golden, finetune, doctor):
+for command in (export, validate, gate, predict, arm64, bundle, device, golden, finetune, doctor):
     app.command()(command)
 
 

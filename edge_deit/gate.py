@@ -72,6 +72,7 @@ def gate(
 
 def _print(report: Report, verdict: Verdict) -> None:
     """The table of all checks, then a line for each that did not pass."""
+    from edge_deit.report.device_rows import phone_lines
     from edge_deit.report.text import headline
     from edge_deit.report.verdict import not_passed
 
@@ -90,7 +91,7 @@ def _print(report: Report, verdict: Verdict) -> None:
         )
     if verdict.checks:
         out().print(table)
-    for line in (*not_passed(verdict), *verdict.notes):
+    for line in (*phone_lines(report), *not_passed(verdict), *verdict.notes):
         out().print(line)
     out().print(headline(report, verdict))
 

@@ -58,7 +58,9 @@ def validate(
     layer_images: Annotated[int, typer.Option(min=1, help="Photos for --layers.")] = 8,
     device_report: Annotated[
         list[Path] | None,
-        typer.Option(help="What the phone app or web page shared; may be repeated."),
+        typer.Option(
+            help="What the phone app or web page shared; may be repeated. edge_deit.device shows one alone."
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option(help="A broken photo is an error.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for report.json, .html and .md.")] = Path(
@@ -103,6 +105,7 @@ def validate(
 
 
 def _summary(report: Report, output: Path, seconds: float) -> None:
+    from edge_deit.report.device_rows import phone_lines
     from edge_deit.report.figures import console_heads, console_row
 
     data = report.data
@@ -115,6 +118,8 @@ def _summary(report: Report, output: Path, seconds: float) -> None:
         table.add_row(one.name, *console_row(one))
     out().print(table)
     out().print("latency: p50 / float's; size: share of float32")
+    for line in phone_lines(report):
+        out().print(f"- {line}")
     for reason in sorted({text for one in report.artefacts for text in one.notes.values()}):
         out().print(f"- {reason}")
     if data.broken:

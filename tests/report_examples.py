@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from edge_deit.report.device_report import Device, PhoneResult
+from edge_deit.report.device_records import Conditions, Device, ModelCheck
+from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import Emulated, EmulatedCore
 from edge_deit.report.report import (
     ArtefactResult,
@@ -56,6 +57,11 @@ PHONE = PhoneResult(
     notes={"peak_rss_bytes": "this phone does not tell"},
     device=Device("Maker", "Phone 9", "Android", "16", None, 8),
     created="2026-01-31T12:00:00+00:00",
+    load_warm_ms=20.5,
+    first_run_ms=40.0,
+    check=ModelCheck("deit_tiny.int8.tflite", 4, 4, 0.99991),
+    build="release",
+    conditions=Conditions("none", "none", False, False, True),
 )
 
 
@@ -206,10 +212,10 @@ EXAMPLES: Mapping[str, Callable[[], Report]] = {
 
 
 DEVICE_REPORT: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "kind": "edge-deit-device-report",
     "created": "2026-01-31T12:00:00Z",
-    "app": {"name": "edge-deit-android", "version": "0.1.0"},
+    "app": {"name": "edge-deit-android", "version": "0.1.0", "build": "release"},
     "device": {
         "manufacturer": "Müller",
         "model": "One",
@@ -217,6 +223,20 @@ DEVICE_REPORT: dict[str, Any] = {
         "os_version": "16",
         "soc": None,
         "cores": 8,
+    },
+    "protocol": {
+        "photo_width": 4032,
+        "photo_height": 3024,
+        "warm_up": 5,
+        "runs": 50,
+        "preprocess_runs": 5,
+    },
+    "conditions": {
+        "thermal_begin": "none",
+        "thermal_end": "light",
+        "power_saver": False,
+        "left_foreground": False,
+        "screen_kept_on": True,
     },
     "artefacts": [
         {
@@ -231,6 +251,14 @@ DEVICE_REPORT: dict[str, Any] = {
             "latency_ms_p50": 12.5,
             "latency_ms_p90": 13,
             "load_ms": 80.25,
+            "load_warm_ms": 20.5,
+            "first_run_ms": 31,
+            "check": {
+                "reference": "deit_tiny.int8.tflite",
+                "images": 4,
+                "same_top": 4,
+                "cosine": 0.9998,
+            },
             "preprocess_ms_p50": 6.5,
             "peak_rss_bytes": None,
             "notes": {"peak_rss_bytes": "the system does not tell"},

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_deit.artefacts.manifest import MANIFEST_FILE
-from edge_deit.gating.limits import ARM64_LIMIT, BASELINE, LIMITS, Bound
+from edge_deit.gating.limits import ARM64_LIMIT, BASELINE, DEVICE_LIMITS, LIMITS, Bound
 from edge_deit.report.report import REPORT_FILE
 from edge_deit.report.result import FIGURES, ArtefactResult
 
@@ -50,7 +50,7 @@ def _with_table(text: str, name: str, lines: Iterator[str]) -> str:
 def _limits() -> Iterator[str]:
     yield "| limit | compares | unit | from | to |"
     yield "|---|---|---|--:|--:|"
-    for one in (*LIMITS.values(), ARM64_LIMIT):
+    for one in (*LIMITS.values(), ARM64_LIMIT, *DEVICE_LIMITS.values()):
         unit = one.figure.unit.words
         yield f"| `{one.limit.key}` | {one.limit.compares} | {unit} | {_range(one.bound)} |"
 

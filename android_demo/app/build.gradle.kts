@@ -26,6 +26,21 @@ android {
         ndk { abiFilters += listOf("arm64-v8a", "x86_64") }
     }
 
+    buildTypes {
+        release {
+            isMinifyEnabled = true
+            isShrinkResources = true
+            proguardFiles(getDefaultProguardFile("proguard-android-optimize.txt"), "proguard-rules.pro")
+        }
+        // what is measured: the release, with the debug key so that it can be installed at once
+        create("benchmark") {
+            initWith(getByName("release"))
+            matchingFallbacks += "release"
+            signingConfig = signingConfigs.getByName("debug")
+            isProfileable = true
+        }
+    }
+
     buildFeatures { buildConfig = true }
 
     compileOptions {
@@ -38,7 +53,7 @@ android {
     }
 
     androidResources {
-        noCompress += listOf("tflite", "pte") // mapped from the APK, not unpacked
+        noCompress += "tflite" // mapped from the APK; a .pte is copied out of it
     }
 }
 

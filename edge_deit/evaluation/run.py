@@ -26,8 +26,9 @@ from edge_deit.data.listing import Listing
 from edge_deit.evaluation.accuracy import Evaluation
 from edge_deit.evaluation.latency import Rounds
 from edge_deit.evaluation.measure import Opened, Settings, judge_photos, measure, open_models
+from edge_deit.evaluation.phones import measured_on_phones, read_phones
 from edge_deit.evaluation.results import calibration_hashes, data_result
-from edge_deit.report.device_report import DeviceReport, PhoneResult, read_device_report
+from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.html import write_html
 from edge_deit.report.report import ArtefactResult, LeftOut, Report, write_report
 from edge_deit.report.text import markdown
@@ -89,7 +90,7 @@ def validate_artefacts(
             stack.enter_context(claimed(output, "validation"))
         choice = None if labels is None else read_label_choice(labels)
         found = read_artefacts(artefacts)
-        phones = [read_device_report(path) for path in device_reports]
+        phones = read_phones(device_reports, found, progress)
         float_models = find_float_models(found, weights)
         images = _as_many_as_make_sense(found, images, progress)
         listing = stack.enter_context(open_photos(data, split, images, float_models))
@@ -271,22 +272,12 @@ def _write(report: Report, output: Path, root: Path) -> None:
 # Figures
 
 
-def _on_phones(one: ArtefactResult, phones: Sequence[DeviceReport]) -> tuple[PhoneResult, ...]:
-    """What phones measured of the same file, each with its device."""
-    return tuple(
-        PhoneResult(**vars(entry), device=phone.device, created=phone.created.isoformat())
-        for phone in phones
-        for entry in phone.artefacts
-        if entry.sha256 == one.sha256
-    )
-
-
 def _as_given(
-    results: Sequence[ArtefactResult], artefacts: Sequence[Path], phones: Sequence[DeviceReport]
+    results: Sequence[ArtefactResult], artefacts: Sequence[Path], phones: Sequence[PhoneResult]
 ) -> tuple[ArtefactResult, ...]:
     """The results in the order of the request, with what phones measured."""
     order = [str(path) for path in artefacts]
-    complete = (replace(one, device=_on_phones(one, phones)) for one in results)
+    complete = (replace(one, device=measured_on_phones(one, phones)) for one in results)
     return tuple(sorted(complete, key=lambda one: order.index(one.path)))
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
-from edge_deit.gating.limits import ARM64, ARM64_LIMIT, BASELINE, LIMITS, FigureLimit
+from edge_deit.gating.limits import (
+    ARM64,
+    ARM64_LIMIT,
+    BASELINE,
+    DEVICE_LIMITS,
+    LIMITS,
+    FigureLimit,
+)
 from edge_deit.gating.thresholds import Rule, Thresholds
 from edge_deit.report.figure import About, Figure
 from edge_deit.report.figures import display_names
@@ -26,6 +34,8 @@ _ADVICE: Final[Mapping[About, str]] = {
     "memory": "measure again; a lasting rise comes from layers kept float or from another runtime",
     "size": "export an int8 or palettized precision, or keep fewer layers float (--keep-float, --max-drop)",
     "photos": "too few to judge by; validate on more",
+    "device": "bundle the file again and run the app's self-test: does it feed the file as the manifest "
+    "says, and is its runtime the version that the file was exported for?",
     "calibration": "validate on photos that the export did not calibrate on",
 }
 _CALIBRATE: Final = "calibrate with photos more like the app's (export --calibration)"
@@ -99,6 +109,29 @@ def _rule_checks(name: str, result: ArtefactResult, rule: Rule) -> Iterator[Chec
         counted = result.arm64.cpus.get(core) if result.arm64 else None
         value = counted.ratio_to_fp32 if counted else None
         yield _limit_check(name, result, f"{ARM64}.{core}", ARM64_LIMIT, value, bound)
+    for key, bounds in rule.devices.items():
+        for device, bound in bounds.items():
+            yield _device_check(name, result, key, device, bound)
+
+
+def _device_check(name: str, result: ArtefactResult, key: str, device: str, bound: float) -> Check:
+    """The fastest runner's latency on a device, or the lowest agreement of all its runners."""
+    limit, said = DEVICE_LIMITS[key], f"{key}.{device}"
+    measured = [one for one in result.device if one.device.model == device]
+    why = f"no device report of {device!r} has this artefact; give one to validate --device-report"
+    if measured and limit.limit.at_most:
+        measured = [one for one in measured if one.build != "debug"]
+        why = f"{device!r} measured a debug build of the app; measure a release build"
+    if not measured:
+        return Check(name, said, None, bound, "error", why)
+    values = [getattr(one, limit.figure.name) for one in measured]
+    known = [value for value in values if value is not None]
+    if not limit.limit.at_most and len(known) < len(values):
+        known = []  # a runner whose answers were not compared may be the one that differs
+    notes = {key: text for one in measured for key, text in one.notes.items()}
+    return _limit_check(
+        name, replace(result, notes=notes), said, limit, min(known, default=None), bound
+    )
 
 
 def _limit_check(

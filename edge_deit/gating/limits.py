@@ -6,12 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import EmulatedCore
 from edge_deit.report.figure import Figure, Limit, declared
 from edge_deit.report.report import ArtefactResult
 from edge_deit.report.result import FIGURES
 
-__all__ = ["ARM64", "ARM64_LIMIT", "BASELINE", "LIMITS", "Bound", "ChangeLimit", "FigureLimit"]
+__all__ = [
+    "ARM64",
+    "ARM64_LIMIT",
+    "BASELINE",
+    "DEVICE_LIMITS",
+    "LIMITS",
+    "Bound",
+    "ChangeLimit",
+    "FigureLimit",
+]
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,13 @@ LIMITS: Final[Mapping[str, FigureLimit]] = {
 
 ARM64: Final = ARM64_LIMIT.limit.key
 """Its key, a table of cores."""
+
+DEVICE_LIMITS: Final[Mapping[str, FigureLimit]] = {
+    limit.key: FigureLimit(figure, limit)
+    for figure in declared(PhoneResult).values()
+    for limit in figure.limits
+}
+"""Key in `[[rule]]` -> the limit on what phones measured, a table of devices by their model."""
 
 BASELINE: Final[Mapping[str, ChangeLimit]] = {
     figure.change_key: ChangeLimit(figure) for figure in FIGURES.values() if figure.change

@@ -16,7 +16,15 @@ from typing import Any, Final
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import decode_text, read_bytes
-from edge_deit.gating.limits import ARM64, ARM64_LIMIT, BASELINE, LIMITS, Bound
+from edge_deit.gating.limits import (
+    ARM64,
+    ARM64_LIMIT,
+    BASELINE,
+    DEVICE_LIMITS,
+    LIMITS,
+    Bound,
+    FigureLimit,
+)
 from edge_deit.report.report import ArtefactResult
 
 __all__ = ["Rule", "Thresholds", "read_thresholds"]
@@ -31,7 +39,8 @@ class Rule:
 
     `artefact` is matched with the file name, `weights` with the sha256 of the float model's weights.
     `limits` is keyed as `LIMITS`; `arm64` maps an emulated core to its largest ratio of instructions to the
-    float file's. An `optional` rule may match nothing.
+    float file's, `devices` each key of `DEVICE_LIMITS` to bounds by the devices' models. An `optional` rule
+    may match nothing.
     """
 
     artefact: str = "*"
@@ -40,6 +49,7 @@ class Rule:
     weights: str = "*"
     limits: Mapping[str, float] = field(default_factory=dict)
     arm64: Mapping[str, float] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     optional: bool = False
 
     def matches(self, result: ArtefactResult) -> bool:
@@ -112,7 +122,7 @@ def read_thresholds(path: Path) -> Thresholds:
 def _rule(data: Any, where: str) -> Rule:
     if not isinstance(data, dict):
         raise EdgeDeitError(f"{where} is {_short(data)}; write it as a table, [[rule]]")
-    _refuse_unknown(data, (*_PATTERNS, "optional", *LIMITS, ARM64), where)
+    _refuse_unknown(data, (*_PATTERNS, "optional", *LIMITS, ARM64, *DEVICE_LIMITS), where)
     for name in _PATTERNS:
         if not isinstance(data.get(name, "*"), str) or not data.get(name, "*"):
             raise EdgeDeitError(
@@ -126,18 +136,29 @@ def _rule(data: Any, where: str) -> Rule:
         for name, limit in LIMITS.items()
         if name in data
     }
-    cores = data.get(ARM64, {})
-    if not isinstance(cores, dict):
-        raise EdgeDeitError(f"{where}: {ARM64} is {_short(cores)}; write {{ CORE = RATIO, ... }}")
-    arm64 = {
-        core: _number(f"{ARM64}.{core}", value, where, ARM64_LIMIT.bound)
-        for core, value in cores.items()
+    arm64 = _table(data, ARM64, "CORE = RATIO", ARM64_LIMIT, where)
+    devices = {
+        name: table
+        for name, limit in DEVICE_LIMITS.items()
+        if (table := _table(data, name, '"DEVICE" = LIMIT', limit, where))
     }
-    if not limits and not arm64:
-        known = ", ".join((*LIMITS, ARM64))
+    if not limits and not arm64 and not devices:
+        known = ", ".join((*LIMITS, ARM64, *DEVICE_LIMITS))
         raise EdgeDeitError(f"{where} sets no limit; there are: {known}")
     patterns = {name: data[name] for name in _PATTERNS if name in data}
-    return Rule(**patterns, limits=limits, arm64=arm64, optional=optional)
+    return Rule(**patterns, limits=limits, arm64=arm64, devices=devices, optional=optional)
+
+
+def _table(
+    data: Mapping[str, Any], key: str, form: str, limit: FigureLimit, where: str
+) -> dict[str, float]:
+    """A limit with a bound for each core or device."""
+    found = data.get(key, {})
+    if not isinstance(found, dict):
+        raise EdgeDeitError(f"{where}: {key} is {_short(found)}; write {{ {form}, ... }}")
+    return {
+        name: _number(f"{key}.{name}", value, where, limit.bound) for name, value in found.items()
+    }
 
 
 def _number(name: str, value: Any, where: str, bound: Bound) -> float:

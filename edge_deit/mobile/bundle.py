@@ -150,7 +150,8 @@ def _stage(
     source = next((path for path in logits if path in own), next(iter(logits)))
     manifest = read_manifest(source)
     spec = golden_spec(manifest)
-    write_golden(new, spec, golden_cases(manifest, logits[source]))
+    others = {path.name: logits[path] for path in own if path in logits and path != source}
+    write_golden(new, spec, golden_cases(manifest, logits[source], others))
     labels = "".join(f"{label}\n" for label in manifest.labels)
     (new / "labels.txt").write_text(labels, encoding="utf-8")
     table = {

@@ -10,8 +10,9 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -24,13 +25,15 @@ from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
+from edge_deit.mobile.golden_files import file_cases
 from edge_deit.mobile.golden_images import PHOTOS, image_cases, own_cases, photo_cases, shortest
 from exporters import Runner
 
 __all__ = ["golden_cases", "golden_of", "golden_spec", "measured_logits", "write_golden"]
 
 
-_SCHEMA: Final = 1
+_SPEC_SCHEMA: Final = 1
+_CASES_SCHEMA: Final = 2
 
 _VERTICAL_FIRST_IF: Final = "rows lost > max(0, 2 * columns lost)"
 
@@ -71,7 +74,7 @@ def measured_logits(
 def _made_up_logits(classes: int) -> dict[str, np.ndarray]:
     """Logits (K,) with a trap each: ties, signed zeros, neighbours, overflow of float32.
 
-    Their names are no photos', as an app takes a class case with a photo's name for its model's answer.
+    They are no model's answer to an image case.
     """
     index = np.arange(classes)
     one = np.full(classes, -20.0)
@@ -99,10 +102,18 @@ def _refused(classes: int) -> list[dict[str, Any]]:
     return cases
 
 
-def _classification(name: str, logits: np.ndarray) -> dict[str, Any]:
+def _classification(
+    name: str, logits: np.ndarray, image: str | None = None, artefact: str | None = None
+) -> dict[str, Any]:
+    """Logits and what an app must make of them.
+
+    `image` names the image case that the file `artefact` answered so; both are None for other logits.
+    """
     values = logits.astype(np.float32)
     return {
         "name": name,
+        "image": image,
+        "artefact": artefact,
         "logits": [shortest(value) for value in values],
         "probabilities": [round(float(p), 9) for p in softmax(values)],
         "top": top_k(values, _TOP),
@@ -128,7 +139,7 @@ def golden_spec(manifest: Manifest) -> dict[str, Any]:
     if broken := [label for label in labels if "\n" in label or "\r" in label]:
         raise EdgeDeitError(f"label {broken[0]!r} holds a line break; rename the class")
     return {
-        "schema": _SCHEMA,
+        "schema": _SPEC_SCHEMA,
         "artefact": manifest.artefact,
         "artefact_sha256": manifest.sha256,
         "weights_sha256": manifest.weights["sha256"],
@@ -150,14 +161,36 @@ def golden_spec(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def golden_cases(manifest: Manifest, logits: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Image cases for the manifest's preprocessing; class cases of these logits and of made-up ones."""
+def golden_cases(
+    manifest: Manifest,
+    logits: Mapping[str, np.ndarray],
+    others: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Image cases for the manifest's preprocessing; class cases of these logits and of made-up ones.
+
+    `others` has the logits of further artefacts of the same weights, by file name, so that an app can
+    compare each file with what it said here.
+    """
     spec, classes = manifest.preprocess_spec, len(manifest.labels)
-    ranked = {**logits, **_made_up_logits(classes)}
+    images = image_cases(spec)
+    own = {case.name for case in images if case.spec == spec}
+    answers = [
+        _classification(name, values, name, manifest.artefact)
+        if name in own
+        else _classification(name, values)
+        for name, values in logits.items()
+    ]
+    answers += [
+        _classification(f"{name}, {artefact}", values, name, artefact)
+        for artefact, found in others.items()
+        for name, values in found.items()
+    ]
+    made_up = [_classification(name, values) for name, values in _made_up_logits(classes).items()]
     return {
-        "schema": _SCHEMA,
-        "images": [case.to_json() for case in image_cases(spec)],
-        "classification": [_classification(name, values) for name, values in ranked.items()],
+        "schema": _CASES_SCHEMA,
+        "images": [case.to_json() for case in images],
+        "files": [case.to_json() for case in file_cases()],
+        "classification": [*answers, *made_up],
         "refused": _refused(classes),
     }
 

@@ -7,66 +7,30 @@ type and in its range, or the file is refused with the place of the first fault.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from annotated_types import Gt, MinLen
 
-from edge_deit.common.fields import (
-    STRICT,
-    About,
-    Count,
-    FileName,
-    Positive,
-    Sha256,
-    Text,
-)
+from edge_deit.common.fields import STRICT, About, Count, FileName, Positive, Sha256, Text
 from edge_deit.common.records import JsonFile
-from edge_deit.report.figure import Figure, declared
-from edge_deit.report.units import BYTES, MILLISECONDS
+from edge_deit.report.device_records import PROTOCOL, App, Conditions, Device, ModelCheck, Protocol
+from edge_deit.report.figure import Figure, Limit, declared
+from edge_deit.report.units import BYTES, COSINE, MILLISECONDS, SHARE
 
 __all__ = [
-    "App",
-    "Device",
     "DeviceArtefact",
     "DeviceReport",
     "PhoneResult",
+    "phone_results",
     "read_device_report",
 ]
 
 _WEB: Final = "edge-deit-web"
 _SYSTEMS: Final = {"edge-deit-android": "Android", "edge-deit-ios": "iOS", _WEB: "Web"}
 """Name of the app -> the system it runs on."""
-
-
-@dataclass(frozen=True)
-class App:
-    """The app that measured."""
-
-    name: Annotated[
-        Literal["edge-deit-android", "edge-deit-ios", "edge-deit-web"], About("Its name.")
-    ]
-    version: Annotated[Text, About("Its version.")]
-
-
-@dataclass(frozen=True)
-class Device:
-    """The phone, or what a browser tells of the device that it runs on."""
-
-    manufacturer: Annotated[
-        Text | None, About("Who made it; null in a browser, which does not tell.")
-    ]
-    model: Annotated[Text | None, About("Its model; null where a browser does not tell.")]
-    os: Annotated[
-        Literal["Android", "iOS", "Web"], About("Its operating system; Web is any browser.")
-    ]
-    os_version: Annotated[
-        Text, About("The system's version; of a browser its own, and its system's.")
-    ]
-    soc: Annotated[Text | None, About("Its chip; null where the system does not tell.")]
-    cores: Annotated[Positive, About("Its cores.")]
 
 
 _Measured = Annotated[float, Gt(0)]
@@ -88,13 +52,28 @@ class DeviceArtefact:
     threads: Annotated[Positive | None, About("Null where the runtime decides.")]
     runs: Annotated[Count, About("Inferences timed.")]
     latency_ms_p50: Annotated[
-        _Measured | None, Figure("latency p50", MILLISECONDS, "Median of one inference.")
+        _Measured | None,
+        Figure(
+            "latency p50",
+            MILLISECONDS,
+            "Median of one inference.",
+            better="lower",
+            about="speed",
+            limits=(
+                Limit(
+                    "max_device_latency_ms",
+                    "median of one inference with the fastest runner, as a table of devices: "
+                    '`{ "Pixel 9" = 30 }`',
+                ),
+            ),
+        ),
     ]
     latency_ms_p90: Annotated[
         _Measured | None, Figure("latency p90", MILLISECONDS, "90th percentile of one inference.")
     ]
     load_ms: Annotated[
-        _Measured | None, Figure("load", MILLISECONDS, "From the file to a runner that is ready.")
+        _Measured | None,
+        Figure("load", MILLISECONDS, "From the file to a runner that is ready, the first time."),
     ]
     preprocess_ms_p50: Annotated[
         _Measured | None,
@@ -103,7 +82,55 @@ class DeviceArtefact:
     peak_rss_bytes: Annotated[
         _Measured | None, Figure("peak memory", BYTES, "Most memory that the app held.")
     ]
+    load_warm_ms: Annotated[
+        _Measured | None, Figure("load again", MILLISECONDS, "The same after it was closed.")
+    ] = None
+    first_run_ms: Annotated[
+        _Measured | None, Figure("first run", MILLISECONDS, "The first inference.")
+    ] = None
+    check: Annotated[
+        ModelCheck | None, About("Its answers beside Python's; null where none were compared.")
+    ] = None
     notes: Annotated[Mapping[str, Text], About("Name of a figure -> why it is null.")]
+
+    @property
+    def agreement(
+        self,
+    ) -> Annotated[
+        float | None,
+        Figure(
+            "same answer as in Python",
+            SHARE,
+            "Share of the golden photos with the same first answer.",
+            better="higher",
+            about="device",
+            reasons=("check",),
+            limits=(
+                Limit(
+                    "min_device_agreement",
+                    "golden photos with Python's first answer, the lowest of all runners, as a table of "
+                    'devices: `{ "Pixel 9" = 1.0 }`',
+                ),
+            ),
+        ),
+    ]:
+        """Share of the golden photos on which the device gives Python's first answer."""
+        return None if self.check is None else self.check.same_top / self.check.images
+
+    @property
+    def cosine_worst(
+        self,
+    ) -> Annotated[
+        float | None,
+        Figure(
+            "cosine to Python",
+            COSINE,
+            "Lowest cosine of the logits to Python's over the golden photos.",
+            reasons=("check",),
+        ),
+    ]:
+        """Lowest cosine of the logits to Python's."""
+        return None if self.check is None else self.check.cosine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +139,13 @@ class PhoneResult(DeviceArtefact):
 
     device: Annotated[Device, About("The phone, or a browser's device.")]
     created: Annotated[str | None, About("When it was measured: UTC, ISO 8601.")] = None
+    build: Annotated[str | None, About("How the app was built: release or debug.")] = None
+    conditions: Annotated[Conditions | None, About("The device's state meanwhile.")] = None
+
+    def remarks(self) -> tuple[str, ...]:
+        """What makes the figures worth less, one text each."""
+        debug = ("a debug build, whose times mean nothing",) if self.build == "debug" else ()
+        return debug + (self.conditions.remarks() if self.conditions else ())
 
 
 @dataclass(frozen=True)
@@ -130,6 +164,8 @@ class DeviceReport:
     ]
     app: Annotated[App, About("The app that measured.")]
     device: Annotated[Device, About("The phone, or a browser's device.")]
+    protocol: Annotated[Protocol, About("How it measured.")]
+    conditions: Annotated[Conditions, About("The device's state meanwhile.")]
     artefacts: Annotated[
         tuple[DeviceArtefact, ...], MinLen(1), About("One entry for each artefact and runner.")
     ]
@@ -148,6 +184,9 @@ def _check(report: DeviceReport) -> None:
         raise ValueError(
             f"device.manufacturer or device.model is null; it must be a text for {report.app.name}"
         )
+    if report.protocol != PROTOCOL:
+        wanted = ", ".join(f"{name} {value}" for name, value in vars(PROTOCOL).items())
+        raise ValueError(f"protocol is not that of schema {_SCHEMA} ({wanted})")
     seen = set()
     for number, one in enumerate(report.artefacts):
         if (one.path, one.runner) in seen:
@@ -165,13 +204,25 @@ def _check_figures(one: DeviceArtefact, place: str) -> None:
         raise ValueError(f"{place}.latency_ms_p90 is {p90:g}, less than latency_ms_p50, {p50:g}")
     if one.runs < 1 and not p50 is p90 is None:
         raise ValueError(f"{place}.runs is 0 although there is a latency")
+    if one.runs not in (0, PROTOCOL.runs):
+        raise ValueError(f"{place}.runs is {one.runs}; the protocol has {PROTOCOL.runs}")
+    if one.check is not None and one.check.same_top > one.check.images:
+        raise ValueError(f"{place}.check.same_top is more than its images")
 
 
-_FIGURES: Final = tuple(declared(DeviceArtefact))
+_SCHEMA: Final = 2
+_FIGURES: Final = (
+    *(one.name for one in fields(DeviceArtefact) if one.name in declared(DeviceArtefact)),
+    "check",
+)
 """What may be null, with a reason."""
 
 _FILE: Final = JsonFile(
-    DeviceReport, "device report", "share it from the app again", schema=1, check=_check
+    DeviceReport,
+    "device report",
+    "build the app of this version, measure again and share that report",
+    schema=_SCHEMA,
+    check=_check,
 )
 
 
@@ -184,3 +235,17 @@ def read_device_report(path: Path) -> DeviceReport:
             runner twice.
     """
     return _FILE.read(path)
+
+
+def phone_results(report: DeviceReport) -> tuple[PhoneResult, ...]:
+    """The report's entries, each with the device that it comes from."""
+    return tuple(
+        PhoneResult(
+            **vars(entry),
+            device=report.device,
+            created=report.created.isoformat(),
+            build=report.app.build,
+            conditions=report.conditions,
+        )
+        for entry in report.artefacts
+    )

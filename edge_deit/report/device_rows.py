@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from edge_deit.report.device_report import Device, PhoneResult
+from edge_deit.report.device_records import Device
+from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import EmulatedCore
 from edge_deit.report.figure import Figure, declared
-from edge_deit.report.figures import Cell, reason
+from edge_deit.report.figures import Cell, display_names, reason
 from edge_deit.report.report import Report
 
-__all__ = ["emulated_rows", "phone_labels", "phone_rows"]
+__all__ = [
+    "device_name",
+    "emulated_rows",
+    "phone_cells",
+    "phone_labels",
+    "phone_lines",
+    "phone_rows",
+    "phone_sentence",
+]
 
 _ON_PHONES: Final[Mapping[str, Figure]] = declared(PhoneResult)
 _COUNTED: Final[Mapping[str, Figure]] = declared(EmulatedCore)
@@ -27,18 +36,20 @@ def phone_rows(report: Report, names: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "phone": _phone(found.device),
+            "phone": device_name(found.device),
+            "remarks": found.remarks(),
             "runner": found.runner,
             "runs": found.runs,
             "threads": found.threads,
-            "figures": [_measured(found, key, figure) for key, figure in _ON_PHONES.items()],
+            "figures": phone_cells(found),
         }
         for name, result in zip(names, report.artefacts, strict=True)
         for found in result.device
     ]
 
 
-def _phone(device: Device) -> str:
+def device_name(device: Device) -> str:
+    """Maker, model, system, chip and cores, as far as the device tells them."""
     parts = (
         " ".join(filter(None, (device.manufacturer, device.model))),
         f"{device.os} {device.os_version}",
@@ -48,10 +59,54 @@ def _phone(device: Device) -> str:
     return ", ".join(part.strip() for part in parts if part.strip())
 
 
+def phone_cells(found: PhoneResult) -> list[Cell]:
+    """The figures of one entry, in the order of `phone_labels`."""
+    return [_measured(found, key, figure) for key, figure in _ON_PHONES.items()]
+
+
 def _measured(found: PhoneResult, key: str, figure: Figure) -> Cell:
     value = getattr(found, key)
-    reasons = (reason(found.notes, key),) if value is None else ()
+    names = (key, *figure.reasons)
+    told = next((name for name in names if name in found.notes), key)
+    reasons = (reason(found.notes, told),) if value is None else ()
     return Cell(figure.label, figure.text(value), reasons=reasons)
+
+
+def phone_lines(report: Report) -> list[str]:
+    """A sentence on each measurement of a phone or browser."""
+    names = display_names(report)
+    return [
+        f"{name} on {phone_sentence(found)}"
+        for name, result in zip(names, report.artefacts, strict=True)
+        for found in result.device
+    ]
+
+
+def phone_sentence(found: PhoneResult) -> str:
+    """The device, what ran, its median and 90th percentile, whether it agreed with Python, and remarks."""
+    p50, p90 = (
+        _ON_PHONES[f"latency_ms_{one}"].text(getattr(found, f"latency_ms_{one}")) for one in _ENDS
+    )
+    times = f"p50 {p50}, p90 {p90}" if found.runs else reason(found.notes, "latency_ms_p50")
+    parts = (
+        f"{device_name(found.device)}: {found.runner}, {times}",
+        _agreed(found),
+        *found.remarks(),
+    )
+    return "; ".join(parts)
+
+
+def _agreed(found: PhoneResult) -> str:
+    check = found.check
+    if check is None:
+        return f"its answers were not compared with Python's ({reason(found.notes, 'check')})"
+    who = "the browser" if found.device.os == "Web" else "the phone"
+    said = f"{check.same_top} of {check.images} answers, lowest cosine {check.cosine:.5f}"
+    with_ = "" if check.reference == found.path else f" with those of {check.reference}"
+    return f"{who} {'agreed' if check.same_top == check.images else 'differs'}: {said}{with_}"
+
+
+_ENDS: Final = ("p50", "p90")
 
 
 def emulated_rows(report: Report, names: Sequence[str]) -> list[dict[str, Any]]:

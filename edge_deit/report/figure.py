@@ -31,7 +31,9 @@ Interval = tuple[float, float]
 Needs = Literal["nothing", "labels", "timing"]
 """What a figure is null without."""
 
-About = Literal["accuracy", "float model", "speed", "memory", "size", "photos", "calibration"]
+About = Literal[
+    "accuracy", "float model", "speed", "memory", "size", "photos", "calibration", "device"
+]
 """What a limit that does not hold is about; it chooses the advice."""
 
 

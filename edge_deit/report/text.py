@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.text import visible
+from edge_deit.report.device_rows import phone_lines
 from edge_deit.report.figures import Cell, Footnotes, arm_note, by_text, cells, display_names
 from edge_deit.report.report import ArtefactResult, Report
 from edge_deit.report.verdict import Verdict
@@ -53,6 +54,13 @@ def markdown(report: Report, verdict: Verdict | None = None) -> str:
         lines += ["", note]
     lines += ["", f"{report.data.images} photos, {report.data.labelled} of them labelled.", ""]
     lines += [f"- {_plain(line)}" for line in provenance(report)] + [""]
+    if phones := phone_lines(report):
+        lines += [
+            "Measured on phones and in browsers:",
+            "",
+            *(f"- {_plain(one)}" for one in phones),
+            "",
+        ]
     for name, result in zip(display_names(report), report.artefacts, strict=True):
         lines += _details(name, result)
     return "\n".join(lines).rstrip() + "\n"

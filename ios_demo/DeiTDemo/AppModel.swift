@@ -15,6 +15,11 @@ final class AppModel {
 
     static let runChoices = [1, 5, 20]
 
+    private static var chosenRuns: Int {
+        let stored = UserDefaults.standard.integer(forKey: "runs")
+        return runChoices.contains(stored) ? stored : 5
+    }
+
     private(set) var content = Content.loading
     private(set) var photo: UIImage?
     private(set) var result: Classification?
@@ -30,7 +35,7 @@ final class AppModel {
     var way = PhotoWay(rawValue: UserDefaults.standard.string(forKey: "way") ?? "") ?? .golden {
         didSet { choiceChanged(way.rawValue, "way") }
     }
-    var runs = max(1, UserDefaults.standard.integer(forKey: "runs")) {
+    var runs = AppModel.chosenRuns {
         didSet { choiceChanged(runs, "runs") }
     }
 
@@ -76,7 +81,7 @@ final class AppModel {
                 throw EdgeError(String(localized: "This file is not a photo that iOS can read."))
             }
             let decoded = try await worker.decode(data)
-            return (image, decoded)
+            return (await image.forScreen(), decoded)
         }
     }
 
@@ -88,8 +93,14 @@ final class AppModel {
         }
         let orientation = image.exifOrientation
         perform { [worker] in
-            (image, try await worker.decode(pixels, orientation: orientation))
+            let decoded = try await worker.decode(pixels, orientation: orientation)
+            return (await image.forScreen(), decoded)
         }
+    }
+
+    /// Says what kept a photo from being taken.
+    func refuse(_ reason: String) {
+        failure = reason
     }
 
     private func perform(_ prepare: @escaping () async throws -> (UIImage, DecodedPhoto)) {
@@ -134,4 +145,17 @@ final class AppModel {
             isBusy = false
         }
     }
+}
+
+extension UIImage {
+    /// Small enough to be drawn at once; a photo of the camera's size would be decoded on the main thread.
+    func forScreen() async -> UIImage {
+        let longest = max(size.width, size.height)
+        guard longest > Self.screenSide else { return self }
+        let share = Self.screenSide / longest
+        let small = CGSize(width: size.width * share, height: size.height * share)
+        return await byPreparingThumbnail(ofSize: small) ?? self
+    }
+
+    private static var screenSide: CGFloat { 1024 }
 }

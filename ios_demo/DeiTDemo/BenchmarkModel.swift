@@ -6,8 +6,6 @@ import UIKit
 /// State of the benchmark screen.
 @MainActor @Observable
 final class BenchmarkModel {
-    static let runs = 30
-
     private(set) var rows: [ArtefactReport] = []
     private(set) var failures: [Failure] = []
     private(set) var done = 0
@@ -16,6 +14,7 @@ final class BenchmarkModel {
     private(set) var file: URL?
 
     private let worker: Worker
+    private var leftForeground = false
     private var task: Task<Void, Never>?
 
     init(worker: Worker) {
@@ -30,12 +29,20 @@ final class BenchmarkModel {
         let plan = library.artefacts.flatMap { artefact in choices(for: artefact).map { (artefact, $0) } }
         (done, total) = (0, plan.count)
         UIApplication.shared.isIdleTimerDisabled = true  // a dimmed phone clocks down
+        leftForeground = false
+        let process = ProcessInfo.processInfo
+        let (begin, saver) = (process.thermalState.name, process.isLowPowerModeEnabled)
         task = Task {
             for (artefact, units) in plan where !Task.isCancelled {
-                await measure(artefact, units)
+                await measure(artefact, units, library.golden)
                 done += 1
             }
-            if !rows.isEmpty { writeReport() }
+            let conditions = DeviceReport.Conditions(
+                thermalBegin: begin, thermalEnd: process.thermalState.name,
+                powerSaver: saver || process.isLowPowerModeEnabled, leftForeground: leftForeground,
+                screenKeptOn: true
+            )
+            if !rows.isEmpty { writeReport(conditions) }
             UIApplication.shared.isIdleTimerDisabled = false
             task = nil
         }
@@ -45,9 +52,14 @@ final class BenchmarkModel {
         task?.cancel()
     }
 
-    private func measure(_ artefact: BundledArtefact, _ units: ComputeUnits) async {
+    /// The app went out of sight: iOS may slow it down, and the report says so.
+    func becameInactive() {
+        if isRunning { leftForeground = true }
+    }
+
+    private func measure(_ artefact: BundledArtefact, _ units: ComputeUnits, _ golden: GoldenFiles?) async {
         do {
-            rows.append(try await worker.benchmark(artefact, units: units, runs: Self.runs))
+            rows.append(try await worker.benchmark(artefact, units: units, golden: golden))
         } catch is CancellationError {
             return
         } catch {
@@ -55,8 +67,10 @@ final class BenchmarkModel {
         }
     }
 
-    private func writeReport() {
-        let report = DeviceReport(created: .now, app: .thisApp, device: .current, artefacts: rows)
+    private func writeReport(_ conditions: DeviceReport.Conditions) {
+        let report = DeviceReport(
+            created: .now, app: .thisApp, device: .current, conditions: conditions, artefacts: rows
+        )
         let url = FileManager.default.temporaryDirectory.appendingPathComponent("device-report.json")
         do {
             try report.json().write(to: url, options: .atomic)
@@ -70,7 +84,25 @@ final class BenchmarkModel {
 extension DeviceReport.App {
     static var thisApp: Self {
         let version = Bundle.main.object(forInfoDictionaryKey: "CFBundleShortVersionString") as? String
-        return Self(name: "edge-deit-ios", version: version ?? "unknown")
+        #if DEBUG
+            let build = "debug"
+        #else
+            let build = "release"
+        #endif
+        return Self(name: "edge-deit-ios", version: version ?? "unknown", build: build)
+    }
+}
+
+extension ProcessInfo.ThermalState {
+    /// Apple's word for it.
+    var name: String? {
+        switch self {
+        case .nominal: return "nominal"
+        case .fair: return "fair"
+        case .serious: return "serious"
+        case .critical: return "critical"
+        @unknown default: return nil
+        }
     }
 }
 

@@ -30,9 +30,10 @@ final class SelfTestModel {
         task = Task {
             do {
                 let result = try await worker.selfTest(golden) { done, total in
-                    Task { @MainActor in self.advance(done, total) }
+                    Task { @MainActor in self.advance(done, total + artefacts.count) }
                 }
-                for artefact in artefacts {
+                for (index, artefact) in artefacts.enumerated() {
+                    advance(result.total + index, result.total + artefacts.count)
                     try await check(artefact, golden)
                 }
                 phase = .finished(result)

@@ -18,7 +18,6 @@ actor Worker {
         let artefact: String
         let units: ComputeUnits
         let engine: Model
-        let loadMs: Double
 
         func fits(_ other: BundledArtefact, _ units: ComputeUnits) -> Bool {
             artefact == other.id && self.units == units
@@ -26,7 +25,6 @@ actor Worker {
     }
 
     static let topCount = 5
-    private static let warmUps = 3
 
     private var loaded: Loaded<any Engine>?
     private var vision: Loaded<VisionEngine>?
@@ -44,7 +42,7 @@ actor Worker {
         try PhotoDecoder.decode(image, orientation: orientation)
     }
 
-    /// Classifies `runs` times; times are medians.
+    /// Classifies `runs` times, after one that is not timed: the first sets the processor up. Times are medians.
     func classify(
         _ photo: DecodedPhoto, with artefact: BundledArtefact, units: ComputeUnits, way: PhotoWay, runs: Int
     ) throws -> Classification {
@@ -54,7 +52,7 @@ actor Worker {
         let (input, preprocessMs) = try repeatTimed(runs: runs) {
             try manifest.contract.input(photo.image, orientation: photo.orientation, spec: manifest.preprocessing)
         }
-        let (returned, inferenceMs) = try repeatTimed(runs: runs, warmUps: runs > 1 ? 1 : 0) {
+        let (returned, inferenceMs) = try repeatTimed(runs: runs, warmUps: 1) {
             try loaded.engine.predict(input)
         }
         return Classification(
@@ -68,7 +66,7 @@ actor Worker {
         _ photo: DecodedPhoto, with artefact: BundledArtefact, units: ComputeUnits, runs: Int
     ) throws -> Classification {
         let engine = try loadVision(artefact, units).engine
-        let (returned, inferenceMs) = try repeatTimed(runs: runs, warmUps: runs > 1 ? 1 : 0) {
+        let (returned, inferenceMs) = try repeatTimed(runs: runs, warmUps: 1) {
             try engine.classify(photo.source, orientation: photo.orientation)
         }
         return Classification(
@@ -81,29 +79,26 @@ actor Worker {
         try rank(manifest.contract.logits(returned), labels: manifest.labels, top: Self.topCount)
     }
 
-    /// One row of the device report; the photo is generated, of the size that a phone's camera takes.
-    func benchmark(_ artefact: BundledArtefact, units: ComputeUnits, runs: Int) throws -> ArtefactReport {
-        loaded = nil  // loading is measured too
-        let fresh = try load(artefact, units)
-        let manifest = artefact.manifest
-        let photo = try GoldenPixels.hash(seed: 1, block: 8).image(width: 4032, height: 3024)
-        let (input, preprocessMs) = try repeatTimed(runs: 3, warmUps: 1) {
-            try manifest.contract.input(photo, spec: manifest.preprocessing)
+    /// One row of the device report, measured as `MeasuringProtocol` says.
+    func benchmark(_ artefact: BundledArtefact, units: ComputeUnits, golden: GoldenFiles?) throws -> ArtefactReport {
+        try verify(artefact)
+        let photo = try MeasuringProtocol.current.photo()
+        let timings = try measureFile(artefact.manifest, photo: photo, close: { close() }) {
+            let engine = try load(artefact, units).engine
+            return { try engine.predict($0) }
         }
-        let (returned, latencyMs) = try repeatTimed(runs: runs, warmUps: Self.warmUps) {
-            try fresh.engine.predict(input)
-        }
-        _ = try top(returned, manifest)  // refuses what is not finite
+        let engine = try load(artefact, units).engine
+        let check = try golden?.check(artefact, runner: engine.runner) { try engine.predict($0) }
+        var notes = ["peak_rss_bytes": "iOS tells the peak of the whole app, not of one artefact"]
+        if check == nil { notes["check"] = "the bundle has no answers of Python's to golden photos" }
         return try ArtefactReport(
-            manifest: manifest, runner: fresh.engine.runner, threads: fresh.engine.threads,
-            timings: Timings(loadMs: fresh.loadMs, preprocessMs: preprocessMs, latencyMs: latencyMs),
-            peakRssBytes: nil,
-            notes: ["peak_rss_bytes": "iOS tells the peak of the whole app, not of one artefact"]
+            manifest: artefact.manifest, runner: engine.runner, threads: engine.threads, timings: timings,
+            peakRssBytes: nil, check: check, notes: notes
         )
     }
 
     func selfTest(_ golden: GoldenFiles, progress: @Sendable (Int, Int) -> Void) throws -> SelfTestResult {
-        try golden.selfTest(progress: progress)
+        try golden.selfTest(decode: { try PhotoDecoder.decode($0).image }, progress: progress)
     }
 
     /// Runs the model on the golden images; nil when the bundle has none for it.
@@ -112,21 +107,25 @@ actor Worker {
         return try golden.check(artefact, runner: engine.runner) { try engine.predict($0) }
     }
 
+    /// Two models at a time would need the memory of both: one is closed before another is loaded.
+    private func close() {
+        (loaded, vision) = (nil, nil)
+    }
+
     private func load(_ artefact: BundledArtefact, _ units: ComputeUnits) throws -> Loaded<any Engine> {
         if let loaded, loaded.fits(artefact, units) { return loaded }
-        (loaded, vision) = (nil, nil)  // two models at a time would need the memory of both
+        close()
         try verify(artefact)
-        let (engine, loadMs) = try timed { try loadEngine(artefact, units: units) }
-        let fresh = Loaded<any Engine>(artefact: artefact.id, units: units, engine: engine, loadMs: loadMs)
+        let engine = try loadEngine(artefact, units: units)
+        let fresh = Loaded<any Engine>(artefact: artefact.id, units: units, engine: engine)
         loaded = fresh
         return fresh
     }
 
     private func loadVision(_ artefact: BundledArtefact, _ units: ComputeUnits) throws -> Loaded<VisionEngine> {
         if let vision, vision.fits(artefact, units) { return vision }
-        (loaded, vision) = (nil, nil)
-        let (engine, loadMs) = try timed { try VisionEngine(artefact, units: units) }
-        let fresh = Loaded(artefact: artefact.id, units: units, engine: engine, loadMs: loadMs)
+        close()
+        let fresh = Loaded(artefact: artefact.id, units: units, engine: try VisionEngine(artefact, units: units))
         vision = fresh
         return fresh
     }

@@ -18,6 +18,7 @@ from conftest import ROOT, CommandLine
 from edge_deit.artefacts.manifest import manifest_path
 from edge_deit.report.report import Report, read_report
 from exporters import target as find_target
+from report_examples import DEVICE_REPORT
 from shared import once
 
 pytestmark = pytest.mark.slow
@@ -195,34 +196,14 @@ def test_phone_figures_are_matched_by_hash(
 ) -> None:
     manifest = json.loads(manifest_path(exported["int8"]).read_text())
     measured = {
+        **DEVICE_REPORT["artefacts"][0],
         "path": exported["int8"].name,
         "sha256": manifest["sha256"],
         **{name: manifest[name] for name in ("target", "precision", "model")},
         "runner": "ONNX Runtime, 4 threads",
-        "threads": 4,
-        "runs": 20,
-        "latency_ms_p50": 7.5,
-        "latency_ms_p90": 8.5,
-        "load_ms": 30.0,
-        "preprocess_ms_p50": 4.0,
-        "peak_rss_bytes": None,
-        "notes": {"peak_rss_bytes": "not told"},
     }
-    device = {
-        "schema": 1,
-        "kind": "edge-deit-device-report",
-        "created": "2026-01-31T12:00:00Z",
-        "app": {"name": "edge-deit-android", "version": "0.1.0"},
-        "device": {
-            "manufacturer": "M",
-            "model": "Phone 9",
-            "os": "Android",
-            "os_version": "16",
-            "soc": None,
-            "cores": 8,
-        },
-        "artefacts": [measured],
-    }
+    other = measured | {"sha256": "0" * 64, "runner": "another"}
+    device = DEVICE_REPORT | {"artefacts": [measured, other]}
     file = tmp_path / "device.json"
     file.write_text(json.dumps(device))
     arguments = ("--data", photos / "cat", "--no-latency", "--device-report", file)
@@ -231,9 +212,17 @@ def test_phone_figures_are_matched_by_hash(
     assert report is not None
     by_precision = {one.precision: one for one in report.artefacts}
     (phone,) = by_precision["int8"].device
-    assert phone.latency_ms_p50 == 7.5
-    assert phone.device.model == "Phone 9"
+    assert (phone.latency_ms_p50, phone.runner) == (12.5, "ONNX Runtime, 4 threads")
+    assert (phone.device.model, phone.build) == ("One", "release")
     assert by_precision["fp32"].device == ()
+    assert "the phone agreed: 4 of 4 answers" in " ".join(done.stdout.split())
+    assert "with another is left out: another export of that name (sha256 0000" in done.stderr
+    page = (tmp_path / "out/report.md").read_text(encoding="utf-8")
+    assert "the phone agreed" in page
+    file.write_text(json.dumps(device | {"artefacts": [other]}))
+    done, _ = run_validate(command_line, tmp_path / "no", exported["fp32"], *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "none of which is an artefact given here" in done.stderr
 
 
 def test_step_summary_is_appended(

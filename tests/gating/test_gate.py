@@ -24,15 +24,17 @@ from edge_deit.data.labels import match_labels
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.gating.judge import judge_report
-from edge_deit.gating.limits import ARM64, BASELINE, LIMITS
+from edge_deit.gating.limits import ARM64, BASELINE, DEVICE_LIMITS, LIMITS
 from edge_deit.gating.thresholds import Rule, Thresholds, read_thresholds
 from edge_deit.metrics.outputs import closeness
 from edge_deit.metrics.paired import drop_interval
 from edge_deit.quantization.scheme import PRECISIONS
+from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import Emulated
 from edge_deit.report.report import ArtefactResult, Report, write_report
 from edge_deit.report.verdict import Check, Verdict
 from gate_examples import GOOD, GOOD_BY_PRECISION, counted, one_rule, report, rule
+from report_examples import PHONE
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "thresholds.toml"
@@ -373,6 +375,8 @@ REFUSED = {
     "optional": (rule("optional = 1\nmin_images = 1"), "write true or false"),
     "unmatched": ('unmatched = "skip"\n' + rule("min_images = 1"), "'error' or 'ignore'"),
     "cores": (rule("max_arm64_instruction_ratio = 0.4"), "write { CORE = RATIO"),
+    "devices": (rule("max_device_latency_ms = 30"), 'write { "DEVICE" = LIMIT'),
+    "device": (rule('min_device_agreement = { "P 9" = 2 }'), "_agreement.P 9 is 2"),
     "core": (rule("max_arm64_instruction_ratio = { a76 = -1 }"), "_ratio.a76 is -1"),
     "baseline value": (
         rule("min_images = 1\n[baseline]\nmax_snr_db_decrease = -1"),
@@ -408,6 +412,7 @@ def test_thresholds_are_read_whole(tmp_path: Path) -> None:
         optional = true
         min_images = 100
         max_arm64_instruction_ratio = { cortex-a76 = 0.4 }
+        max_device_latency_ms = { "Pixel 9" = 30 }
         [baseline]
         max_snr_db_decrease = 2
     """
@@ -419,12 +424,49 @@ def test_thresholds_are_read_whole(tmp_path: Path) -> None:
                 weights="00*",
                 limits={"min_images": 100.0},
                 arm64={"cortex-a76": 0.4},
+                devices={"max_device_latency_ms": {"Pixel 9": 30.0}},
                 optional=True,
             ),
         ),
         baseline={"max_snr_db_decrease": 2.0},
         ignore_unmatched=True,
     )
+
+
+# What phones measured
+
+SLOW = replace(PHONE, runner="LiteRT 2.3.0, CPU, 1 threads", latency_ms_p50=30.0)
+THREE = replace(PHONE, check=replace(PHONE.check, same_top=3)) if PHONE.check else PHONE
+UNCHECKED = replace(PHONE, check=None, notes={"check": "no answers to compare"})
+FAILED = replace(PHONE, latency_ms_p50=None, notes={"latency_ms_p50": "did not load"})
+
+
+@pytest.mark.parametrize(
+    ("key", "bound", "rows", "status", "words"),
+    [
+        ("max_device_latency_ms", 12.3, (SLOW, PHONE), "passed", "12.3 ms"),
+        ("max_device_latency_ms", 12.0, (PHONE, SLOW), "failed", "too much"),
+        ("max_device_latency_ms", 99.0, (), "error", "no device report of 'Phone 9'"),
+        ("max_device_latency_ms", 99.0, (FAILED,), "error", "did not load"),
+        (
+            "max_device_latency_ms",
+            99.0,
+            (replace(PHONE, build="debug"),),
+            "error",
+            "a debug build",
+        ),
+        ("min_device_agreement", 1.0, (PHONE, SLOW), "passed", ""),
+        ("min_device_agreement", 1.0, (PHONE, THREE), "failed", "run the app's self-test"),
+        ("min_device_agreement", 0.5, (PHONE, UNCHECKED), "error", "no answers to compare"),
+    ],
+)
+def test_limits_on_what_a_phone_measured(
+    key: str, bound: float, rows: tuple[PhoneResult, ...], status: str, words: str
+) -> None:
+    thresholds = Thresholds((Rule(devices={key: {"Phone 9": bound}}),))
+    check = only(judge_report(report(replace(GOOD, device=rows)), thresholds))
+    assert (check.limit, check.status) == (f"{key}.Phone 9", status)
+    assert words in check.message
 
 
 # The default file
@@ -692,7 +734,7 @@ def document() -> str:
 
 def test_the_document_explains_every_limit() -> None:
     named = re.findall(r"^\| `((?:max|min)_\w+)` \|", document(), re.M)
-    assert sorted(named) == sorted([*LIMITS, ARM64, *BASELINE])
+    assert sorted(named) == sorted([*LIMITS, ARM64, *DEVICE_LIMITS, *BASELINE])
 
 
 def test_the_documents_example_is_read(tmp_path: Path) -> None:

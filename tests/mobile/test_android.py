@@ -31,6 +31,7 @@ from edge_deit.artefacts.predict import rank
 from edge_deit.artefacts.runners import logits_of
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.mobile.golden_images import ImageCase
+from edge_deit.report.device_records import PROTOCOL, ModelCheck
 from edge_deit.report.device_report import read_device_report
 from exporters import target
 
@@ -226,7 +227,10 @@ def test_python_reads_the_apps_device_report(core: tuple[Path, str]) -> None:
     assert report.app.name == "edge-deit-android"
     assert report.device.soc is None
     (row,) = report.artefacts
-    assert (row.latency_ms_p50, row.runs, row.threads) == (2.0, 3, 4)
+    assert (row.latency_ms_p50, row.runs, row.threads) == (25.5, 50, 4)
+    assert (row.load_ms, row.load_warm_ms, row.first_run_ms) == (12.5, 7.5, 90.0)
+    assert (report.app.build, report.protocol) == ("release", PROTOCOL)
+    assert row.check == ModelCheck("tiny.fp32.onnx", 4, 3, 0.75)
     assert row.peak_rss_bytes == 123456789012
 
 

@@ -221,6 +221,10 @@ def test_golden_logits_come_from_a_real_runtime_where_there_is_one(place: Place)
     assert spec["artefact"] == torch.name
     assert spec["artefact_sha256"] == hash_path(torch)
     assert cases["classification"][0]["logits"][:2] == [len(torch.name), 1]
+    answers = [case for case in cases["classification"] if case["image"] is not None]
+    assert {case["artefact"] for case in answers} == {core.name, torch.name}
+    for case in answers:
+        assert case["logits"][0] == len(case["artefact"])
 
 
 def test_what_cannot_run_here_takes_the_logits_of_another(

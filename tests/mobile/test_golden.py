@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from conftest import CommandLine
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.data.image_files import load_image
 from edge_deit.data.preprocess import PreprocessSpec, default_spec, preprocess
 from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
+from edge_deit.mobile.golden_files import display_p3_profile, file_cases
 from edge_deit.mobile.golden_images import ImageCase, hash_pixels, image_cases, wide_cases
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -219,12 +223,6 @@ def test_committed_cases_cover_every_rule() -> None:
     assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) <= 300_000
 
 
-def test_made_up_logits_are_those_of_no_image() -> None:
-    """The apps take logits of an image's name for the model's own on it."""
-    images = {case["name"] for case in COMMITTED["images"]}
-    assert not images & {case["name"] for case in golden_cases(manifest(), {})["classification"]}
-
-
 def test_both_roundings_and_all_filters_give_different_tensors() -> None:
     tensors = {case["name"]: case["tensor_sha256"] for case in COMMITTED["images"]}
     for mode in ("shortest", "exact"):
@@ -315,12 +313,41 @@ def test_class_cases_hold_their_traps() -> None:
     assert all(len(values) == len(COMMITTED_SPEC["labels"]) for values in logits.values())
 
 
-def test_only_measured_logits_have_a_photos_name() -> None:
-    """An app runs its model on the photo of the same name, and compares."""
-    cases = golden_cases(manifest(), {})
-    photos = {case["name"] for case in cases["images"]}
-    assert not photos & {case["name"] for case in cases["classification"]}
-    assert len(photos) == len(cases["images"])
+def answered(cases: dict[str, Any]) -> list[tuple[str, str]]:
+    """(image, artefact) of the class cases that a model answered."""
+    told = [(case["image"], case["artefact"]) for case in cases["classification"]]
+    assert all((image is None) == (artefact is None) for image, artefact in told)
+    return [(image, artefact) for image, artefact in told if image is not None]
+
+
+def test_only_measured_logits_are_answers_to_a_photo() -> None:
+    """An app runs its model on that photo, and compares."""
+    made = manifest()
+    cases = golden_cases(made, {})
+    assert answered(cases) == []
+    names = [case["name"] for case in cases["images"]]
+    assert len(set(names)) == len(names)
+    logits = measured_logits(lambda pixels: np.float32([[0, 1, 2, 3]]), made)
+    assert answered(golden_cases(made, logits)) == [(name, made.artefact) for name in logits]
+    assert set(logits) < set(names)
+    foreign = golden_cases(made, {"my photo.jpg": np.zeros(4)})
+    assert (answered(foreign), foreign["classification"][0]["name"]) == ([], "my photo.jpg")
+
+
+def test_each_file_has_answers_of_its_own() -> None:
+    made = manifest()
+    logits = measured_logits(lambda pixels: np.float32([[0, 1, 2, 3]]), made)
+    cases = golden_cases(made, logits, {"other.pte": {name: -logits[name] for name in logits}})
+    files = (made.artefact, "other.pte")
+    assert answered(cases) == [(name, file) for file in files for name in logits]
+    own = [case["logits"] for case in cases["classification"] if case["artefact"] == "other.pte"]
+    assert own == [[0, -1, -2, -3]] * len(logits)
+
+
+def test_committed_answers_are_those_of_the_bundled_photos() -> None:
+    photos = [case["name"] for case in COMMITTED["images"] if "base64" in case["pixels"]]
+    assert answered(COMMITTED) == [(name, COMMITTED_SPEC["artefact"]) for name in photos]
+    assert len(photos) == 4
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 1000])
@@ -409,6 +436,34 @@ def test_committed_images_are_what_is_generated_now() -> None:
     assert COMMITTED["images"] == generated
 
 
+def test_committed_files_are_what_is_made_now(tmp_path: Path) -> None:
+    assert COMMITTED["files"] == [case.to_json() for case in file_cases()]
+    for case in COMMITTED["files"]:
+        path = tmp_path / "photo.png"
+        path.write_bytes(base64.b64decode(case["png"]))
+        image = load_image(path)
+        assert image.size == (case["width"], case["height"])
+        assert hashlib.sha256(image.tobytes()).hexdigest() == case["rgb_sha256"]
+    plain, wide = COMMITTED["files"]
+    assert plain["rgb_sha256"] == wide["rgb_sha256"]
+    assert plain["png"] != wide["png"]
+
+
+def test_the_profile_is_display_p3s() -> None:
+    """What a decoder that converts would make of it: Display P3 (180, 90, 60) is sRGB (193, 83, 51)."""
+    profile = display_p3_profile()
+    size, *_ = struct.unpack(">I", profile[:4])
+    assert size == len(profile)
+    given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    assert ImageCms.getProfileDescription(given).strip() == "Display P3"
+    colours = Image.new("RGB", (2, 1))
+    colours.putdata([(180, 90, 60), (60, 120, 50)])
+    found = ImageCms.profileToProfile(colours, given, ImageCms.createProfile("sRGB"))
+    assert found is not None
+    expected = np.array([[193, 83, 51], [30, 122, 38]])
+    assert np.abs(np.asarray(found).reshape(2, 3).astype(int) - expected).max() <= 1
+
+
 def test_committed_class_cases_are_what_is_made_now() -> None:
     classes = len(COMMITTED_SPEC["labels"])
     made = json.loads(json.dumps(golden_cases(manifest(classes), {})))
@@ -418,7 +473,7 @@ def test_committed_class_cases_are_what_is_made_now() -> None:
 
 
 @pytest.mark.slow
-def test_committed_files_are_current(tmp_path: Path, command_line: CommandLine) -> None:
+def test_the_committed_set_is_current(tmp_path: Path, command_line: CommandLine) -> None:
     """`python -m edge_deit.golden` on the bundled model as fp32 ONNX; converters may change its bytes."""
     pytest.importorskip("onnxruntime", reason="the committed logits are those of the ONNX file")
     pytest.importorskip("onnxscript", reason="the committed logits are those of the ONNX file")
@@ -435,6 +490,7 @@ def test_committed_files_are_current(tmp_path: Path, command_line: CommandLine) 
     assert new_spec | {"artefact_sha256": ""} == COMMITTED_SPEC | {"artefact_sha256": ""}
     assert new.keys() == COMMITTED.keys()
     assert new["images"] == COMMITTED["images"]
+    assert new["files"] == COMMITTED["files"]
     assert new["refused"] == COMMITTED["refused"]
     for case, old in zip(new["classification"], COMMITTED["classification"], strict=True):
         assert (case["name"], case["top"]) == (old["name"], old["top"])

@@ -26,6 +26,8 @@ from edge_deit.artefacts.predict import rank
 from edge_deit.artefacts.runners import logits_of
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.mobile.golden_images import hash_pixels, wide_cases
+from edge_deit.report.device_records import PROTOCOL, ModelCheck
+from edge_deit.report.device_report import read_device_report
 from exporters import target
 
 pytestmark = pytest.mark.xdist_group("ios")  # they share one build of the program
@@ -104,6 +106,7 @@ def replace(path: str, old: str, new: str) -> Callable[[Path], None]:
 
 PBXPROJ = "DeiTDemo.xcodeproj/project.pbxproj"
 SCHEME = "DeiTDemo.xcodeproj/xcshareddata/xcschemes/DeiTDemo.xcscheme"
+PRIVACY = "PrivacyInfo.xcprivacy"
 CAMERA = "INFOPLIST_KEY_NSCameraUsageDescription"
 PRODUCT = "productRef = ED6E00000000000000000002"
 
@@ -125,6 +128,12 @@ PRODUCT = "productRef = ED6E00000000000000000002"
         (replace("DeiTDemo/Localizable.xcstrings", '"Take photo"', '"Photo"'), "shown nowhere"),
         (replace("DeiTDemo/Screens/ClassifyView.swift", '"Take photo"', '"New"'), "'New' of Clas"),
         (lambda project: (project / "DeiTDemo" / "README.md").touch(), "copied into the app"),
+        (lambda project: (project / "DeiTDemo" / PRIVACY).unlink(), "xcprivacy is missing"),
+        (
+            replace(f"DeiTDemo/{PRIVACY}", "UserDefaults", "DiskSpace"),
+            "disagree about UserDefaults",
+        ),
+        (replace(f"DeiTDemo/{PRIVACY}", "<false/>", "<true/>"), "tracks or collects"),
         (lambda project: (project / ".gitignore").write_text(""), "git does not ignore"),
     ],
 )
@@ -217,6 +226,35 @@ def test_committed_golden_cases_pass(cli: Cli) -> None:
 
 
 @pytest.mark.slow
+def test_python_reads_the_apps_device_report(cli: Cli) -> None:
+    manifest = manifest_of(PreprocessSpec(crop_size=2), ["a", "b"]) | {"sha256": "0" * 64}
+    times = {"load_ms": 12.5, "load_warm_ms": 7.5, "first_run_ms": 90, "preprocess_ms": [5, 7]}
+    check = {"reference": "a.onnx", "images": 4, "same_top": 3, "cosine": 0.75}
+    measured = times | {
+        "runner": "Core ML, all",
+        "latency_ms": [*range(1, 51)],
+        "check": check,
+        "notes": {"peak_rss_bytes": "not told"},
+    }
+    files = [write_json(cli.folder / f"{name}.json", data)
+             for name, data in (("manifest", manifest), ("measured", measured))]  # fmt: skip
+    done = cli("report", *files)
+    assert done.returncode == 0, done.stderr
+    path = cli.folder / "device_report.json"
+    path.write_text(done.stdout, encoding="utf-8")
+    found = read_device_report(path)
+    (row,) = found.artefacts
+    assert (row.latency_ms_p50, row.runs, row.threads) == (25.5, 50, None)
+    assert (row.load_ms, row.load_warm_ms, row.first_run_ms) == (12.5, 7.5, 90)
+    assert row.check == ModelCheck(**check)
+    assert found.protocol == PROTOCOL
+    write_json(files[1], measured | {"check": None})
+    done = cli("report", *files)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "check is null and notes do not say why" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_wrong_golden_case_fails(cli: Cli) -> None:
     cases = json.loads((GOLDEN / "golden_cases.json").read_text(encoding="utf-8"))
     cases["images"] = cases["images"][:2]
@@ -270,7 +308,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     done = cli(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert expected in done.stderr
-    assert done.stderr.count("\n") == (4 if not arguments else 1)
+    assert done.stderr.count("\n") == (5 if not arguments else 1)
     assert not (cli.folder / "out.f32").exists()
 
 

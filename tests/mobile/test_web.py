@@ -29,6 +29,7 @@ from edge_deit.artefacts.runners import logits_of
 from edge_deit.conversion.parity import MIN_COSINE_FLOAT, MIN_COSINE_INT8
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.mobile.golden_images import ImageCase
+from edge_deit.report.device_records import PROTOCOL, ModelCheck
 from edge_deit.report.device_report import read_device_report
 from exporters import target
 
@@ -89,6 +90,37 @@ def test_one_wrong_bit_is_found(tmp_path: Path) -> None:
     done = core("golden", GOLDEN / "golden_spec.json", cases)
     assert done.returncode == 1
     assert re.match(r"image other seed: the tensor differs; value \d+ is .*\n1 passed", done.stdout)
+
+
+def test_a_file_is_compared_with_what_it_answered_in_python() -> None:
+    """By the committed answers: a right model, a wrong one, a file with answers of its own."""
+    spec, cases = (
+        (GOLDEN / f"golden_{name}.json").read_text("utf-8") for name in ("spec", "cases")
+    )
+    body = """
+        const { checkModel } = await import(given[0].check);
+        const spec = await m.parseGoldenSpec(given[0].spec, "spec");
+        const cases = m.parseGoldenCases(given[0].cases, "cases");
+        const answers = cases.classification.filter((one) => one.image !== null);
+        const check = (file, turn) => {
+          let at = 0;
+          const run = async () => turn(Float32Array.from(answers[at++].logits));
+          return checkModel(spec, cases, file, run);
+        };
+        const right = await check("any.onnx", (logits) => logits);
+        const wrong = await check("any.onnx", (logits) => logits.reverse());
+        const fifth = { ...answers[0], artefact: "own.onnx" };
+        cases.classification.push(fifth);
+        const own = await check("own.onnx", (logits) => logits);
+        return [right, wrong, own].map((one) => [one.images, one.sameTop, one.lowest]);
+    """
+    check = (PAGE / "core/self_test.js").as_uri()
+    given = {"spec": spec, "cases": cases, "check": check}
+    right, wrong, own = evaluated("golden.js", body, given)
+    assert right == [4, 4, pytest.approx(1, abs=1e-6)]
+    assert wrong[0] == 4
+    assert wrong[2] < 0.9
+    assert own == [1, 1, pytest.approx(1, abs=1e-6)]
 
 
 def edited(path: Path, **changes: Any) -> Path:
@@ -275,9 +307,12 @@ def test_python_reads_the_pages_device_report(tmp_path: Path) -> None:
     text = evaluated(
         "device_report.js",
         "const [manifest, device] = given;"
-        "const figures = {latencyMs: [3, 1, 2], preprocessMs: [5], loadMs: 7.5};"
-        "return m.deviceReport(new Date(0), '0.1.0', device, ["
-        " m.measured(manifest, 'ort, wasm', 1, figures, {load_ms: 'from the server'}),"
+        "const latencyMs = Array.from({length: m.PROTOCOL.runs}, (_, index) => index + 1);"
+        "const times = {latencyMs, preprocessMs: [5], loadMs: 7.5, loadWarmMs: 4, firstRunMs: 90};"
+        "const check = {reference: 'a.fp32.onnx', images: 4, sameTop: 3, lowest: 0.75};"
+        "return m.deviceReport(new Date(0), '0.1.0', device, true, ["
+        " m.measured(manifest, 'ort, wasm', 1, times, check),"
+        " m.measured(manifest, 'ort, wasm, 4 threads', 4, times, null),"
         " m.notMeasured(manifest, 'ort, WebGPU', null, 'refused')])",
         manifest,
         {"model": None, "osVersion": "Chromium 156 on Linux", "cores": 2},
@@ -286,10 +321,78 @@ def test_python_reads_the_pages_device_report(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     report = read_device_report(path)
     assert (report.app.name, report.device.os) == ("edge-deit-web", "Web")
-    ran, refused = report.artefacts
-    assert (ran.latency_ms_p50, ran.latency_ms_p90, ran.load_ms, ran.runs) == (2.0, 2.8, 7.5, 3)
+    ran, unchecked, refused = report.artefacts
+    assert (ran.latency_ms_p50, ran.latency_ms_p90, ran.load_ms, ran.runs) == (25.5, 45.1, 7.5, 50)
+    assert (ran.load_warm_ms, ran.first_run_ms) == (4, 90)
+    assert ran.check == ModelCheck("a.fp32.onnx", 4, 3, 0.75)
+    assert "no answers" in unchecked.notes["check"]
+    assert (report.protocol, report.conditions.left_foreground) == (PROTOCOL, True)
     assert (refused.runs, refused.threads, refused.load_ms) == (0, None, None)
     assert refused.notes["latency_ms_p50"] == "refused"
+
+
+STAND_INS = {
+    "dom.js": "export const pause = async () => {};",
+    "engines.js": "export const runnerName = async () => 'a runner'; export const threadCount = () => 2;",
+    "loaded.js": """
+        import { EdgeDeitError } from "CORE/error.js";
+        export const events = (globalThis.events = []);
+        export const bytesOf = async ({ file }) => { events.push("hash"); return new Uint8Array(1); };
+        export const engineFor = null; // of the first screen, which takes no part
+        export const closeEngine = async () => { events.push("close"); };
+        export const openFresh = async ({ file }) => {
+          events.push("open");
+          if (file.startsWith("bad")) throw new EdgeDeitError("refused");
+          const run = async () => { events.push("run"); return Float32Array.of(1, 2); };
+          return { run, inputOf: (photo) => { events.push(`${photo.width}`); return photo; } };
+        };
+    """,
+}
+"""Module of the page -> what stands in for it outside of a browser."""
+
+HOOKS = """
+    const standIns = STAND_INS;
+    export const resolve = (name, context, next) => {
+      const file = name.split("/").at(-1);
+      const taken = context.parentURL?.includes("/app/") && file in standIns;
+      return taken ? { url: standIns[file], shortCircuit: true } : next(name, context);
+    };
+"""
+
+
+def test_the_page_measures_as_the_protocol_says(tmp_path: Path) -> None:
+    """The benchmark's own code, with an engine that counts what it is told."""
+    core_address = (PAGE / "core").as_uri()
+    for name, text in STAND_INS.items():
+        (tmp_path / name.replace(".js", ".mjs")).write_text(text.replace("CORE", core_address))
+    stand_ins = {name: (tmp_path / name.replace(".js", ".mjs")).as_uri() for name in STAND_INS}
+    hooks = tmp_path / "hooks.mjs"
+    hooks.write_text(HOOKS.replace("STAND_INS", json.dumps(stand_ins)))
+    main = tmp_path / "main.mjs"
+    main.write_text(f"""
+        import {{ register }} from "node:module";
+        register({json.dumps(hooks.as_uri())});
+        const {{ benchmark }} = await import({json.dumps((PAGE / "app/benchmark.js").as_uri())});
+        const manifest = {{ artefact: "good.onnx", sha256: "{"a" * 64}", target: "onnx", precision: "int8",
+          model: "deit_tiny" }};
+        const artefacts = ["good.onnx", "bad.onnx"].map((file) => ({{ file, manifest }}));
+        const cases = {{ images: [], classification: [], refused: [] }};
+        const bundle = {{ artefacts, spec: {{ artefact: "good.onnx" }}, goldenCases: async () => cases }};
+        const entries = [];
+        for await (const entry of benchmark(bundle, ["wasm"])) entries.push(entry);
+        console.log(JSON.stringify({{ entries, events: globalThis.events }}));
+    """)
+    done = node(main)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    good, bad = found["entries"]
+    assert (good["runs"], good["check"], good["threads"]) == (50, None, 2)
+    assert all(good[name] > 0 for name in ("load_ms", "load_warm_ms", "first_run_ms"))
+    assert (bad["runs"], bad["notes"]["first_run_ms"]) == (0, "refused")
+    events = found["events"][: found["events"].index("hash", 1)]
+    assert events[:5] == ["hash", "close", "open", "close", "open"]
+    assert events.count("4032") == 1 + 5 + 1
+    assert events.count("run") == 1 + 5 + 50
 
 
 # The page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from conftest import CommandLine
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.report.device_report import App, Device, DeviceReport, read_device_report
+from edge_deit.report.device_records import App, Device
+from edge_deit.report.device_report import DeviceReport, phone_results, read_device_report
+from edge_deit.report.device_rows import phone_sentence
 from report_examples import DEVICE_REPORT as REPORT
 
 Change = Callable[[dict[str, Any]], object]
@@ -37,11 +41,18 @@ def with_figure(name: str, value: object) -> Change:
 def test_everything_is_read(tmp_path: Path) -> None:
     report = read_device_report(written(tmp_path, REPORT))
     assert report.created == datetime(2026, 1, 31, 12, tzinfo=UTC)
-    assert report.app == App("edge-deit-android", "0.1.0")
+    assert report.app == App("edge-deit-android", "0.1.0", "release")
     assert report.device == Device("Müller", "One", "Android", "16", None, 8)
     (one,) = report.artefacts
     expected = REPORT["artefacts"][0]
-    assert {name: getattr(one, name) for name in expected} == expected
+    assert {name: plain(getattr(one, name)) for name in expected} == expected
+    assert plain(report.protocol) == REPORT["protocol"]
+    assert plain(report.conditions) == REPORT["conditions"]
+
+
+def plain(value: object) -> object:
+    """As it is in the file."""
+    return vars(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def test_a_phone_of_the_other_kind(tmp_path: Path) -> None:
@@ -69,7 +80,7 @@ def as_browser(report: dict[str, Any]) -> None:
 
 def test_a_browser_need_not_name_its_device(tmp_path: Path) -> None:
     report = read_device_report(written(tmp_path, changed(as_browser)))
-    assert report.app == App("edge-deit-web", "0.1.0")
+    assert report.app == App("edge-deit-web", "0.1.0", "release")
     assert report.device == Device(None, None, "Web", "Chromium 156 on Linux", None, 8)
 
 
@@ -81,7 +92,8 @@ def test_a_phone_names_itself(entry: str, tmp_path: Path) -> None:
 
 
 def test_an_artefact_that_did_not_run_there(tmp_path: Path) -> None:
-    figures = ("latency_ms_p50", "latency_ms_p90", "load_ms", "preprocess_ms_p50", "peak_rss_bytes")
+    figures = ("latency_ms_p50", "latency_ms_p90", "load_ms", "load_warm_ms", "first_run_ms")
+    figures += ("preprocess_ms_p50", "peak_rss_bytes", "check")
     absent = dict.fromkeys(figures) | {"runs": 0, "notes": dict.fromkeys(figures, "did not load")}
     data = changed(lambda report: report["artefacts"][0].update(absent))
     (one,) = read_device_report(written(tmp_path, data)).artefacts
@@ -89,7 +101,10 @@ def test_an_artefact_that_did_not_run_there(tmp_path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Change, str]] = {
-    "schema": (lambda r: r.update(schema=2), "has schema 2, this version reads 1"),
+    "schema": (
+        lambda r: r.update(schema=1),
+        "has schema 1, this version reads 2; build the app of this",
+    ),
     "schema true": (lambda r: r.update(schema=True), "schema true"),
     "no schema": (lambda r: r.pop("schema"), "schema null"),
     "kind": (lambda r: r.update(kind="x"), 'kind is "x"; it must be edge-deit-device-report'),
@@ -135,6 +150,23 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "memory without note": (with_figure("notes", {}), "peak_rss_bytes is null and notes"),
     "empty note": (with_figure("notes", {"peak_rss_bytes": ""}), "notes.peak_rss_bytes is"),
     "notes as list": (with_figure("notes", []), r"notes is \[\]"),
+    "build": (lambda r: r["app"].update(build="fast"), "build is .*release or debug"),
+    "other runs": (with_figure("runs", 30), r"runs is 30; the protocol has 50"),
+    "other photo": (
+        lambda r: r["protocol"].update(photo_width=1920),
+        r"protocol is not that of schema 2 \(photo_width 4032, photo_height 3024, warm_up 5, runs 50",
+    ),
+    "no protocol": (lambda r: r.pop("protocol"), "protocol is missing"),
+    "thermal": (lambda r: r["conditions"].update(thermal_end=3), "thermal_end is 3"),
+    "no conditions": (lambda r: r.pop("conditions"), "conditions is missing"),
+    "foreground": (lambda r: r["conditions"].update(left_foreground="no"), "true or false"),
+    "no warm load": (with_figure("load_warm_ms", None), "load_warm_ms is null and notes"),
+    "no check": (with_figure("check", None), "check is null and notes have no reason"),
+    "check": (with_figure("check", {}), "check.reference is missing"),
+    "more than all": (
+        lambda r: r["artefacts"][0]["check"].update(same_top=5),
+        "same_top is more than its images",
+    ),
     "percentiles": (with_figure("latency_ms_p90", 12), "less than latency_ms_p50, 12.5"),
 }
 
@@ -170,3 +202,85 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_device_report(tmp_path / "none.json")
     with pytest.raises(EdgeDeitError, match="is a folder"):
         read_device_report(tmp_path)
+
+
+# What a reader is told
+
+
+def shown(change: Change = lambda report: None) -> list[str]:
+    """A sentence on each entry of the example, changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = read_device_report(written(Path(folder), changed(change)))
+    return [phone_sentence(one) for one in phone_results(found)]
+
+
+def test_the_phone_agreed() -> None:
+    (line,) = shown()
+    assert line == (
+        "Müller One, Android 16, 8 cores: LiteRT 2.3.0, CPU, 4 threads, p50 12.5 ms, p90 13.0 ms; "
+        "the phone agreed: 4 of 4 answers, lowest cosine 0.99980; it became warm (light)"
+    )
+
+
+def test_the_phone_differs_and_with_which_file() -> None:
+    check = {"reference": "deit_tiny.fp32.tflite", "images": 4, "same_top": 3, "cosine": 0.5}
+    (line,) = shown(with_figure("check", check))
+    assert (
+        "the phone differs: 3 of 4 answers, lowest cosine 0.50000 with those of deit_tiny.fp32"
+        in line
+    )
+    (web,) = shown(as_browser)
+    assert "the browser agreed" in web
+
+
+def test_what_was_not_compared_says_why() -> None:
+    def alone(report: dict[str, Any]) -> None:
+        report["artefacts"][0] |= {"check": None}
+        report["artefacts"][0]["notes"]["check"] = "the bundle has no answers"
+
+    (line,) = shown(alone)
+    assert "not compared with Python's (the bundle has no answers)" in line
+
+
+def test_what_makes_figures_worth_less_is_said() -> None:
+    def spoilt(report: dict[str, Any]) -> None:
+        report["app"]["build"] = "debug"
+        report["conditions"] |= {"left_foreground": True, "power_saver": True}
+        report["conditions"] |= {"screen_kept_on": False, "thermal_begin": "serious"}
+
+    (line,) = shown(spoilt)
+    for words in ("a debug build", "left the foreground", "saved power", "screen was not kept on"):
+        assert words in line
+    assert "it was warm at the beginning (serious)" in line
+    assert "became warm" not in line
+
+
+def test_the_command_shows_a_report_alone(command_line: CommandLine, tmp_path: Path) -> None:
+    done = command_line("device", written(tmp_path, REPORT))
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "Müller One, Android 16",
+        "edge-deit-android 0.1.0, release",
+        "12.5 ms",
+        "100.0 %",
+    ):
+        assert words in done.stdout, done.stdout
+    assert "\\n" not in done.stdout
+    for line in (
+        "deit_tiny.int8.tflite, LiteRT 2.3.0, CPU, 4 threads, 50 runs",
+        "  latency p90              13.0 ms",
+        "  cosine to Python         0.99980",
+    ):
+        assert line in done.stdout.splitlines()
+    assert "[1] the system does not tell" in done.stdout
+    assert "- it became warm (light)" in done.stdout
+
+
+@pytest.mark.parametrize("file", ["none.json", "empty.json"])
+def test_the_command_refuses_what_is_no_report(
+    file: str, command_line: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.json").write_text("{}", encoding="utf-8")
+    done = command_line("device", written(tmp_path, REPORT), tmp_path / file)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert file in done.stderr

@@ -1,6 +1,6 @@
-import { deviceReport } from "../core/device_report.js";
+import { deviceReport, PROTOCOL } from "../core/device_report.js";
 import { threadCount } from "../engines/engines.js";
-import { benchmark, RUNS, WARM_UP } from "./benchmark.js";
+import { benchmark } from "./benchmark.js";
 import { describeDevice } from "./device.js";
 import { byId, element, milliseconds, row } from "./dom.js";
 
@@ -9,6 +9,7 @@ const COLUMNS = 5;
 /** Measures every file on every backend and keeps the report for download. */
 export class BenchmarkView {
   #entries = [];
+  #hidden = false;
   #version;
 
   constructor(version) {
@@ -16,22 +17,29 @@ export class BenchmarkView {
     byId("download").onclick = () => this.#download();
     const threads = threadCount() === 1 ? "one thread" : `${threadCount()} threads`;
     byId("benchmark-text").textContent =
-      `Measures every file: ${RUNS} runs after ${WARM_UP} to warm up, WebAssembly with ${threads}. ` +
+      `Measures every file: ${PROTOCOL.runs} runs after ${PROTOCOL.warm_up} to warm up, WebAssembly with ${threads}. ` +
       "Keep this tab in front and leave the device alone meanwhile.";
   }
 
-  async run(artefacts, backends) {
+  async run(bundle, backends) {
     const table = byId("measurements");
     table.tBodies[0].replaceChildren();
     table.hidden = false;
     this.#entries = [];
-    const total = artefacts.length * backends.length;
+    const total = bundle.artefacts.length * backends.length;
     const tell = () => (byId("benchmark-state").textContent = `${this.#entries.length} of ${total} measured`);
     tell();
-    for await (const entry of benchmark(artefacts, backends)) {
-      this.#entries.push(entry);
-      table.tBodies[0].append(rowOf(entry));
-      tell();
+    this.#hidden = document.hidden;
+    const watch = () => (this.#hidden ||= document.hidden);
+    document.addEventListener("visibilitychange", watch);
+    try {
+      for await (const entry of benchmark(bundle, backends)) {
+        this.#entries.push(entry);
+        table.tBodies[0].append(rowOf(entry));
+        tell();
+      }
+    } finally {
+      document.removeEventListener("visibilitychange", watch);
     }
   }
 
@@ -41,7 +49,7 @@ export class BenchmarkView {
   }
 
   async #download() {
-    const text = deviceReport(new Date(), this.#version, await describeDevice(), this.#entries);
+    const text = deviceReport(new Date(), this.#version, await describeDevice(), this.#hidden, this.#entries);
     const link = element("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
     link.download = "edge-deit-device-report.json";

@@ -36,7 +36,7 @@ function wire(bundle, backends, version) {
   const benchmark = new BenchmarkView(version);
   model.onchange = backend.onchange = () => photos.again();
   byId("test").onclick = () => doTask(() => runSelfTest(bundle, backends));
-  byId("measure").onclick = () => doTask(() => benchmark.run(bundle.artefacts, backends));
+  byId("measure").onclick = () => doTask(() => benchmark.run(bundle, backends));
   watchTasks((busy) => {
     for (const id of ["model", "backend", "file", "camera", "test", "measure"]) byId(id).disabled = busy;
     document.querySelector("label.button").classList.toggle("off", busy);

@@ -44,7 +44,7 @@ async function checkFile(artefact, backend, spec, cases) {
   const { file, manifest } = artefact;
   try {
     const engine = await engineFor(artefact, backend);
-    const found = await checkModel(spec, cases, async (photo) => {
+    const found = await checkModel(spec, cases, file, async (photo) => {
       await pause();
       return engine.run(engine.inputOf(photo));
     });

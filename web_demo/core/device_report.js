@@ -1,20 +1,36 @@
 import { percentile } from "./statistics.js";
 
-/** Figures that may be null, each then with a reason in `notes`. */
-const FIGURES = ["latency_ms_p50", "latency_ms_p90", "load_ms", "preprocess_ms_p50", "peak_rss_bytes"];
+/**
+ * How every app measures, so that the figures of two devices can be compared.
+ *
+ * edge_deit/report/device_records.py says what each figure is, and refuses reports of another protocol.
+ */
+export const PROTOCOL = { photo_width: 4032, photo_height: 3024, warm_up: 5, runs: 50, preprocess_runs: 5 };
+
+/** What may be null, each then with a reason in `notes`. */
+const FIGURES = [
+  "latency_ms_p50",
+  "latency_ms_p90",
+  "load_ms",
+  "load_warm_ms",
+  "first_run_ms",
+  "preprocess_ms_p50",
+  "peak_rss_bytes",
+  "check",
+];
 
 /**
  * The JSON that the benchmark hands out and `edge_deit.validate --device-report` reads.
  *
- * `device` has model, osVersion and cores; model is null where the browser does not tell. A measurement is what
- * `measured` or `notMeasured` made.
+ * `device` has model, osVersion and cores; model is null where the browser does not tell. `hidden` says whether the
+ * page was out of sight while it measured. A measurement is what `measured` or `notMeasured` made.
  */
-export function deviceReport(created, appVersion, device, measurements) {
+export function deviceReport(created, appVersion, device, hidden, measurements) {
   const report = {
-    schema: 1,
+    schema: 2,
     kind: "edge-deit-device-report",
     created: `${created.toISOString().slice(0, 19)}Z`,
-    app: { name: "edge-deit-web", version: appVersion },
+    app: { name: "edge-deit-web", version: appVersion, build: "release" },
     device: {
       manufacturer: null,
       model: device.model,
@@ -23,22 +39,45 @@ export function deviceReport(created, appVersion, device, measurements) {
       soc: null,
       cores: device.cores,
     },
+    protocol: PROTOCOL,
+    conditions: {
+      thermal_begin: null,
+      thermal_end: null,
+      power_saver: null,
+      left_foreground: hidden,
+      screen_kept_on: null,
+    },
     artefacts: measurements,
   };
   return `${JSON.stringify(report, null, 2)}\n`;
 }
 
-/** An entry for what ran; times in milliseconds, one sample a run. */
-export function measured(manifest, runner, threads, { latencyMs, preprocessMs, loadMs }, notes) {
+/**
+ * An entry for what ran; times in milliseconds, one sample a run.
+ *
+ * `check` is `checkModel`'s finding, or null where the bundle holds no answers of Python's.
+ */
+export function measured(manifest, runner, threads, times, check) {
+  const { latencyMs, preprocessMs, loadMs, loadWarmMs, firstRunMs } = times;
+  const notes = { peak_rss_bytes: "a browser does not tell a page" };
+  if (check === null) notes.check = "the bundle has no answers of Python's to golden photos";
   return {
     ...heading(manifest, runner, threads),
     runs: latencyMs.length,
     latency_ms_p50: percentile(latencyMs, 0.5),
     latency_ms_p90: percentile(latencyMs, 0.9),
     load_ms: loadMs,
+    load_warm_ms: loadWarmMs,
+    first_run_ms: firstRunMs,
     preprocess_ms_p50: percentile(preprocessMs, 0.5),
     peak_rss_bytes: null,
-    notes: { peak_rss_bytes: "a browser does not tell a page", ...notes },
+    check: check && {
+      reference: check.reference,
+      images: check.images,
+      same_top: check.sameTop,
+      cosine: check.lowest,
+    },
+    notes,
   };
 }
 

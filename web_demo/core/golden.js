@@ -4,13 +4,14 @@ import { parsePreprocessSpec } from "./preprocess_spec.js";
 import { PRECISION_BITS } from "./resample.js";
 import { VERTICAL_FIRST_IF } from "./resize.js";
 
-const SCHEMA = 1;
+const SPEC_SCHEMA = 1;
+const CASES_SCHEMA = 2;
 const NOT_FINITE = { nan: NaN, inf: Infinity, "-inf": -Infinity };
 
 /** What the golden cases belong to; throws EdgeDeitError for rules that this port does not follow. */
 export async function parseGoldenSpec(text, name) {
   const json = Json.parse(text, name);
-  checkSchema(json, SCHEMA);
+  checkSchema(json, SPEC_SCHEMA);
   checkResize(json.get("resize"));
   json.get("ties").oneOf(["lower index first"]);
   const labels = json.get("labels").list().map((one) => one.string());
@@ -33,14 +34,20 @@ function checkResize(rule) {
   rule.get("vertical_first_if").oneOf([VERTICAL_FIRST_IF]);
 }
 
-/** Photos with their tensors' sha256, logits with their ranking, and logits that must be refused. */
+/**
+ * Photos with their tensors' sha256, logits with their ranking, and logits that must be refused.
+ *
+ * `image` of logits names the photo that the file `artefact` answered with them; both are null where they were made up.
+ */
 export function parseGoldenCases(text, name) {
   const json = Json.parse(text, name);
-  checkSchema(json, SCHEMA);
+  checkSchema(json, CASES_SCHEMA);
   return {
     images: json.get("images").list().map(imageCase),
     classification: json.get("classification").list().map((one) => ({
       name: one.get("name").text(),
+      image: textOrNull(one.get("image")),
+      artefact: textOrNull(one.get("artefact")),
       logits: one.get("logits").numbers(),
       probabilities: one.get("probabilities").numbers(),
       top: one.get("top").list().map((index) => index.int()),
@@ -80,6 +87,10 @@ function rawPixels(json, width, height) {
   const seed = json.get("hash").get("seed").int();
   const block = json.get("hash").get("block").int(1);
   return () => hashedPixels(width, height, seed, block);
+}
+
+function textOrNull(json) {
+  return json.value === null ? null : json.text();
 }
 
 function anyNumber(json) {

@@ -37,18 +37,22 @@ async function versionOf(engine) {
   return (await answer.json()).version;
 }
 
+/** Holds a file's bytes against its manifest; throws EdgeDeitError where it is damaged. */
+export async function checkBytes({ file, manifest }, bytes) {
+  if (bytes.length !== manifest.sizeBytes || (await sha256(bytes)) !== manifest.sha256) {
+    throw new EdgeDeitError(`${file} was damaged after it was bundled (its sha256 differs); bundle it again`);
+  }
+}
+
 /**
- * An artefact on a backend, ready to run: `{classify, run, close}`.
+ * An artefact on a backend, ready to run: `{inputOf, run, close}`.
  *
- * `bytes` are the file's, held against the manifest's sha256. `inputOf(photo)` is what the file takes for an upright
- * photo, `run(input)` resolves to logits (K). Throws EdgeDeitError where the file is damaged, the
- * runtime is not installed, or it refuses the file.
+ * `bytes` are the file's, as `checkBytes` found them. `inputOf(photo)` is what the file takes for an upright
+ * photo, `run(input)` resolves to logits (K). Throws EdgeDeitError where the runtime is not installed,
+ * or it refuses the file.
  */
 export async function openEngine(artefact, bytes, backend) {
   const { manifest } = artefact;
-  if (bytes.length !== manifest.sizeBytes || (await sha256(bytes)) !== manifest.sha256) {
-    throw new EdgeDeitError(`${artefact.file} was damaged after it was bundled (its sha256 differs); bundle it again`);
-  }
   const engine = ENGINES[manifest.target];
   await versionOf(engine);
   const opened = await attempt(engine, artefact, backend, () => engine.open(bytes, manifest, backend, threadCount()));

@@ -1,12 +1,18 @@
+import AVFoundation
 import SwiftUI
 import UIKit
 
-/// The system's camera as a sheet.
+/// The system's camera, over the whole screen.
 struct CameraPicker: UIViewControllerRepresentable {
     let onPhoto: (UIImage) -> Void
     @Environment(\.dismiss) private var dismiss
 
     static var isAvailable: Bool { UIImagePickerController.isSourceTypeAvailable(.camera) }
+
+    /// Whether the user or a rule of the device keeps the app from the camera, which would stay black.
+    static var isDenied: Bool {
+        [.denied, .restricted].contains(AVCaptureDevice.authorizationStatus(for: .video))
+    }
 
     func makeUIViewController(context: Context) -> UIImagePickerController {
         let picker = UIImagePickerController()

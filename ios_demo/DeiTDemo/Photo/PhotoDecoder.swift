@@ -11,7 +11,8 @@ struct DecodedPhoto: Sendable {
     let orientation: Int
 }
 
-/// JPEG, HEIC, PNG to 8-bit sRGB. Nothing is scaled or turned here: that is EdgeCore's, which matches Python.
+/// JPEG, HEIC, PNG to 8-bit RGB as it is stored. Nothing is scaled or turned here: that is EdgeCore's, which matches
+/// Python; and no colour is converted, as Python converts none.
 enum PhotoDecoder {
     /// 7 bytes a pixel are held at the peak, so this is about 450 MB.
     static let maxPixels = 64_000_000
@@ -32,12 +33,7 @@ enum PhotoDecoder {
         guard width * height <= maxPixels else {
             throw EdgeError(String(localized: "The photo is too large. The limit is 64 megapixels."))
         }
-        guard let space = CGColorSpace(name: CGColorSpace.sRGB),
-            let context = CGContext(
-                data: nil, width: width, height: height, bitsPerComponent: 8, bytesPerRow: 4 * width, space: space,
-                bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
-            )
-        else {
+        guard let context = context(for: image) else {
             throw EdgeError(String(localized: "There is not enough memory for this photo."))
         }
         context.interpolationQuality = .none
@@ -58,5 +54,19 @@ enum PhotoDecoder {
         let known = (1...8).contains(orientation) ? orientation : 1
         let raw = try RGBImage(width: width, height: height, pixels: rgb)
         return DecodedPhoto(image: raw, source: image, orientation: known)
+    }
+
+    /// A context of the photo's own RGB colours, in which its values stay what they are; sRGB for grey and others.
+    private static func context(for image: CGImage) -> CGContext? {
+        let own = image.colorSpace.flatMap { $0.model == .rgb ? $0 : nil }
+        for space in [own, CGColorSpace(name: CGColorSpace.sRGB)] {
+            guard let space else { continue }
+            let context = CGContext(
+                data: nil, width: image.width, height: image.height, bitsPerComponent: 8,
+                bytesPerRow: 4 * image.width, space: space, bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
+            )
+            if let context { return context }
+        }
+        return nil
     }
 }

@@ -5,6 +5,7 @@ import SwiftUI
 struct BenchmarkView: View {
     let model: BenchmarkModel
     let library: Library
+    @Environment(\.scenePhase) private var phase
 
     var body: some View {
         NavigationStack {
@@ -18,6 +19,9 @@ struct BenchmarkView: View {
                 FailureSection(failures: model.failures)
             }
             .navigationTitle("Benchmark")
+            .onChange(of: phase) { _, now in
+                if now != .active { model.becameInactive() }
+            }
         }
     }
 
@@ -49,6 +53,9 @@ private struct BenchmarkRow: View {
             LabeledContent("90th percentile") { Text(verbatim: milliseconds(row.latencyMsP90)) }
             LabeledContent("Preprocessing") { Text(verbatim: milliseconds(row.preprocessMsP50)) }
             LabeledContent("Loading") { Text(verbatim: milliseconds(row.loadMs)) }
+            if let check = row.check {
+                LabeledContent("Same class") { Text(verbatim: "\(check.sameTop) / \(check.images)") }
+            }
         }
         .monospacedDigit()
         .accessibilityElement(children: .combine)

@@ -23,12 +23,13 @@ struct ClassifyView: View {
                 Section("Model") { settings }
             }
             .navigationTitle("Edge DeiT")
-            .sheet(isPresented: $showsCamera) {
+            .fullScreenCover(isPresented: $showsCamera) {
                 CameraPicker { model.use($0) }
                     .ignoresSafeArea()
             }
             .onChange(of: selection) { _, item in
                 guard let item else { return }
+                selection = nil  // so that the same photo can be chosen again
                 model.use { try await item.loadTransferable(type: Data.self) }
             }
         }
@@ -46,10 +47,18 @@ struct ClassifyView: View {
             Label("Choose photo", systemImage: "photo.on.rectangle")
         }
         if CameraPicker.isAvailable {
-            Button { showsCamera = true } label: { Label("Take photo", systemImage: "camera") }
+            Button { takePhoto() } label: { Label("Take photo", systemImage: "camera") }
         }
         if model.isBusy {
             ProgressView().accessibilityLabel("Working")
+        }
+    }
+
+    private func takePhoto() {
+        if CameraPicker.isDenied {
+            model.refuse(String(localized: "This app may not use the camera. Allow it in Settings, Privacy, Camera."))
+        } else {
+            showsCamera = true
         }
     }
 

@@ -41,6 +41,7 @@ struct SelfTestView: View {
                     VStack(alignment: .leading) {
                         Text(verbatim: check.artefact).font(.headline)
                         Text(verbatim: check.runner).font(.footnote).foregroundStyle(.secondary)
+                        LabeledContent("Compared with") { Text(verbatim: check.reference) }
                         LabeledContent("Same class") { Text(verbatim: "\(check.sameTop) / \(check.images)") }
                         LabeledContent("Lowest cosine") {
                             Text(check.cosine, format: .number.precision(.fractionLength(5)))

@@ -184,6 +184,7 @@ class Workshop:
         fields = [*re.findall(pattern, gradle), ("VERSION_NAME", "app")]
         versions = self._versions()
         lines = [f'  public static final String {n} = "{versions[v]}";' for n, v in fields]
+        lines.append('  public static final boolean DEBUG = Boolean.parseBoolean("true");')
         text = "\n".join([f"package {PACKAGE};", "public final class BuildConfig {", *lines, "}"])
         (folder / PACKAGE.replace(".", "/") / "BuildConfig.java").write_text(text, encoding="utf-8")
 

@@ -24,7 +24,7 @@ PROJECT: Final = ROOT / "ios_demo"
 CORE: Final = PROJECT / "EdgeCore"
 STUBS: Final = Path(__file__).resolve().parent / "stubs"
 MODULES: Final = (
-    *("CoreGraphics", "ImageIO", "CoreVideo", "CoreML", "Vision"),
+    *("CoreGraphics", "ImageIO", "CoreVideo", "CoreML", "Vision", "AVFoundation"),
     *("UIKit", "SwiftUI", "PhotosUI", "ExecuTorch", "CoreAI"),
 )
 """Stand-ins for Apple's frameworks and ExecuTorch, in the order in which they import each other."""

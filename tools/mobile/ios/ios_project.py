@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import plistlib
 import re
 import struct
 import xml.etree.ElementTree as ElementTree  # the project's own scheme, not a stranger's file
@@ -22,12 +23,16 @@ _LOCALISED: Final = re.compile(
     r"(?:\b(?:Text|Label|Button|Section|Picker|LabeledContent)\(\s*"
     r"|\.(?:navigationTitle|accessibilityLabel)\(\s*|String\(localized:\s*)" + _LITERAL
 )
+_PRIVACY: Final = "PrivacyInfo.xcprivacy"
+_DECLARED: Final = {"UserDefaults": "NSPrivacyAccessedAPICategoryUserDefaults"}
+"""What the sources name -> the kind of interface that Apple wants a reason for."""
+
 _KEY_PROPERTY: Final = re.compile(r": LocalizedStringKey \{(.*?)\n    \}", re.DOTALL)
 
 
 def problems(project: Path) -> list[str]:
     """What is wrong with `ios_demo`, one line each."""
-    steps = (_pbxproj, _scheme, _catalogs, _assets, _strays)
+    steps = (_pbxproj, _scheme, _catalogs, _privacy, _assets, _strays)
     found: list[str] = []
     for step in steps:
         try:
@@ -191,6 +196,29 @@ def _catalogs(project: Path) -> Iterator[str]:
         yield f"Localizable.xcstrings: {key!r} is shown nowhere"
 
 
+# Privacy
+
+
+def _privacy(project: Path) -> Iterator[str]:
+    folder = project / "DeiTDemo"
+    if not (folder / _PRIVACY).exists():
+        yield f"privacy: {_PRIVACY} is missing; App Store Connect asks for it"
+        return
+    told = plistlib.loads((folder / _PRIVACY).read_bytes())
+    if told["NSPrivacyTracking"] or told["NSPrivacyCollectedDataTypes"]:
+        yield f"privacy: {_PRIVACY} says that the app tracks or collects; it does neither"
+    reasons = {
+        one["NSPrivacyAccessedAPIType"]: one["NSPrivacyAccessedAPITypeReasons"]
+        for one in told["NSPrivacyAccessedAPITypes"]
+    }
+    sources = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.swift"))
+    for word, kind in _DECLARED.items():
+        if (word in sources) != bool(reasons.pop(kind, None)):
+            yield f"privacy: {_PRIVACY} and the sources disagree about {word}"
+    for kind in reasons:
+        yield f"privacy: {_PRIVACY} names {kind}, which this check does not know"
+
+
 # Assets and files
 
 
@@ -214,7 +242,7 @@ def _strays(project: Path) -> Iterator[str]:
         place = path.relative_to(folder)
         if path.is_dir() or place.parts[0] in ("Bundled", "Assets.xcassets"):
             continue
-        if path.suffix not in (".swift", ".xcstrings"):
+        if path.suffix not in (".swift", ".xcstrings") and path.name != _PRIVACY:
             yield f"files: {place} would be copied into the app"
     if "DeiTDemo/Bundled/" not in (project / ".gitignore").read_text(encoding="utf-8").split():
         yield "files: git does not ignore DeiTDemo/Bundled/"

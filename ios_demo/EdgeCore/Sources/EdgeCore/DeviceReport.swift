@@ -5,10 +5,13 @@ public struct DeviceReport: Encodable, Equatable, Sendable {
     public struct App: Encodable, Equatable, Sendable {
         public let name: String
         public let version: String
+        /// `release` or `debug`, whose times mean nothing.
+        public let build: String
 
-        public init(name: String, version: String) {
+        public init(name: String, version: String, build: String) {
             self.name = name
             self.version = version
+            self.build = build
         }
     }
 
@@ -45,17 +48,58 @@ public struct DeviceReport: Encodable, Equatable, Sendable {
         }
     }
 
-    public let schema = 1
+    /// The device's state while it measured; nil where it does not tell.
+    public struct Conditions: Encodable, Equatable, Sendable {
+        public let thermalBegin: String?
+        public let thermalEnd: String?
+        public let powerSaver: Bool?
+        public let leftForeground: Bool
+        public let screenKeptOn: Bool
+
+        public init(
+            thermalBegin: String?, thermalEnd: String?, powerSaver: Bool?, leftForeground: Bool, screenKeptOn: Bool
+        ) {
+            self.thermalBegin = thermalBegin
+            self.thermalEnd = thermalEnd
+            self.powerSaver = powerSaver
+            self.leftForeground = leftForeground
+            self.screenKeptOn = screenKeptOn
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case thermalBegin = "thermal_begin"
+            case thermalEnd = "thermal_end"
+            case powerSaver = "power_saver"
+            case leftForeground = "left_foreground"
+            case screenKeptOn = "screen_kept_on"
+        }
+
+        public func encode(to encoder: Encoder) throws {
+            var values = encoder.container(keyedBy: CodingKeys.self)
+            try values.encode(thermalBegin, forKey: .thermalBegin)  // null, not absent
+            try values.encode(thermalEnd, forKey: .thermalEnd)
+            try values.encode(powerSaver, forKey: .powerSaver)
+            try values.encode(leftForeground, forKey: .leftForeground)
+            try values.encode(screenKeptOn, forKey: .screenKeptOn)
+        }
+    }
+
+    public let schema = 2
     public let kind = "edge-deit-device-report"
     public let created: String
     public let app: App
     public let device: Device
+    public let `protocol` = MeasuringProtocol.current
+    public let conditions: Conditions
     public let artefacts: [ArtefactReport]
 
-    public init(created: Date, app: App, device: Device, artefacts: [ArtefactReport]) {
+    public init(
+        created: Date, app: App, device: Device, conditions: Conditions, artefacts: [ArtefactReport]
+    ) {
         self.created = created.formatted(.iso8601)
         self.app = app
         self.device = device
+        self.conditions = conditions
         self.artefacts = artefacts
     }
 
@@ -84,16 +128,32 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
     public let latencyMsP50: Double
     public let latencyMsP90: Double
     public let loadMs: Double
+    public let loadWarmMs: Double
+    public let firstRunMs: Double
     public let preprocessMsP50: Double
     public let peakRssBytes: Int?
+    public let check: Check?
     public let notes: [String: String]
 
     public var id: String { path + "|" + runner }
 
+    /// The file's answers beside Python's.
+    public struct Check: Encodable, Equatable, Sendable {
+        public let reference: String
+        public let images: Int
+        public let sameTop: Int
+        public let cosine: Double
+
+        enum CodingKeys: String, CodingKey {
+            case reference, images, cosine
+            case sameTop = "same_top"
+        }
+    }
+
     /// Raises when there is nothing to report on: no samples, or a sample that is not finite.
     public init(
         manifest: Manifest, runner: String, threads: Int?, timings: Timings, peakRssBytes: Int?,
-        notes: [String: String]
+        check: ModelCheck?, notes: [String: String]
     ) throws {
         path = manifest.artefact
         sha256 = manifest.sha256
@@ -106,19 +166,29 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
         latencyMsP50 = try percentile(timings.latencyMs, 0.5)
         latencyMsP90 = try percentile(timings.latencyMs, 0.9)
         loadMs = timings.loadMs
+        loadWarmMs = timings.loadWarmMs
+        firstRunMs = timings.firstRunMs
+        self.check = check.map {
+            Check(reference: $0.reference, images: $0.images, sameTop: $0.sameTop, cosine: $0.cosine)
+        }
         preprocessMsP50 = try median(timings.preprocessMs)
         self.peakRssBytes = peakRssBytes
         self.notes = notes
         guard peakRssBytes != nil || notes["peak_rss_bytes"] != nil else {
             throw EdgeError("peak_rss_bytes is null and notes do not say why")
         }
+        guard check != nil || notes["check"] != nil else {
+            throw EdgeError("check is null and notes do not say why")
+        }
     }
 
     enum CodingKeys: String, CodingKey {
-        case path, sha256, target, precision, model, runner, threads, runs, notes
+        case path, sha256, target, precision, model, runner, threads, runs, check, notes
         case latencyMsP50 = "latency_ms_p50"
         case latencyMsP90 = "latency_ms_p90"
         case loadMs = "load_ms"
+        case loadWarmMs = "load_warm_ms"
+        case firstRunMs = "first_run_ms"
         case preprocessMsP50 = "preprocess_ms_p50"
         case peakRssBytes = "peak_rss_bytes"
     }
@@ -136,8 +206,11 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
         try values.encode(latencyMsP50, forKey: .latencyMsP50)
         try values.encode(latencyMsP90, forKey: .latencyMsP90)
         try values.encode(loadMs, forKey: .loadMs)
+        try values.encode(loadWarmMs, forKey: .loadWarmMs)
+        try values.encode(firstRunMs, forKey: .firstRunMs)
         try values.encode(preprocessMsP50, forKey: .preprocessMsP50)
         try values.encode(peakRssBytes, forKey: .peakRssBytes)
+        try values.encode(check, forKey: .check)
         try values.encode(notes, forKey: .notes)
     }
 }

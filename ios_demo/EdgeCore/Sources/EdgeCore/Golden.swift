@@ -22,7 +22,7 @@ public struct GoldenSpec: Decodable, Equatable, Sendable {
 
 /// `golden_cases.json`: what Python computed and a port must reproduce.
 public struct GoldenCases: Decodable, Equatable, Sendable {
-    public static let schema = 1
+    public static let schema = 2
 
     /// Raw pixels and what they must become, bit for bit: a square of bytes, and a tensor.
     public struct Image: Decodable, Equatable, Sendable {
@@ -55,9 +55,26 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
         }
     }
 
+    /// An image file, and the rows of red, green, blue bytes that the device's decoder must make of it.
+    public struct File: Decodable, Equatable, Sendable {
+        public let name: String
+        public let png: Data
+        public let width: Int
+        public let height: Int
+        public let rgbSha256: String
+
+        enum CodingKeys: String, CodingKey {
+            case name, png, width, height
+            case rgbSha256 = "rgb_sha256"
+        }
+    }
+
     /// Logits with their probabilities, to 1e-6, and the order of the largest, exactly.
     public struct Classification: Decodable, Equatable, Sendable {
         public let name: String
+        /// The image case that the file `artefact` answered with these logits; both are nil where they were made up.
+        public let image: String?
+        public let artefact: String?
         public let logits: [Double]
         public let probabilities: [Double]
         public let top: [Int]
@@ -89,6 +106,7 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
     }
 
     public let images: [Image]
+    public let files: [File]
     public let classification: [Classification]
     public let refused: [Refused]
 }

@@ -1,34 +1,54 @@
-/// How close a model on this device comes to the golden logits.
+/// How close a file on this device comes to the golden logits.
 ///
-/// Those are of the artefact that `golden_spec.json` names, as Python's runtime computed them; another precision
-/// or compute unit differs a little. What "a little" is for each artefact, `edge_deit.validate` says.
-public struct ModelCheck: Equatable, Sendable, Identifiable {
+/// Those are of the same file where Python ran it (`reference`), otherwise of the one that `golden_spec.json` names:
+/// another precision differs a little. What "a little" is for each artefact, `edge_deit.validate` says.
+public struct ModelCheck: Codable, Equatable, Sendable, Identifiable {
     public let artefact: String
     public let runner: String
+    /// The file whose golden logits these were compared with.
+    public let reference: String
     public let images: Int
     /// Images whose most probable class is the golden one.
     public let sameTop: Int
-    /// Lowest cosine similarity of the logits over the images.
+    /// Lowest cosine of the logits, less their mean, over the images.
     public let cosine: Double
 
-    public var id: String { artefact }
+    public var id: String { artefact + runner }
+
+    public init(artefact: String, runner: String, reference: String, images: Int, sameTop: Int, cosine: Double) {
+        self.artefact = artefact
+        self.runner = runner
+        self.reference = reference
+        self.images = images
+        self.sameTop = sameTop
+        self.cosine = cosine
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case artefact, runner, reference, images, cosine
+        case sameTop = "same_top"
+    }
 }
 
 extension GoldenFiles {
-    /// Image cases that have the model's logits too: those with a classification of the same name.
-    var modelCases: [(image: GoldenCases.Image, logits: [Double])] {
-        cases.images.compactMap { image in
-            guard image.preprocessing == spec.preprocessing,
-                let found = cases.classification.first(where: { $0.name == image.name })
-            else { return nil }
-            return (image, found.logits)
+    /// Image cases that a file answered, with its logits: this one's where Python ran it, otherwise the spec's.
+    func modelCases(_ artefact: String) throws -> [(image: GoldenCases.Image, answer: GoldenCases.Classification)] {
+        let known = cases.classification.contains { $0.image != nil && $0.artefact == artefact }
+        return try cases.classification.compactMap { answer in
+            guard let name = answer.image, answer.artefact == (known ? artefact : spec.artefact) else { return nil }
+            guard let image = cases.images.first(where: { $0.name == name }),
+                image.preprocessing == spec.preprocessing
+            else {
+                throw EdgeError("the golden cases hold no image \(name) for the model; bundle it again")
+            }
+            return (image, answer)
         }
     }
 
     /// Runs the model on every image that has golden logits; nil when there is none.
     ///
-    /// `predict` is given what the file takes and gives back what it returns. Where the file or the golden one
-    /// returns probabilities, logits are known up to a constant, which is taken from the golden ones.
+    /// `predict` is given what the file takes and gives back what it returns. Logits count less their mean, which
+    /// softmax does not see: logarithms of probabilities become the same.
     public func check(
         _ artefact: BundledArtefact, runner: String, predict: (ModelInput) throws -> [Float]
     ) throws -> ModelCheck? {
@@ -36,32 +56,32 @@ extension GoldenFiles {
             throw EdgeError("the golden cases are for another model than \(artefact.id); bundle them again, together")
         }
         let contract = artefact.manifest.contract
-        let open = contract.returnsProbabilities || spec.output.name == "probabilities"
+        let pairs = try modelCases(artefact.id)
         var sameTop = 0
         var cosines: [Double] = []
-        for (image, golden) in modelCases {
+        for (image, answer) in pairs {
             try Task.checkCancellation()
             let pixels = try image.pixels.image(width: image.width, height: image.height)
             let input = try contract.input(pixels, orientation: image.orientation, spec: spec.preprocessing)
             let logits = contract.logits(try predict(input))
-            guard logits.count == golden.count else {
-                throw EdgeError("\(artefact.id) returns \(logits.count) values for \(golden.count) labels")
+            guard logits.count == answer.logits.count else {
+                throw EdgeError("\(artefact.id) returns \(logits.count) values for \(answer.logits.count) labels")
             }
-            if try topK(logits, 1) == topK(golden.map { Float($0) }, 1) { sameTop += 1 }
-            let values = logits.map { Double($0) }
-            cosines.append(cosine(open ? aligned(values, to: golden) : values, golden))
+            if try topK(logits, 1) == topK(answer.logits.map { Float($0) }, 1) { sameTop += 1 }
+            cosines.append(cosine(centred(logits.map { Double($0) }), centred(answer.logits)))
         }
         guard let lowest = cosines.min() else { return nil }
         return ModelCheck(
-            artefact: artefact.id, runner: runner, images: cosines.count, sameTop: sameTop, cosine: lowest
+            artefact: artefact.id, runner: runner, reference: pairs[0].answer.artefact ?? spec.artefact,
+            images: cosines.count, sameTop: sameTop, cosine: lowest
         )
     }
 }
 
-/// Values with the mean of other ones.
-func aligned(_ values: [Double], to reference: [Double]) -> [Double] {
-    let shift = (reference.reduce(0, +) - values.reduce(0, +)) / Double(values.count)
-    return values.map { $0 + shift }
+/// Logits less their mean.
+func centred(_ values: [Double]) -> [Double] {
+    let mean = values.reduce(0, +) / Double(values.count)
+    return values.map { $0 - mean }
 }
 
 /// Cosine of the angle between two vectors; 0 when one of them has no length.

@@ -39,10 +39,16 @@ public struct SelfTestResult: Codable, Equatable, Sendable {
 extension GoldenFiles {
     /// Runs every case; `progress` hears how many are done and how many there are.
     ///
+    /// `decode` makes an upright photo of an image file; nil where this machine has no decoder, which leaves those
+    /// cases out.
+    ///
     /// Stops with CancellationError when the task is cancelled.
-    public func selfTest(progress: (Int, Int) -> Void = { _, _ in }) throws -> SelfTestResult {
+    public func selfTest(
+        decode: ((Data) throws -> RGBImage)? = nil, progress: (Int, Int) -> Void = { _, _ in }
+    ) throws -> SelfTestResult {
         var result = SelfTestResult()
-        let total = cases.images.count + cases.classification.count + cases.refused.count + 1
+        let files = decode == nil ? [] : cases.files
+        let total = cases.images.count + files.count + cases.classification.count + cases.refused.count + 1
         func step() throws {
             progress(result.total, total)
             try Task.checkCancellation()
@@ -51,6 +57,10 @@ extension GoldenFiles {
         for image in cases.images {
             try step()
             result.record(\.images, image.name) { try image.mismatch() }
+        }
+        for file in files {
+            try step()
+            result.record(\.images, file.name) { try decode.map { try file.mismatch($0) } ?? nil }
         }
         for classification in cases.classification {
             try step()
@@ -69,6 +79,20 @@ extension GoldenFiles {
     private func checkLabels() -> String? {
         let digest = SHA256Digest.hex(Array(spec.labels.joined(separator: "\n").utf8))
         return digest == spec.labelsSha256 ? nil : "sha256 of the labels is \(digest)"
+    }
+}
+
+extension GoldenCases.File {
+    /// What is wrong with the decoder, or nil.
+    func mismatch(_ decode: (Data) throws -> RGBImage) throws -> String? {
+        let image = try decode(png)
+        guard image.width == width, image.height == height else {
+            return "it is \(image.width) x \(image.height), not \(width) x \(height)"
+        }
+        guard SHA256Digest.hex(image.pixels) == rgbSha256 else {
+            return "the decoder changes the stored values; are colours converted?"
+        }
+        return nil
     }
 }
 

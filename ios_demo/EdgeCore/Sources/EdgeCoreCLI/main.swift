@@ -6,6 +6,7 @@ let usage = """
            edgecore-cli rank MANIFEST.json RETURNED.f32
            edgecore-cli golden SPEC.json CASES.json
            edgecore-cli bundle FOLDER
+           edgecore-cli report MANIFEST.json MEASURED.json
     """
 
 func bytes(_ path: String) throws -> Data {
@@ -78,6 +79,56 @@ func bundle(_ folder: String) throws {
     )
 }
 
+/// What was measured of a file, to make a device report of it.
+struct Measured: Decodable {
+    struct Check: Decodable {
+        let reference: String
+        let images: Int
+        let sameTop: Int
+        let cosine: Double
+    }
+
+    let runner: String
+    let loadMs: Double
+    let loadWarmMs: Double
+    let firstRunMs: Double
+    let latencyMs: [Double]
+    let preprocessMs: [Double]
+    let check: Check?
+    let notes: [String: String]
+}
+
+/// The device report that the app would share, of an unnamed device.
+func report(_ arguments: [String]) throws {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    let manifest = try manifest(arguments[0])
+    let measured = try decoder.decode(Measured.self, from: bytes(arguments[1]))
+    let check = measured.check.map {
+        ModelCheck(
+            artefact: manifest.artefact, runner: measured.runner, reference: $0.reference, images: $0.images,
+            sameTop: $0.sameTop, cosine: $0.cosine
+        )
+    }
+    let row = try ArtefactReport(
+        manifest: manifest, runner: measured.runner, threads: nil,
+        timings: Timings(
+            loadMs: measured.loadMs, loadWarmMs: measured.loadWarmMs, firstRunMs: measured.firstRunMs,
+            preprocessMs: measured.preprocessMs, latencyMs: measured.latencyMs
+        ),
+        peakRssBytes: nil, check: check, notes: measured.notes
+    )
+    let made = DeviceReport(
+        created: .now, app: .init(name: "edge-deit-ios", version: "0", build: "debug"),
+        device: .init(manufacturer: "Apple", model: "unnamed", os: "iOS", osVersion: "0", soc: nil, cores: 1),
+        conditions: .init(
+            thermalBegin: nil, thermalEnd: nil, powerSaver: nil, leftForeground: false, screenKeptOn: true
+        ),
+        artefacts: [row]
+    )
+    print(String(decoding: try made.json(), as: UTF8.self))
+}
+
 /// Exit code: 0 done, 1 a golden case failed, 2 bad input.
 func run(_ arguments: [String]) throws -> Int32 {
     let rest = Array(arguments.dropFirst())
@@ -85,6 +136,7 @@ func run(_ arguments: [String]) throws -> Int32 {
     case ("preprocess", 6): try preprocess(rest)
     case ("rank", 2): try rankFile(rest)
     case ("bundle", 1): try bundle(rest[0])
+    case ("report", 2): try report(rest)
     case ("golden", 2): return try golden(rest) ? 0 : 1
     default: throw EdgeError(usage)
     }

@@ -37,16 +37,19 @@ final class GoldenTests: XCTestCase {
     /// One image of one pixel, one classification, one refusal, all right unless an argument says otherwise.
     func cases(
         digest: String? = nil, bytes: String? = nil, sample: Double = -1, top: [Int] = [1, 0],
-        refused: String = "\"nan\""
+        refused: String = "\"nan\"", answers: String? = nil, file: String = "a.onnx",
+        images: String = "[]"
     ) -> String {
         let square = SHA256Digest.hex([0, 128, 0])
         let right = SHA256Digest.hex(littleEndianBytes([-1, (Float(128) / 255 - 0.5) / 0.5, -1]))
         return """
-            {"schema": 1,
+            {"schema": 2,
              "images": [{"name": "pixel", "width": 1, "height": 1, "orientation": 1, "pixels": {"base64": "AIAA"},
                "bytes_sha256": "\(bytes ?? square)", "tensor_sha256": "\(digest ?? right)", "samples": [[0, \(sample)]],
                "preprocessing": \(Self.preprocessing)}],
-             "classification": [{"name": "two", "logits": [0, 0.5], "probabilities": [0.377541, 0.622459],
+             "files": \(images),
+             "classification": [{"name": "two", "image": \(answers.map { "\"\($0)\"" } ?? "null"),
+               "artefact": \(answers == nil ? "null" : "\"\(file)\""), "logits": [0, 0.5], "probabilities": [0.377541, 0.622459],
                "top": \(top)}],
              "refused": [{"name": "bad", "logits": [1.0, \(refused)]}]}
             """
@@ -68,6 +71,24 @@ final class GoldenTests: XCTestCase {
         XCTAssertEqual(told, Array(1...result.total))
     }
 
+    func testADecoderThatConvertsColoursIsFound() throws {
+        let committed = try Data(contentsOf: Self.folder.appendingPathComponent("golden_cases.json"))
+        let entries = try XCTUnwrap(JSONSerialization.jsonObject(with: committed) as? [String: Any])
+        let images = try JSONSerialization.data(withJSONObject: try XCTUnwrap(entries["files"]))
+        let files = try goldenFiles(spec(), cases(images: String(decoding: images, as: UTF8.self)))
+        let stored = try GoldenPixels.hash(seed: 60, block: 1).image(width: 6, height: 5)
+        XCTAssertEqual(files.cases.files.count, 2)
+        let right = try files.selfTest(decode: { _ in stored })
+        XCTAssertEqual(right.failures, [])
+        XCTAssertEqual(right.total, try files.selfTest().total + 2)
+        let plain = files.cases.files[0].png
+        let other = try RGBImage(width: 6, height: 5, pixels: [UInt8](repeating: 0, count: 90))
+        let wrong = try files.selfTest(decode: { $0 == plain ? stored : other })
+        XCTAssertEqual(wrong.failures.map(\.name), ["a PNG in Display P3"])
+        let turned = try RGBImage(width: 5, height: 6, pixels: stored.pixels)
+        XCTAssertTrue(try files.selfTest(decode: { _ in turned }).failures[0].reason.contains("5 x 6"))
+    }
+
     func testWrongAnswersAreFound() throws {
         XCTAssertTrue(try run(spec(), cases()).passed)
         XCTAssertEqual(try run(spec(), cases(digest: "0")).failures.map(\.name), ["pixel"])
@@ -83,11 +104,11 @@ final class GoldenTests: XCTestCase {
     func testDamagedFilesAreRefused() {
         XCTAssertThrowsError(try run(spec(), cases(refused: "\"minus\"")))
         XCTAssertThrowsError(try run(spec(), String(cases().prefix(100))))
-        XCTAssertThrowsError(try run(spec(), "{\"schema\": 2}"))
+        XCTAssertThrowsError(try run(spec(), "{\"schema\": 3}"))
     }
 
     func testAModelIsComparedWithTheGoldenLogits() throws {
-        let named = cases().replacingOccurrences(of: "\"two\"", with: "\"pixel\"")
+        let named = cases(answers: "pixel")
         let files = try goldenFiles(spec(), named)
         let artefact = BundledArtefact(manifest: try manifest(), url: Self.folder)
         let same = try XCTUnwrap(files.check(artefact, runner: "r") { input in
@@ -96,17 +117,57 @@ final class GoldenTests: XCTestCase {
             return [0, 0.5]
         })
         XCTAssertEqual([same.images, same.sameTop], [1, 1])
+        XCTAssertEqual(same.reference, "a.onnx")
+        let own = try goldenFiles(spec(), cases(answers: "pixel", file: "a.pte"))
+        XCTAssertEqual(try own.check(artefact, runner: "r") { _ in [0, 1] }?.reference, "a.pte")
+        let others = try goldenFiles(spec(), cases(answers: "pixel", file: "b.pte"))
+        XCTAssertNil(try others.check(artefact, runner: "r") { _ in [0, 1] })
         XCTAssertEqual(same.cosine, 1, accuracy: 1e-12)
         let other = try XCTUnwrap(files.check(artefact, runner: "r") { _ in [0.5, 0] })
         XCTAssertEqual(other.sameTop, 0)
-        XCTAssertEqual(other.cosine, 0, accuracy: 1e-12)
+        XCTAssertEqual(other.cosine, -1, accuracy: 1e-12)
         XCTAssertThrowsError(try files.check(artefact, runner: "r") { _ in [1] })
         XCTAssertThrowsError(try files.check(artefact, runner: "r") { _ in [1, .nan] })
         XCTAssertNil(try goldenFiles(spec(), cases()).check(artefact, runner: "r") { _ in [0, 1] })
+        XCTAssertThrowsError(try goldenFiles(spec(), cases(answers: "dot")).check(artefact, runner: "r") { _ in [0, 1] })
+    }
+
+    /// A right model answers the committed photos, which Python's bundled model answered too, like Python.
+    func testCommittedAnswersAreARightModels() throws {
+        let spec = Self.folder.appendingPathComponent("golden_spec.json")
+        let files = try GoldenFiles(spec: spec, cases: Self.folder.appendingPathComponent("golden_cases.json"))
+        let artefact = BundledArtefact(manifest: try committedManifest(spec), url: Self.folder)
+        let pairs = try files.modelCases("another file")
+        XCTAssertEqual(pairs.map(\.image.name), files.cases.classification.compactMap(\.image))
+        let answers = Dictionary(
+            uniqueKeysWithValues: pairs.map { ($0.image.tensorSha256, $0.answer.logits.map { Float($0) }) }
+        )
+        let found = try XCTUnwrap(files.check(artefact, runner: "r") { input in
+            guard case let .pixels(pixels) = input else { throw EdgeError("not pixels") }
+            return try XCTUnwrap(answers[SHA256Digest.hex(littleEndianBytes(pixels.values))])
+        })
+        XCTAssertEqual([found.images, found.sameTop], [4, 4])
+        XCTAssertEqual(found.cosine, 1, accuracy: 1e-6)
+        let turned = try XCTUnwrap(files.check(artefact, runner: "r") { input in
+            guard case let .pixels(pixels) = input else { throw EdgeError("not pixels") }
+            return try XCTUnwrap(answers[SHA256Digest.hex(littleEndianBytes(pixels.values))]).reversed()
+        })
+        XCTAssertLessThan(turned.cosine, 0.9)
+    }
+
+    /// The manifest of the model that answered the committed photos, made of the spec.
+    func committedManifest(_ spec: URL) throws -> Manifest {
+        var entries = try XCTUnwrap(JSONSerialization.jsonObject(with: Data(contentsOf: spec)) as? [String: Any])
+        let more: [String: Any] = [
+            "sha256": "0", "size_bytes": 1, "target": "onnx", "backend": "", "precision": "fp32",
+            "task": "classification", "weights": ["sha256": "0"],
+        ]
+        entries.merge(more) { $1 }
+        return try Manifest.decode(JSONSerialization.data(withJSONObject: entries), named: "golden_spec.json")
     }
 
     func testAModelOfImagesIsComparedUpToAConstant() throws {
-        let named = cases().replacingOccurrences(of: "\"two\"", with: "\"pixel\"")
+        let named = cases(answers: "pixel")
         let image = BundledArtefact(manifest: try manifest(image: true), url: Self.folder)
         let same = try XCTUnwrap(goldenFiles(spec(), named).check(image, runner: "r") { input in
             XCTAssertEqual(input, .image(try RGBImage(width: 1, height: 1, pixels: [0, 128, 0])))

@@ -125,15 +125,21 @@ final class LibraryTests: XCTestCase {
         let row = try ArtefactReport(
             manifest: Manifest.decode(manifest("deit.int8.mlpackage"), named: "m"), runner: "Core ML, all",
             threads: nil,
-            timings: Timings(loadMs: 12.5, preprocessMs: [3], latencyMs: latency), peakRssBytes: nil,
-            notes: ["peak_rss_bytes": "not measured"]
+            timings: Timings(
+                loadMs: 12.5, loadWarmMs: 7.5, firstRunMs: 90, preprocessMs: [3], latencyMs: latency
+            ),
+            peakRssBytes: nil, check: nil, notes: ["peak_rss_bytes": "not measured", "check": "no answers"]
         )
         let device = DeviceReport.Device(
             manufacturer: "Apple", model: "iPhone16,1", os: "iOS", osVersion: "18.1", soc: nil, cores: 6
         )
         let report = DeviceReport(
-            created: Date(timeIntervalSince1970: 0), app: .init(name: "edge-deit-ios", version: "0.1.0"),
-            device: device, artefacts: [row]
+            created: Date(timeIntervalSince1970: 0), app: .init(name: "edge-deit-ios", version: "0.1.0", build: "release"),
+            device: device,
+            conditions: .init(
+                thermalBegin: "nominal", thermalEnd: nil, powerSaver: nil, leftForeground: false, screenKeptOn: true
+            ),
+            artefacts: [row]
         )
         return try XCTUnwrap(JSONSerialization.jsonObject(with: report.json()) as? [String: Any])
     }
@@ -149,11 +155,20 @@ final class LibraryTests: XCTestCase {
             Set(row.keys),
             [
                 "path", "sha256", "target", "precision", "model", "runner", "threads", "runs", "latency_ms_p50",
-                "latency_ms_p90", "load_ms", "preprocess_ms_p50", "peak_rss_bytes", "notes",
+                "latency_ms_p90", "load_ms", "load_warm_ms", "first_run_ms", "preprocess_ms_p50", "peak_rss_bytes",
+                "check", "notes",
             ]
         )
         XCTAssertTrue(row["peak_rss_bytes"] is NSNull)
         XCTAssertTrue(row["threads"] is NSNull)
+        XCTAssertTrue(row["check"] is NSNull)
+        let conditions = try XCTUnwrap(found["conditions"] as? [String: Any])
+        XCTAssertEqual(conditions.count, 5)
+        XCTAssertTrue(conditions["thermal_end"] is NSNull)
+        XCTAssertEqual(
+            found["protocol"] as? [String: Int],
+            ["photo_width": 4032, "photo_height": 3024, "warm_up": 5, "runs": 50, "preprocess_runs": 5]
+        )
         XCTAssertEqual(row["latency_ms_p50"] as? Double, 20)
         XCTAssertEqual(row["latency_ms_p90"] as? Double, 28)
     }
@@ -161,6 +176,24 @@ final class LibraryTests: XCTestCase {
     func testReportRefusesWhatIsNotANumber() {
         XCTAssertThrowsError(try report([.nan]))
         XCTAssertThrowsError(try report([]))
+    }
+
+    func testAFileIsMeasuredAsTheProtocolSays() throws {
+        var events: [String] = []
+        let manifest = try Manifest.decode(self.manifest("a.pte"), named: "m")
+        let photo = try RGBImage(width: 5, height: 4, pixels: [UInt8](repeating: 7, count: 60))
+        let found = try measureFile(manifest, photo: photo, close: { events.append("close") }) {
+            events.append("load")
+            return { _ in
+                events.append("run")
+                return [1, 2]
+            }
+        }
+        let rules = MeasuringProtocol.current
+        XCTAssertEqual(events.prefix(4), ["close", "load", "close", "load"])
+        XCTAssertEqual(events.count, 4 + 1 + rules.warmUp + rules.runs)
+        XCTAssertEqual([found.latencyMs.count, found.preprocessMs.count], [rules.runs, rules.preprocessRuns])
+        XCTAssertThrowsError(try measureFile(manifest, photo: photo, close: {}) { { _ in [1, .nan] } })
     }
 
     func testTimingsCountTheirRuns() throws {

@@ -8,11 +8,15 @@ public typealias CFDictionary = NSDictionary
 public final class CGImage: @unchecked Sendable {
     public var width: Int { fatalError() }
     public var height: Int { fatalError() }
+    public var colorSpace: CGColorSpace? { fatalError() }
 }
+
+public enum CGColorSpaceModel: Int32 { case unknown = -1, monochrome, rgb, cmyk, lab, deviceN, indexed, pattern, XYZ }
 
 public final class CGColorSpace {
     public static let sRGB: CFString = "sRGB"
     public init?(name: CFString) { nil }
+    public var model: CGColorSpaceModel { fatalError() }
 }
 
 public enum CGImageAlphaInfo: UInt32 {

@@ -4,3 +4,9 @@ import Foundation
 extension String {
     init(localized key: String) { self = key }
 }
+
+extension ProcessInfo {
+    enum ThermalState: Int { case nominal, fair, serious, critical }
+    var thermalState: ThermalState { fatalError() }
+    var isLowPowerModeEnabled: Bool { fatalError() }
+}

@@ -77,7 +77,10 @@ public struct DismissAction {
 
 public struct EnvironmentValues {
     public var dismiss: DismissAction { fatalError() }
+    public var scenePhase: ScenePhase { fatalError() }
 }
+
+public enum ScenePhase { case background, inactive, active }
 
 @propertyWrapper public struct Environment<Value> {
     public init(_ keyPath: KeyPath<EnvironmentValues, Value>) { fatalError() }
@@ -262,6 +265,9 @@ public struct EnabledTextSelectability { public static let enabled = EnabledText
     public func frame(maxWidth: CGFloat? = nil, maxHeight: CGFloat? = nil) -> some View { Opaque() }
     public func ignoresSafeArea() -> some View { Opaque() }
     public func sheet<Content: View>(
+        isPresented: Binding<Bool>, @ViewBuilder content: @escaping () -> Content
+    ) -> some View { Opaque() }
+    public func fullScreenCover<Content: View>(
         isPresented: Binding<Bool>, @ViewBuilder content: @escaping () -> Content
     ) -> some View { Opaque() }
     public func onChange<V: Equatable>(of value: V, _ action: @escaping (V, V) -> Void) -> some View { Opaque() }

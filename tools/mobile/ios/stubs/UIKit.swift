@@ -9,6 +9,8 @@ public final class UIImage: @unchecked Sendable {
     public init?(data: Data) { nil }
     public var cgImage: CGImage? { fatalError() }
     public var imageOrientation: Orientation { fatalError() }
+    public var size: CGSize { fatalError() }
+    public func byPreparingThumbnail(ofSize size: CGSize) async -> UIImage? { fatalError() }
 }
 
 @MainActor open class UIViewController: NSObject {}

@@ -6,11 +6,14 @@ import android.content.ClipData
 import android.content.Intent
 import android.os.Bundle
 import android.view.View
+import android.view.WindowManager
 import android.widget.Button
 import android.widget.ProgressBar
 import android.widget.TableLayout
 import android.widget.TextView
 import android.widget.Toast
+import org.edgedeit.core.Measurement
+import org.edgedeit.core.Protocol
 import org.edgedeit.core.percentile
 
 /** Measures all bundled models and shares the figures as a device report. */
@@ -20,11 +23,9 @@ class BenchmarkActivity : Activity() {
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
         setContentView(R.layout.activity_work)
-        model = lastNonConfigurationInstance as? BenchmarkModel ?: BenchmarkModel(applicationContext)
+        model = BenchmarkModel.of(this)
         findViewById<TextView>(R.id.heading).setText(R.string.benchmark)
-        val threads = resources.getQuantityString(R.plurals.thread_count, model.threads, model.threads)
-        findViewById<TextView>(R.id.explanation).text =
-            getString(R.string.benchmark_text, BenchmarkModel.RUNS, BenchmarkModel.WARM_UP, threads)
+        findViewById<TextView>(R.id.explanation).text = explanation()
         findViewById<View>(
             R.id.start,
         ).setOnClickListener { if (model.running) model.stop() else model.start() }
@@ -33,7 +34,16 @@ class BenchmarkActivity : Activity() {
         render()
     }
 
-    override fun onRetainNonConfigurationInstance(): Any = model
+    private fun explanation(): String {
+        val counts = BenchmarkModel.THREADS.joinToString()
+        val text = getString(R.string.benchmark_text, Protocol.RUNS, Protocol.WARM_UP, counts)
+        return if (BuildConfig.DEBUG) text + "\n\n" + getString(R.string.debug_build) else text
+    }
+
+    override fun onStop() {
+        if (model.running && !isChangingConfigurations) model.leftForeground = true
+        super.onStop()
+    }
 
     override fun onDestroy() {
         model.onChange = {}
@@ -43,16 +53,16 @@ class BenchmarkActivity : Activity() {
 
     private fun render() {
         findViewById<Button>(R.id.start).setText(if (model.running) R.string.stop else R.string.start)
+        keepScreenOn(model.running) // a dimmed phone clocks down
         val busy = findViewById<ProgressBar>(R.id.busy)
         busy.visibility = if (model.running) View.VISIBLE else View.INVISIBLE
         busy.max = model.total
         busy.progress = model.rows.size
-        val problems = model.rows.mapNotNull { row -> row.problem?.let { "${row.file}: $it" } }
+        val problems = model.rows.mapNotNull { row -> row.problem?.let { "${name(row)}: $it" } }
         findViewById<TextView>(R.id.message).text =
             model.current?.let { getString(R.string.measuring, it) }
                 ?: (listOfNotNull(model.problem) + problems).joinToString("\n\n")
-        val done = !model.running && model.rows.any { it.measurement != null }
-        findViewById<View>(R.id.share).visibility = if (done) View.VISIBLE else View.GONE
+        findViewById<View>(R.id.share).visibility = if (model.shareable) View.VISIBLE else View.GONE
         fillTable()
     }
 
@@ -65,16 +75,28 @@ class BenchmarkActivity : Activity() {
             val measured = row.measurement
             val figures =
                 if (measured == null) {
-                    listOf(getString(R.string.failed_row), "", "")
+                    listOf(getString(R.string.failed_row), "", "", "")
                 } else {
                     listOf(
-                        percentileOf(measured.latencyMs, 0.5),
-                        percentileOf(measured.latencyMs, 0.9),
-                        getString(R.string.milliseconds, measured.loadMs),
+                        percentileOf(measured.timings.latencyMs, 0.5),
+                        percentileOf(measured.timings.latencyMs, 0.9),
+                        getString(R.string.milliseconds, measured.timings.loadMs),
+                        agreement(measured),
                     )
                 }
-            addRow(table, listOf(row.file) + figures)
+            addRow(table, listOf(name(row)) + figures)
         }
+    }
+
+    private fun name(row: BenchmarkRow): String =
+        row.file + ", " + resources.getQuantityString(R.plurals.thread_count, row.threads, row.threads)
+
+    private fun agreement(measured: Measurement): String =
+        measured.check?.let { getString(R.string.self_test_progress, it.sameTop, it.images) }.orEmpty()
+
+    private fun keepScreenOn(on: Boolean) {
+        val flag = WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON
+        if (on) window.addFlags(flag) else window.clearFlags(flag)
     }
 
     private fun percentileOf(
@@ -87,7 +109,7 @@ class BenchmarkActivity : Activity() {
         texts: List<String>,
     ) {
         val row = layoutInflater.inflate(R.layout.row_benchmark, table, false)
-        val cells = listOf(R.id.name, R.id.p50, R.id.p90, R.id.load)
+        val cells = listOf(R.id.name, R.id.p50, R.id.p90, R.id.load, R.id.same)
         for ((cell, text) in cells.zip(texts)) row.findViewById<TextView>(cell).text = text
         table.addView(row)
     }
@@ -120,6 +142,12 @@ class BenchmarkActivity : Activity() {
 
     private companion object {
         val HEADINGS =
-            listOf(R.string.column_model, R.string.column_p50, R.string.column_p90, R.string.column_load)
+            listOf(
+                R.string.column_model,
+                R.string.column_p50,
+                R.string.column_p90,
+                R.string.column_load,
+                R.string.column_same,
+            )
     }
 }

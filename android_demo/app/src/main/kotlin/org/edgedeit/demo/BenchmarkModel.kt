@@ -2,14 +2,22 @@ package org.edgedeit.demo
 
 import android.content.Context
 import android.os.Build
+import android.os.PowerManager
 import android.os.SystemClock
+import org.edgedeit.core.AppInfo
+import org.edgedeit.core.Bundle
 import org.edgedeit.core.BundledArtefact
+import org.edgedeit.core.Conditions
 import org.edgedeit.core.DeviceInfo
+import org.edgedeit.core.GoldenCases
 import org.edgedeit.core.Measurement
+import org.edgedeit.core.ModelCheck
+import org.edgedeit.core.Protocol
 import org.edgedeit.core.RgbImage
+import org.edgedeit.core.StoppedException
+import org.edgedeit.core.checkModel
 import org.edgedeit.core.deviceReport
-import org.edgedeit.core.hashedPixels
-import org.edgedeit.demo.MainModel.Companion.milliseconds
+import org.edgedeit.core.measure
 import org.edgedeit.demo.engine.Engines
 import java.io.File
 import java.io.IOException
@@ -18,12 +26,13 @@ import java.util.Date
 /** One line of the benchmark's table: a measurement, or why there is none. */
 class BenchmarkRow(
     val file: String,
+    val threads: Int,
     val measurement: Measurement?,
     val problem: String?,
 )
 
-/** Measures every bundled artefact. Outlives rotations; its fields belong to the main thread. */
-class BenchmarkModel(
+/** Measures every bundled artefact with one, two and four threads. Outlives rotations; its fields belong to the main thread. */
+class BenchmarkModel private constructor(
     private val context: Context,
 ) {
     val rows = ArrayList<BenchmarkRow>()
@@ -37,18 +46,28 @@ class BenchmarkModel(
         private set
     var onChange: () -> Unit = {}
 
-    val threads = MainModel.defaultThreads()
+    /** Set by the screen when it goes out of sight while this runs: the system then slows the app down. */
+    @Volatile
+    var leftForeground = false
 
     @Volatile
     private var stopped = false
 
+    private var conditions: Conditions? = null
+
+    /** Whether the run is over and has measured something. */
+    val shareable: Boolean get() = conditions != null && rows.any { it.measurement != null }
+
     fun start() {
         rows.clear()
         problem = null
+        conditions = null
         running = true
         stopped = false
+        leftForeground = false
         onChange()
-        Background.run(context, ::measureAll) { _, problem ->
+        Background.run(context, ::measureAll) { found, problem ->
+            conditions = found
             this.problem = problem
             running = false
             current = null
@@ -70,76 +89,103 @@ class BenchmarkModel(
                 soc = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) Build.SOC_MODEL else null,
                 cores = Runtime.getRuntime().availableProcessors(),
             )
-        val text = deviceReport(Date(), BuildConfig.VERSION_NAME, device, measurements)
+        val app = AppInfo(BuildConfig.VERSION_NAME, BuildConfig.DEBUG)
+        val state = checkNotNull(conditions) { "a report is shared after the run" }
+        val text = deviceReport(Date(), app, device, state, measurements)
         SharedFilesProvider.file(context, SharedFilesProvider.REPORT).writeText(text)
     }
 
-    private fun measureAll() {
-        val artefacts = BundleAssets(context).load()?.artefacts.orEmpty()
-        Background.main { total = artefacts.size }
-        val photo = RgbImage(PHOTO_WIDTH, PHOTO_HEIGHT, hashedPixels(PHOTO_WIDTH, PHOTO_HEIGHT, 1, BLOCK))
-        for (artefact in artefacts) {
-            if (stopped) return
-            Background.main {
-                current = artefact.file
-                onChange()
+    /** Measures until all is done or the user stops, and returns the phone's state meanwhile. */
+    private fun measureAll(): Conditions {
+        val power = context.getSystemService(PowerManager::class.java)
+        val (begin, saver) = Pair(thermal(power), power.isPowerSaveMode)
+        val bundle = BundleAssets(context).load()
+        val plan = bundle?.artefacts.orEmpty().flatMap { artefact -> THREADS.map { Pair(artefact, it) } }
+        Background.main { total = plan.size }
+        val cases = bundle?.goldenCases()
+        val photo = Protocol.photo()
+        try {
+            for ((artefact, threads) in plan) {
+                measureRow(checkNotNull(bundle), cases, artefact, threads, photo)
             }
-            val (measurement, problem) = Background.attempt(context) { measure(artefact, photo) }
-            Background.main {
-                rows.add(BenchmarkRow(artefact.file, measurement, problem))
-                onChange()
-            }
+        } catch (_: StoppedException) {
+            // what was measured before stays
+        } finally {
+            Engines.slot.close()
+        }
+        return Conditions(
+            thermalBegin = begin,
+            thermalEnd = thermal(power),
+            powerSaver = saver || power.isPowerSaveMode,
+            leftForeground = leftForeground,
+            screenKeptOn = true,
+        )
+    }
+
+    private fun measureRow(
+        bundle: Bundle,
+        cases: GoldenCases?,
+        artefact: BundledArtefact,
+        threads: Int,
+        photo: RgbImage,
+    ) {
+        if (stopped) throw StoppedException()
+        Background.main {
+            current = artefact.file
+            onChange()
+        }
+        val (measurement, problem) =
+            Background.attempt(context) { measureOne(bundle, cases, artefact, threads, photo) }
+        Background.main {
+            rows.add(BenchmarkRow(artefact.file, threads, measurement, problem))
+            onChange()
         }
     }
 
-    private fun measure(
+    private fun measureOne(
+        bundle: Bundle,
+        cases: GoldenCases?,
         artefact: BundledArtefact,
+        threads: Int,
         photo: RgbImage,
     ): Measurement {
-        val spec = artefact.manifest.preprocessing
-        val contract = artefact.manifest.contract
-        val input = contract.input(photo, spec)
-        val preprocessMs = timed(PREPROCESS_RUNS) { contract.input(photo, spec) }
-        val started = SystemClock.elapsedRealtimeNanos()
-        return Engines.open(context, artefact, threads).use { engine ->
-            val loadMs = milliseconds(started)
-            repeat(WARM_UP) { engine.run(input) }
-            val latencyMs = timed(RUNS) { engine.run(input) }
-            val peak = peakRssBytes()
-            Measurement(
-                manifest = artefact.manifest,
-                runner = engine.runner,
-                threads = threads,
-                latencyMs = latencyMs,
-                preprocessMs = preprocessMs,
-                loadMs = loadMs,
-                peakRssBytes = peak,
-                notes = notes(peak),
-            )
+        val manifest = artefact.manifest
+        val load = Engines.prepare(context, artefact, threads)
+        val timings =
+            measure(manifest, photo, Engines.slot, SystemClock::elapsedRealtimeNanos, { !stopped }, load)
+        val engine = Engines.slot.get(manifest.artefact, load)
+        val check =
+            cases?.let {
+                checkModel(bundle.goldenSpec, it, manifest, engine.runner) { input ->
+                    if (stopped) throw StoppedException()
+                    engine.run(input)
+                }
+            }
+        val peak = peakRssBytes()
+        return Measurement(manifest, engine.runner, threads, timings, peak, check, notes(peak, check))
+    }
+
+    private fun notes(
+        peak: Long?,
+        check: ModelCheck?,
+    ): Map<String, String> {
+        val memory =
+            if (peak == null) {
+                "this phone does not let the app read VmHWM of /proc/self/status"
+            } else {
+                "of the whole app since its start, files measured earlier included"
+            }
+        val answers = "the bundle has no answers of Python's to golden photos"
+        val found = mapOf("peak_rss_bytes" to memory)
+        return if (check == null) found + ("check" to answers) else found
+    }
+
+    private fun thermal(power: PowerManager): String? =
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) {
+            null
+        } else {
+            THERMAL.getOrNull(power.currentThermalStatus)
         }
-    }
-
-    private fun notes(peak: Long?): Map<String, String> =
-        mapOf(
-            "preprocess_ms_p50" to
-                "a generated photo of $PHOTO_WIDTH x $PHOTO_HEIGHT pixels, decoding not counted",
-            "load_ms" to "the check of the file's sha256 is counted",
-            "peak_rss_bytes" to
-                if (peak == null) {
-                    "this phone does not let the app read VmHWM of /proc/self/status"
-                } else {
-                    "of the whole app since its start, artefacts measured earlier included"
-                },
-        )
-
-    private fun timed(
-        runs: Int,
-        action: () -> Unit,
-    ) = DoubleArray(runs) {
-        val started = SystemClock.elapsedRealtimeNanos()
-        action()
-        milliseconds(started)
-    }
 
     private fun peakRssBytes(): Long? =
         try {
@@ -150,12 +196,18 @@ class BenchmarkModel(
         }
 
     companion object {
-        const val RUNS = 50
-        const val WARM_UP = 5
-        private const val PREPROCESS_RUNS = 10
-        private const val PHOTO_WIDTH = 1920
-        private const val PHOTO_HEIGHT = 1440
-        private const val BLOCK = 8 // flat squares of this side
+        private var kept: BenchmarkModel? = null
+
+        /** The app's one benchmark: leaving its screen stops it, and keeps what was measured. */
+        fun of(context: Context): BenchmarkModel =
+            kept ?: BenchmarkModel(context.applicationContext).also { kept = it }
+
+        /** Of each file, as far as the phone has so many cores. */
+        val THREADS = listOf(1, 2, 4).filter { it <= Runtime.getRuntime().availableProcessors() }
+
+        /** Android's words for its thermal states, 0 to 6. */
+        private val THERMAL =
+            listOf("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
         private const val KIBIBYTE = 1024L
     }
 }

@@ -27,12 +27,14 @@ class BundleAssets(
     fun path(name: String): String = "$FOLDER/$name"
 
     /**
-     * Checks that an artefact is the one its manifest describes.
+     * Checks that an artefact is the one its manifest describes, once in the app's run: assets do not change.
      *
      * @throws Problem when its sha256 differs.
      */
     fun verify(artefact: BundledArtefact) {
+        if (artefact.manifest.sha256 in verified) return
         context.assets.open(path(artefact.file)).use { check(artefact, sha256(it)) }
+        verified.add(artefact.manifest.sha256)
     }
 
     /**
@@ -71,5 +73,6 @@ class BundleAssets(
 
     private companion object {
         const val FOLDER = "edge_deit"
+        private val verified = HashSet<String>() // of the background thread
     }
 }

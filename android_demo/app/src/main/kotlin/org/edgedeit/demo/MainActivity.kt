@@ -77,6 +77,8 @@ class MainActivity : Activity() {
     }
 
     private fun take() {
+        // a photo of an earlier time would be taken for the one that a camera app failed to write
+        SharedFilesProvider.file(this, SharedFilesProvider.CAMERA).delete()
         val uri = SharedFilesProvider.uri(this, SharedFilesProvider.CAMERA)
         val intent =
             Intent(MediaStore.ACTION_IMAGE_CAPTURE)
@@ -225,7 +227,7 @@ class MainActivity : Activity() {
         rows.removeAllViews()
         if (answer == null) return
         photo.contentDescription =
-            getString(R.string.photo_shown, answer.photo.image.width, answer.photo.image.height)
+            getString(R.string.photo_shown, answer.photo.width, answer.photo.height)
         for (ranked in answer.ranked) rows.addView(row(rows, ranked))
     }
 

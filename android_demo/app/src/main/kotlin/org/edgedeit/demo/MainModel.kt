@@ -9,7 +9,6 @@ import org.edgedeit.core.BundledArtefact
 import org.edgedeit.core.Ranked
 import org.edgedeit.core.median
 import org.edgedeit.core.rank
-import org.edgedeit.demo.engine.Engine
 import org.edgedeit.demo.engine.Engines
 import java.io.File
 import java.io.FileNotFoundException
@@ -18,7 +17,7 @@ import java.io.FileNotFoundException
 class Answer(
     val ranked: List<Ranked>,
     val preview: Bitmap,
-    val photo: Photo,
+    val photo: PhotoSize,
     val preprocessMs: Double,
     val inferenceMs: Double,
     val runner: String,
@@ -55,7 +54,6 @@ class MainModel(
     private var waiting: (() -> Unit)? = null
 
     private val photoFile = File(context.cacheDir, "photo")
-    private val engines = EngineSlot(context)
 
     init {
         start({ BundleAssets(context).load() }) { found, problem ->
@@ -74,8 +72,8 @@ class MainModel(
                 val source =
                     context.contentResolver.openInputStream(uri) ?: throw FileNotFoundException("$uri")
                 source.use { from -> photoFile.outputStream().use { from.copyTo(it) } }
-            } catch (error: SecurityException) {
-                // the app that lent the photo took it back
+            } catch (error: RuntimeException) {
+                // the app that lent the photo took it back, or failed itself
                 throw Problem(R.string.unreadable_photo, error.message.orEmpty(), cause = error)
             }
         }
@@ -92,7 +90,7 @@ class MainModel(
     }
 
     fun close() {
-        Background.run(engines::close)
+        Background.run(Engines.slot::close)
     }
 
     private fun classify(fetch: () -> Unit) {
@@ -120,7 +118,7 @@ class MainModel(
         val manifest = artefact.manifest
         val input = manifest.contract.input(photo.image, manifest.preprocessing)
         val preprocessMs = milliseconds(started)
-        val engine = engines.engine(artefact, threads)
+        val engine = Engines.open(context, artefact, threads)
         val returned = engine.run(input) // the first run allocates; it is not timed
         val samples =
             DoubleArray(RUNS) {
@@ -131,7 +129,7 @@ class MainModel(
         return Answer(
             ranked = rank(manifest.contract.logits(returned), manifest.labels, TOP),
             preview = PhotoReader.preview(photo.image, PREVIEW_SIZE),
-            photo = photo,
+            photo = photo.size,
             preprocessMs = preprocessMs,
             inferenceMs = median(samples),
             runner = engine.runner,
@@ -163,32 +161,5 @@ class MainModel(
 
         /** Milliseconds since a time of `SystemClock.elapsedRealtimeNanos`. */
         fun milliseconds(since: Long): Double = (SystemClock.elapsedRealtimeNanos() - since) / 1e6
-    }
-}
-
-/** Keeps the model that was used last loaded. Only the background thread touches it. */
-private class EngineSlot(
-    private val context: Context,
-) {
-    private var key: Pair<String, Int>? = null
-    private var engine: Engine? = null
-
-    fun engine(
-        artefact: BundledArtefact,
-        threads: Int,
-    ): Engine {
-        val wanted = Pair(artefact.file, threads)
-        engine?.let { if (key == wanted) return it }
-        close()
-        return Engines.open(context, artefact, threads).also {
-            engine = it
-            key = wanted
-        }
-    }
-
-    fun close() {
-        engine?.close()
-        engine = null
-        key = null
     }
 }

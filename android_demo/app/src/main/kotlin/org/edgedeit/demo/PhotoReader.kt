@@ -7,40 +7,56 @@ import android.graphics.ColorSpace
 import android.media.ExifInterface
 import android.os.Build
 import org.edgedeit.core.RgbImage
+import org.edgedeit.core.photoScale
 import java.io.File
 
-/** A photo as it is classified. `scale` is 1, or 2, 4, ... when it was read smaller. */
-class Photo(
-    val image: RgbImage,
+/** How large a photo is, upright and as it is stored. `scale` is 1, or 2, 4, ... when it was read smaller. */
+class PhotoSize(
+    val width: Int,
+    val height: Int,
     val scale: Int,
     val storedWidth: Int,
     val storedHeight: Int,
 )
 
+/** A photo as it is classified. */
+class Photo(
+    val image: RgbImage,
+    val size: PhotoSize,
+)
+
 /**
- * Reads photos as edge_deit.data.preprocess.load_image does: upright, 8-bit RGB, transparency dropped.
+ * Reads photos as edge_deit.data.preprocess.load_image does: upright, 8-bit RGB as stored, transparency dropped.
  *
- * A photo is read at full size when the memory allows, as every other size changes its pixels. One
- * that is too large is read at a half, a quarter, ... of its size and says so in [Photo.scale].
+ * A photo is read at full size as long as this phone's heap can hold it, as every other size changes its pixels.
+ * One that is too large is read at a half, a quarter, ... of its size and says so in [PhotoSize.scale].
  */
 object PhotoReader {
-    private const val BYTES_A_PIXEL = 4L + 3L // the bitmap and our own copy, both alive at once
-    private const val SHARE = 0.6 // of the memory that is still free; the rest is for the model
+    private const val BYTES_A_PIXEL = 3 // our own copy; a bitmap's pixels lie outside the heap
 
     /** @throws Problem for a file that is no photo. */
     fun read(file: File): Photo {
         val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
         BitmapFactory.decodeFile(file.path, bounds)
         if (bounds.outWidth < 1) throw unreadable("${file.length()} bytes of no known format")
-        val options = options(scaleFor(bounds.outWidth.toLong() * bounds.outHeight))
+        val pixels = bounds.outWidth.toLong() * bounds.outHeight
+        val options = options(photoScale(pixels, Runtime.getRuntime().maxMemory(), BYTES_A_PIXEL))
         val bitmap =
             BitmapFactory.decodeFile(file.path, options) ?: throw unreadable(bounds.outMimeType.orEmpty())
         try {
+            // no conversion: the bitmap's values are read as they are stored, whichever colours they mean
+            if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) {
+                bitmap.setColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
+            }
             val image =
                 RgbImage.upright(bitmap.width, bitmap.height, orientation(file)) { y, row ->
                     bitmap.getPixels(row, 0, bitmap.width, 0, y, bitmap.width, 1)
                 }
-            return Photo(image, options.inSampleSize, bounds.outWidth, bounds.outHeight)
+            val scale = options.inSampleSize
+            return Photo(
+                image,
+                PhotoSize(image.width, image.height, scale, bounds.outWidth, bounds.outHeight),
+            )
         } finally {
             bitmap.recycle()
         }
@@ -73,19 +89,7 @@ object PhotoReader {
             inScaled = false
             inPreferredConfig = Bitmap.Config.ARGB_8888 // in memory, not a hardware bitmap
             inPremultiplied = false // the colour below transparency counts
-            if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.O) {
-                inPreferredColorSpace = ColorSpace.get(ColorSpace.Named.SRGB)
-            }
         }
-
-    /** The least power of two that lets the photo fit; `BitmapFactory` knows no others. */
-    private fun scaleFor(pixels: Long): Int {
-        val runtime = Runtime.getRuntime()
-        val free = runtime.maxMemory() - (runtime.totalMemory() - runtime.freeMemory())
-        var scale = 1
-        while (pixels / (scale.toLong() * scale) * BYTES_A_PIXEL > free * SHARE) scale *= 2
-        return scale
-    }
 
     private fun orientation(file: File): Int {
         val found =

@@ -38,7 +38,8 @@ class SelfTestActivity : Activity() {
         busy.visibility = if (model.running) View.VISIBLE else View.INVISIBLE
         busy.max = model.total
         busy.progress = model.finished
-        findViewById<TextView>(R.id.message).text = message()
+        val parts = listOf(message()) + model.models
+        findViewById<TextView>(R.id.message).text = parts.filter { it.isNotEmpty() }.joinToString("\n\n")
     }
 
     private fun message(): String {
@@ -66,6 +67,10 @@ class SelfTestActivity : Activity() {
 
             done < total -> {
                 getString(R.string.self_test_stopped, done, total)
+            }
+
+            model.differs -> {
+                getString(R.string.models_differ)
             }
 
             else -> {

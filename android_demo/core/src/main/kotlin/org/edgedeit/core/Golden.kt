@@ -69,9 +69,25 @@ class ImageCase(
     }
 }
 
-/** Logits, and the probabilities and order that must come of them. */
+/** An image file, and the rows of red, green, blue bytes that the phone's decoder must make of it. */
+class FileCase(
+    val name: String,
+    val png: ByteArray,
+    val width: Int,
+    val height: Int,
+    val rgbSha256: String,
+)
+
+/**
+ * Logits, and the probabilities and order that must come of them.
+ *
+ * @property image names the image case that the file `artefact` answered with these logits; both are null where
+ * they were made up.
+ */
 class ClassificationCase(
     val name: String,
+    val image: String?,
+    val artefact: String?,
     val logits: DoubleArray,
     val probabilities: DoubleArray,
     val top: List<Int>,
@@ -86,13 +102,14 @@ class RefusedCase(
 /** All cases of a golden_cases.json. */
 class GoldenCases private constructor(
     val images: List<ImageCase>,
+    val files: List<FileCase>,
     val classification: List<ClassificationCase>,
     val refused: List<RefusedCase>,
 ) {
-    val size: Int get() = images.size + classification.size + refused.size
+    val size: Int get() = images.size + files.size + classification.size + refused.size
 
     companion object {
-        private const val SCHEMA = 1
+        private const val SCHEMA = 2
 
         /** @throws EdgeDeitException where the file is not what the contract says. */
         fun parse(
@@ -103,6 +120,7 @@ class GoldenCases private constructor(
             checkSchema(json, SCHEMA)
             return GoldenCases(
                 json["images"].items().map(::image),
+                json["files"].items().map(::file),
                 json["classification"].items().map(::classification),
                 json["refused"].items().map { RefusedCase(it["name"].string(), anyDoubles(it["logits"])) },
             )
@@ -130,13 +148,26 @@ class GoldenCases private constructor(
             )
         }
 
+        private fun file(json: Json): FileCase =
+            FileCase(
+                json["name"].string(),
+                decodeBase64(json["png"].string()),
+                json["width"].int(least = 1),
+                json["height"].int(least = 1),
+                Manifest.sha256Of(json["rgb_sha256"]),
+            )
+
         private fun classification(json: Json): ClassificationCase =
             ClassificationCase(
                 json["name"].string(),
+                textOrNull(json["image"]),
+                textOrNull(json["artefact"]),
                 json["logits"].doubles(),
                 json["probabilities"].doubles(),
                 json["top"].ints().toList(),
             )
+
+        private fun textOrNull(json: Json): String? = if (json.isNull) null else json.string()
 
         private fun anyDoubles(json: Json): DoubleArray {
             val words = mapOf("nan" to Double.NaN, "inf" to INFINITY, "-inf" to -INFINITY)

@@ -34,6 +34,16 @@ class PreprocessSpec(
     val mean: FloatArray,
     val std: FloatArray,
 ) {
+    /** Whether both make the same pixels of a photo. */
+    fun sameAs(other: PreprocessSpec): Boolean =
+        resize == other.resize &&
+            resizeSize == other.resizeSize &&
+            cropSize == other.cropSize &&
+            cropRounding == other.cropRounding &&
+            resample == other.resample &&
+            mean.contentEquals(other.mean) &&
+            std.contentEquals(other.std)
+
     companion object {
         private const val LARGEST_CROP = 4096
         private val FIELDS =

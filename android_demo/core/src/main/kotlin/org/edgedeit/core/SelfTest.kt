@@ -3,7 +3,7 @@ package org.edgedeit.core
 import kotlin.math.abs
 
 /** Which part of the port a case checks. */
-enum class CaseKind { IMAGE, CLASSIFICATION, REFUSED }
+enum class CaseKind { IMAGE, FILE, CLASSIFICATION, REFUSED }
 
 /** How one golden case ended; `failure` is null when it passed. */
 class CaseResult(
@@ -15,15 +15,21 @@ class CaseResult(
 /**
  * Runs all golden cases on this machine, the same way in a unit test and on a phone.
  *
- * `report` is called after every case; returning false stops early (the screen was left).
+ * `decode` makes an upright photo of an image file's bytes; null where this machine has no decoder, which leaves those
+ * cases out. `report` is called after every case; returning false stops early (the screen was left).
  */
 fun selfTest(
     spec: GoldenSpec,
     cases: GoldenCases,
+    decode: ((ByteArray) -> RgbImage)?,
     report: (CaseResult) -> Boolean,
 ) {
+    val files = if (decode == null) emptyList() else cases.files.map { Pair(it, decode) }
     val all =
         cases.images.asSequence().map { Triple(CaseKind.IMAGE, it.name) { checkImage(it) } } +
+            files.asSequence().map { (case, decode) ->
+                Triple(CaseKind.FILE, case.name) { checkFile(case, decode) }
+            } +
             cases.classification.asSequence().map {
                 Triple(CaseKind.CLASSIFICATION, it.name) { checkClassification(it, spec.topK) }
             } +
@@ -52,6 +58,26 @@ private fun checkImage(case: ImageCase): String? {
     val where =
         wrong?.let { (at, value) -> "; value $at is ${tensor.getOrNull(at)}, it must be $value" }
     return "the tensor differs${where.orEmpty()}"
+}
+
+private fun checkFile(
+    case: FileCase,
+    decode: (ByteArray) -> RgbImage,
+): String? {
+    val image = decode(case.png)
+    return when {
+        image.width != case.width || image.height != case.height -> {
+            "it is ${image.width} x ${image.height}, it must be ${case.width} x ${case.height}"
+        }
+
+        sha256(image.bytes) != case.rgbSha256 -> {
+            "the decoder changes the stored values; are colours converted?"
+        }
+
+        else -> {
+            null
+        }
+    }
 }
 
 private fun checkClassification(

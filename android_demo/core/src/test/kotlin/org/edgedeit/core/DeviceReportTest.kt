@@ -10,21 +10,25 @@ import java.util.Date
 class DeviceReportTest {
     private fun text(
         peak: Long?,
+        check: ModelCheck? = ModelCheck("tiny.int8.tflite", "r", "tiny.fp32.onnx", 4, 3, 0.75),
         vararg notes: Pair<String, String>,
     ): String {
+        val times = DoubleArray(Protocol.RUNS) { it + 1.0 }
         val measured =
             Measurement(
                 manifest = Manifest.parse(Texts.manifest(), "m"),
                 runner = "LiteRT 2.3.0, CPU, 4 threads",
                 threads = 4,
-                latencyMs = doubleArrayOf(3.0, 1.0, 2.0),
-                preprocessMs = doubleArrayOf(5.0, 7.0),
-                loadMs = 12.5,
+                timings = Timings(12.5, 7.5, 90.0, times, doubleArrayOf(5.0, 7.0)),
                 peakRssBytes = peak,
+                check = check,
                 notes = mapOf(*notes),
             )
         val device = DeviceInfo("maker", "phone", "16", soc = null, cores = 8)
-        return deviceReport(Date(1_769_860_800_000), "0.1.0", device, listOf(measured))
+        val conditions =
+            Conditions("none", "light", powerSaver = false, leftForeground = false, screenKeptOn = true)
+        val created = Date(1_769_860_800_000)
+        return deviceReport(created, AppInfo("0.1.0", debug = false), device, conditions, listOf(measured))
     }
 
     @Test
@@ -41,9 +45,15 @@ class DeviceReportTest {
         assertTrue(json["device"]["soc"].isNull)
         val (row) = json["artefacts"].items()
         assertEquals("tiny.int8.tflite", row["path"].string())
-        assertEquals(3, row["runs"].int())
-        assertEquals(2.0, row["latency_ms_p50"].double())
-        assertEquals(2.8, row["latency_ms_p90"].double(), 1e-12)
+        assertEquals(50, row["runs"].int())
+        assertEquals(25.5, row["latency_ms_p50"].double())
+        assertEquals(45.1, row["latency_ms_p90"].double(), 1e-12)
+        assertEquals(12.5, row["load_ms"].double())
+        assertEquals(7.5, row["load_warm_ms"].double())
+        assertEquals(90.0, row["first_run_ms"].double())
+        assertEquals(3, row["check"]["same_top"].int())
+        assertEquals("release", json["app"]["build"].string())
+        assertEquals("light", json["conditions"]["thermal_end"].string())
         assertEquals(6.0, row["preprocess_ms_p50"].double())
         assertEquals(123_456_789_012, row["peak_rss_bytes"].long())
         assertEquals(emptySet<String>(), row["notes"].names)
@@ -53,10 +63,12 @@ class DeviceReportTest {
 
     @Test
     fun `a figure that cannot be had is null and has its reason`() {
-        val text = text(null, "peak_rss_bytes" to "not readable")
+        val text = text(null, null, "peak_rss_bytes" to "not readable", "check" to "no answers")
         val (row) = Json.parse(text, "report")["artefacts"].items()
         assertTrue(row["peak_rss_bytes"].isNull)
         assertEquals("not readable", row["notes"]["peak_rss_bytes"].string())
+        assertTrue(row["check"].isNull)
         assertThrows(IllegalArgumentException::class.java) { text(null) }
+        assertThrows(IllegalArgumentException::class.java) { text(1, null) }
     }
 }

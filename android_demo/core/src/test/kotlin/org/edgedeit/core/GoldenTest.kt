@@ -4,6 +4,7 @@ import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import java.io.File
+import javax.imageio.ImageIO
 
 class GoldenTest {
     private fun run(
@@ -11,8 +12,20 @@ class GoldenTest {
         cases: String,
     ): List<CaseResult> {
         val results = ArrayList<CaseResult>()
-        selfTest(GoldenSpec.parse(spec, "spec"), GoldenCases.parse(cases, "cases")) { results.add(it) }
+        val parsed = GoldenCases.parse(cases, "cases")
+        selfTest(GoldenSpec.parse(spec, "spec"), parsed, ::stored) { results.add(it) }
         return results
+    }
+
+    /** The JVM's decoder, without a conversion of colours. */
+    private fun stored(png: ByteArray): RgbImage {
+        val raster = ImageIO.read(png.inputStream()).raster
+        return RgbImage.upright(raster.width, raster.height, 1) { y, row ->
+            for (x in row.indices) {
+                val pixel = raster.getPixel(x, y, IntArray(raster.numBands))
+                row[x] = (pixel[0] shl 16) or (pixel[1] shl 8) or pixel[2]
+            }
+        }
     }
 
     private fun small(
@@ -20,10 +33,10 @@ class GoldenTest {
         top: String,
         refused: String,
         bytes: String = Texts.SHA,
-    ) = """{"schema": 1, "images": [{"name": "dot", "width": 1, "height": 1, "orientation": 1,
+    ) = """{"schema": 2, "images": [{"name": "dot", "width": 1, "height": 1, "orientation": 1,
         "pixels": {"base64": "AP+A"}, "preprocessing": ${Texts.PREPROCESSING},
-        "bytes_sha256": "$bytes", "tensor_sha256": "$tensor", "samples": [[0, -1], [4, 1]]}],
-        "classification": [{"name": "tie", "logits": [1, 1], "probabilities": [0.5, 0.5], "top": $top}],
+        "bytes_sha256": "$bytes", "tensor_sha256": "$tensor", "samples": [[0, -1], [4, 1]]}], "files": [],
+        "classification": [{"name": "tie", "image": null, "artefact": null, "logits": [1, 1], "probabilities": [0.5, 0.5], "top": $top}],
         "refused": [{"name": "nan", "logits": $refused}]}"""
 
     /** The committed cases, written by Python and Pillow. */
@@ -59,10 +72,30 @@ class GoldenTest {
     }
 
     @Test
+    fun `a decoder that converts colours is found`() {
+        val folder = File(System.getProperty("edgedeit.golden", "../../tests/golden"))
+        val cases = GoldenCases.parse(File(folder, Bundle.GOLDEN_CASES).readText(), "cases")
+        val spec = GoldenSpec.parse(File(folder, Bundle.GOLDEN_SPEC).readText(), "spec")
+        // the JVM's decoder ignores profiles: where there is one, other values stand for a conversion
+        val converted =
+            { png: ByteArray ->
+                val image = stored(png)
+                val wide = "iCCP" in String(png, Charsets.ISO_8859_1)
+                if (wide) image.bytes[0]++
+                image
+            }
+        val results = ArrayList<CaseResult>()
+        selfTest(spec, cases, converted) { results.add(it) }
+        val failed = results.filter { it.failure != null }
+        assertEquals(listOf("a PNG in Display P3"), failed.map { it.name })
+        assertTrue("colours converted" in failed[0].failure.orEmpty())
+    }
+
+    @Test
     fun `a self-test can be stopped`() {
         var seen = 0
         val cases = GoldenCases.parse(small(Texts.SHA, "[0, 1]", "[0, \"inf\"]"), "cases")
-        selfTest(GoldenSpec.parse(Texts.spec(), "spec"), cases) { ++seen < 2 }
+        selfTest(GoldenSpec.parse(Texts.spec(), "spec"), cases, null) { ++seen < 2 }
         assertEquals(2, seen)
     }
 

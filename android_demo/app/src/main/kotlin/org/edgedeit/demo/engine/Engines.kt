@@ -3,12 +3,22 @@ package org.edgedeit.demo.engine
 import android.content.Context
 import android.os.Build
 import org.edgedeit.core.BundledArtefact
+import org.edgedeit.core.Engine
+import org.edgedeit.core.EngineSlot
 import org.edgedeit.demo.BundleAssets
 import org.edgedeit.demo.Problem
 import org.edgedeit.demo.R
 
-/** Which runtime runs which target. */
+/** Which runtime runs which target, and the process's one loaded model. Only the background thread uses it. */
 object Engines {
+    /**
+     * Holds at most one loaded model, whichever screen asked for it.
+     *
+     * ExecuTorch's threads belong to the process: loading a second model with another number of them ends the
+     * threads that the first one runs on.
+     */
+    val slot = EngineSlot()
+
     /** The runtime's name in the user's language. */
     fun name(target: String): Int =
         if (target ==
@@ -19,26 +29,54 @@ object Engines {
             R.string.engine_litert
         }
 
-    /**
-     * Checks an artefact's sha256 and loads it.
-     *
-     * @throws Problem for a damaged file, or a runtime that is not in this app or does not run on
-     * this phone: its Java classes or its native library are missing.
-     */
+    /** The loaded model; where another one is loaded, that is closed first. */
     fun open(
         context: Context,
         artefact: BundledArtefact,
         threads: Int,
     ): Engine {
+        val load = prepare(context, artefact, threads)
+        return slot.get(Pair(artefact.file, threads), load)
+    }
+
+    /**
+     * Checks an artefact's sha256, and returns what loads it.
+     *
+     * What is returned throws [Problem] for a runtime that is not in this app or does not run on this phone: its
+     * Java classes or its native library are missing.
+     *
+     * @throws Problem for a damaged file.
+     */
+    fun prepare(
+        context: Context,
+        artefact: BundledArtefact,
+        threads: Int,
+    ): () -> Engine {
         val assets = BundleAssets(context)
-        val target = artefact.manifest.target
-        return try {
-            if (target == "executorch") {
-                ExecuTorchEngine(assets.extract(artefact), artefact.manifest.inputShape, threads)
-            } else {
-                assets.verify(artefact)
+        val manifest = artefact.manifest
+        if (manifest.target == "executorch") {
+            val file = assets.extract(artefact)
+            return {
+                load(context, manifest.target) {
+                    ExecuTorchEngine(file, manifest.inputShape, threads)
+                }
+            }
+        }
+        assets.verify(artefact)
+        return {
+            load(context, manifest.target) {
                 LiteRtEngine(context.assets, assets.path(artefact.file), threads)
             }
+        }
+    }
+
+    private fun load(
+        context: Context,
+        target: String,
+        create: () -> Engine,
+    ): Engine =
+        try {
+            create()
         } catch (error: LinkageError) {
             // NoClassDefFoundError, UnsatisfiedLinkError and their kin
             throw Problem(
@@ -49,5 +87,4 @@ object Engines {
                 cause = error,
             )
         }
-    }
 }

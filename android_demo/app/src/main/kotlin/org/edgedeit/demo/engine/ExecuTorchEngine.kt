@@ -1,10 +1,10 @@
 package org.edgedeit.demo.engine
 
 import org.edgedeit.core.EdgeDeitException
+import org.edgedeit.core.Engine
 import org.edgedeit.core.ModelInput
 import org.edgedeit.demo.BuildConfig
 import org.pytorch.executorch.EValue
-import org.pytorch.executorch.ExecutorchRuntimeException
 import org.pytorch.executorch.Module
 import org.pytorch.executorch.Tensor
 import java.io.File
@@ -26,7 +26,9 @@ class ExecuTorchEngine(
     private val module =
         guarded {
             // the method is loaded here, so that the first run is not slower than the others
-            Module.load(file.path, Module.LOAD_MODE_MMAP, threads).also { it.loadMethod("forward") }
+            val loaded = Module.load(file.path, Module.LOAD_MODE_MMAP, threads)
+            closingOnFailure({ loaded.destroy() }) { loaded.loadMethod("forward") }
+            loaded
         }
 
     override fun run(input: ModelInput): FloatArray =
@@ -36,15 +38,12 @@ class ExecuTorchEngine(
                     is ModelInput.Pixels -> Tensor.fromBlob(input.values, shape)
                     is ModelInput.Image -> Tensor.fromBlobUnsigned(input.bytes, shape)
                 }
-            module.forward(EValue.from(tensor))[0].toTensor().dataAsFloatArray
+            val returned = module.forward(EValue.from(tensor)).firstOrNull()
+            val logits = returned ?: throw EdgeDeitException("ExecuTorch: the model returned nothing")
+            logits.toTensor().dataAsFloatArray
         }
 
     override fun close() = module.destroy()
 
-    private fun <T> guarded(call: () -> T): T =
-        try {
-            call()
-        } catch (error: ExecutorchRuntimeException) {
-            throw EdgeDeitException("ExecuTorch: ${error.message}", error)
-        }
+    private fun <T> guarded(call: () -> T): T = guarded("ExecuTorch", call)
 }

@@ -3,8 +3,8 @@ package org.edgedeit.demo.engine
 import android.content.res.AssetManager
 import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.CompiledModel
-import com.google.ai.edge.litert.LiteRtException
 import org.edgedeit.core.EdgeDeitException
+import org.edgedeit.core.Engine
 import org.edgedeit.core.ModelInput
 import org.edgedeit.demo.BuildConfig
 
@@ -26,8 +26,8 @@ class LiteRtEngine(
             options.cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
             CompiledModel.create(assets, path, options)
         }
-    private val inputs = guarded { model.createInputBuffers() }
-    private val outputs = guarded { model.createOutputBuffers() }
+    private val inputs = guarded { closingOnFailure(model::close) { model.createInputBuffers() } }
+    private val outputs = guarded { closingOnFailure(::closeInputs) { model.createOutputBuffers() } }
 
     override fun run(input: ModelInput): FloatArray =
         guarded {
@@ -40,14 +40,14 @@ class LiteRtEngine(
         }
 
     override fun close() {
-        for (buffer in inputs + outputs) buffer.close()
+        for (buffer in outputs) buffer.close()
+        closeInputs()
+    }
+
+    private fun closeInputs() {
+        for (buffer in inputs) buffer.close()
         model.close()
     }
 
-    private fun <T> guarded(call: () -> T): T =
-        try {
-            call()
-        } catch (error: LiteRtException) {
-            throw EdgeDeitException("LiteRT: ${error.message}", error)
-        }
+    private fun <T> guarded(call: () -> T): T = guarded("LiteRT", call)
 }

@@ -103,6 +103,7 @@ private fun golden(
     selfTest(
         GoldenSpec.parse(File(spec).readText(), spec),
         GoldenCases.parse(File(cases).readText(), cases),
+        decode = null,
     ) { result ->
         if (result.failure == null) {
             passed++

@@ -1,6 +1,4 @@
-package org.edgedeit.demo.engine
-
-import org.edgedeit.core.ModelInput
+package org.edgedeit.core
 
 /** A loaded model on some runtime. It is used by one thread at a time. */
 interface Engine : AutoCloseable {
