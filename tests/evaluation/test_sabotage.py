@@ -229,7 +229,9 @@ def edit_onnx(path: Path, names: set[str], change: Callable[[np.ndarray], np.nda
     onnx.save(model, path)
 
 
-def damaged_onnx(s: Sabotage, names: set[str], change: Callable[[np.ndarray], np.ndarray]) -> Outcome:
+def damaged_onnx(
+    s: Sabotage, names: set[str], change: Callable[[np.ndarray], np.ndarray]
+) -> Outcome:
     path = s.artefact()
     edit_onnx(path, names, change)
     s.rehash(path)
