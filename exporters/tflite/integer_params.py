@@ -71,8 +71,8 @@ def choose_params(
     """`observed` has the tensors that share a scale; a group is as wide as what makes it and reads it.
 
     The input, squares, mean and root of the norm, scores and what BATCH_MATMUL reads keep their whole
-    range: an error there hits a whole token or head. So does what GELU makes, whose rare large values count
-    most. BATCH_MATMUL's second operand is symmetric. All others have the range of least square error.
+    range: an error there hits a whole token or head. BATCH_MATMUL's second operand is symmetric. All others
+    have the range of least square error.
     """
     kinds = _kinds(source, operators)
     wide = _Wide.of(operators)
@@ -104,8 +104,6 @@ def _kinds(source: int, operators: Sequence[tuple[str, Any]]) -> _Kinds:
             kinds.whole.add(inputs[0])
             kinds.fixed[output] = _PROBABILITY
             large[output] = output
-        elif name == "GELU":
-            kinds.whole.add(output)
         elif name == "MINIMUM":
             kinds.fixed[output] = _SMALL
         elif name == "SUB" and inputs[0] in large:
