@@ -48,7 +48,7 @@ MIN_COSINE = {"fp32": 0.99999, "int8": 0.95, "int8-dynamic": 0.95, "int8-full": 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic", "int8-full")
 INTEGER_KERNELS = {"SOFTMAX", "GELU", "RSQRT"}
 """Operators of `int8-full` that XNNPACK leaves to LiteRT's own kernels in 8 bits, ..."""
-WIDE_KERNELS = {"QUANTIZE", "ADD", "MUL", "FULLY_CONNECTED", "TRANSPOSE"}
+WIDE_KERNELS = {"QUANTIZE", "ADD", "MUL", "FULLY_CONNECTED", "TRANSPOSE", "CONCATENATION"}
 """... and in 16."""
 
 
@@ -141,7 +141,7 @@ FULL_VERSIONS = {
     **dict.fromkeys(
         ("SUB", "BATCH_MATMUL", "SOFTMAX", "MEAN", "GELU", "QUANTIZE", "DEQUANTIZE"), 2
     ),
-    **{"CONV_2D": 3, "FULLY_CONNECTED": 7, "RESHAPE": 1, "CONCATENATION": 3, "SLICE": 2},
+    **{"CONV_2D": 3, "FULLY_CONNECTED": 7, "RESHAPE": 1, "CONCATENATION": 2, "SLICE": 2},
     **{"ADD": 3, "MUL": 4, "RSQRT": 3, "TRANSPOSE": 5},
 }
 """Read off op_version.cc by hand, of the widest form in the file."""
