@@ -3,6 +3,9 @@
 * Prefix tokens (class, distillation) and patches are two residual streams: late patches are several times
   larger than the class token, and one range for both would leave the latter few steps. The streams meet
   where the norm has given all tokens one size.
+* The MLP reads the streams one after the other: behind GELU too, the class token's range is another.
+* Small probabilities (`SMALL`) and what larger ones have beyond go through the values apart, so that each
+  part can have steps of its own; with one step of 1/256 for both, most of the small ones round to 0.
 * In the last block only prefix tokens reach the classes: queries, `proj` and the MLP skip the patches.
 * Keys and values are centred over the calibration photos. softmax does not see a constant added to all
   keys, and a constant added to all values passes through it into `proj`'s bias. Both tensors then need no
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +32,10 @@ from edge_deit.model.form import DeployAttention, DeployBlock, DeployDeiT, Deplo
 from edge_deit.model.hooks import watching
 from edge_deit.quantization.narrow import token_scaled, unscale_tokens
 
-__all__ = ["IntegerDeiT", "centre_attention", "fold_back"]
+__all__ = ["SMALL", "IntegerDeiT", "centre_attention", "fold_back"]
+
+SMALL: Final = 1 / 16
+"""Probabilities up to here have steps of their own, 16 times as fine as the others'."""
 
 
 class IntegerDeiT(nn.Module):
@@ -71,9 +78,8 @@ class IntegerDeiT(nn.Module):
                 break
             change = _attend(block.attn, both, both)
             prefix, patches = prefix + change[:, :count], patches + change[:, count:]
-            both = torch.cat([block.norm2(prefix), block.norm2(patches)], dim=1)
-            change = _mlp(block.mlp, both)
-            prefix, patches = prefix + change[:, :count], patches + change[:, count:]
+            prefix = prefix + _mlp(block.mlp, block.norm2(prefix))
+            patches = patches + _mlp(block.mlp, block.norm2(patches))
         if not self.config.num_classes:
             normed = torch.cat([self.norm(prefix), self.norm(patches)], dim=1)
             return normed * self.scale + self.shift  # (1, N, D)
@@ -89,8 +95,11 @@ def _attend(attn: DeployAttention, queries: Tensor, tokens: Tensor) -> Tensor:
         for layer, x in ((attn.q, queries), (attn.k, tokens), (attn.v, tokens))
     )  # (h, Q, d), (h, N, d), (h, N, d)
     weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, Q, N)
+    small = weights.clamp(max=SMALL)
     mean = v.mean(dim=1, keepdim=True)  # (h, 1, d)
-    heads = (torch.bmm(weights, v - mean) + mean).transpose(0, 1)  # (Q, h, d)
+    around = v - mean
+    heads = torch.bmm(small, around) + torch.bmm(weights - small, around) + mean
+    heads = heads.transpose(0, 1)  # (Q, h, d)
     out: Tensor = attn.proj(heads.reshape(1, -1, attn.num_heads * attn.head_dim))
     return out
 

@@ -46,6 +46,11 @@ _INTEGER_IS_SECOND: Final = (
     *("MEAN", "BATCH_MATMUL", "GELU", "RSQRT"),
 )
 """Operators whose int8 form is version 2, and whose float form is version 1."""
+_INT16: Final[Mapping[str, int]] = {
+    **{"ADD": 3, "MUL": 4, "MEAN": 3, "RSQRT": 3, "CONCATENATION": 3, "SLICE": 4, "TRANSPOSE": 5},
+    **{"FULLY_CONNECTED": 7, "DEQUANTIZE": 3},
+}
+"""Versions of forms that read int16, where that is not what the int8 form says."""
 
 
 def declare_versions(model: Any) -> None:
@@ -70,6 +75,10 @@ def needed_version(model: Any, operator: Any) -> int:
     (graph,) = model.subgraphs
     tensors = [graph.tensors[index] for index in operator.inputs if index >= 0]
     name = kind(model, operator)
+    if name == "QUANTIZE":
+        return 2 if _is_int16(graph.tensors[operator.outputs[0]]) else 1
+    if name in _INT16 and _is_int16(tensors[0]):
+        return _INT16[name]
     if name == "MUL":
         return _product(model, operator)
     if name in _RULES:
@@ -125,6 +134,12 @@ def _is_int8(tensor: Any) -> bool:
     from ai_edge_litert import schema_py_generated as schema
 
     return bool(tensor.type == schema.TensorType.INT8)
+
+
+def _is_int16(tensor: Any) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return bool(tensor.type == schema.TensorType.INT16)
 
 
 def _is_int4(tensor: Any) -> bool:

@@ -1,0 +1,123 @@
+"""Scale and zero point of every activation of an integer graph, from what calibration photos show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from edge_deit.quantization.scheme import Range
+from exporters.tflite.integer_form import SMALL
+from exporters.tflite.observe import Observed, tight_range, whole_range
+from exporters.tflite.widths import Params, wide_operators
+
+__all__ = ["LOWEST", "Activations", "asymmetric", "choose_params", "symmetric"]
+
+LOWEST: Final = -128
+_HIGHEST: Final = 127
+_STEPS: Final = 255
+_PROBABILITY: Final = Params(np.array([1 / 65536], np.float32), -32768, 16)
+_SMALL: Final = Params(np.array([SMALL / _STEPS], np.float32), LOWEST)
+_REST: Final = Params(np.array([1 / 256], np.float32), LOWEST)
+"""LiteRT's softmax prescribes the first; the others are of its parts up to SMALL and beyond."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """By tensor: what it is in the width of its group, and what a copy in the other width is."""
+
+    own: dict[int, Params] = field(default_factory=dict)
+    other: dict[int, Params] = field(default_factory=dict)
+
+    def at(self, index: int, bits: int) -> Params:
+        """Of a tensor as an operator of `bits` reads it."""
+        return self.own[index] if self.own[index].bits == bits else self.other[index]
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """Tensors whose ranges follow rules of their own."""
+
+    whole: set[int] = field(default_factory=set)
+    symmetric: set[int] = field(default_factory=set)
+    fixed: dict[int, Params] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Wide:
+    """What operators in 16 bits write and read; a move of values is no reader."""
+
+    written: set[int]
+    read: set[int]
+
+    @classmethod
+    def of(cls, operators: Sequence[tuple[str, Any]]) -> _Wide:
+        chosen = [operators[place][1] for place in wide_operators(operators)]
+        read = {int(index) for operator in chosen for index in operator.inputs}
+        return cls({int(operator.outputs[0]) for operator in chosen}, read)
+
+    def has(self, group: frozenset[int]) -> bool:
+        """Whether tensors of one scale are int16: what layers alone read is int8 at once."""
+        return bool(group & self.written and group & self.read)
+
+
+def choose_params(
+    source: int,
+    operators: Sequence[tuple[str, Any]],
+    observed: Mapping[frozenset[int], Observed],
+) -> Activations:
+    """`observed` has the tensors that share a scale; a group is as wide as what makes it and reads it.
+
+    The input, squares, mean and root of the norm, scores and what BATCH_MATMUL reads keep their whole
+    range: an error there hits a whole token or head. BATCH_MATMUL's second operand is symmetric. All others
+    have the range of least square error.
+    """
+    kinds = _kinds(source, operators)
+    wide = _Wide.of(operators)
+    found = Activations()
+    for group, seen in observed.items():
+        fixed = [kinds.fixed[index] for index in group if index in kinds.fixed]
+        whole = whole_range(seen)
+        span = whole if group & kinds.whole else tight_range(seen)
+        narrow = symmetric(span) if group & kinds.symmetric else asymmetric(span)
+        both = narrow, symmetric(whole, 16)
+        own, other = both[::-1] if wide.has(group) else both
+        found.own.update(dict.fromkeys(group, fixed[0] if fixed else own))
+        found.other.update(dict.fromkeys(group, other))
+    return found
+
+
+def _kinds(source: int, operators: Sequence[tuple[str, Any]]) -> _Kinds:
+    kinds, large = _Kinds({source}), dict[int, int]()
+    for name, operator in operators:
+        inputs, output = [int(index) for index in operator.inputs], int(operator.outputs[0])
+        if name == "RSQRT":
+            kinds.whole.update({inputs[0], output})
+        elif name == "MUL" and inputs[0] == inputs[1]:
+            kinds.whole.add(output)
+        elif name == "BATCH_MATMUL":
+            kinds.symmetric.add(inputs[1])
+            kinds.whole.update(inputs)
+        elif name == "SOFTMAX":
+            kinds.whole.add(inputs[0])
+            kinds.fixed[output] = _PROBABILITY
+            large[output] = output
+        elif name == "MINIMUM":
+            kinds.fixed[output] = _SMALL
+        elif name == "SUB" and inputs[0] in large:
+            kinds.fixed[output] = _REST
+    return kinds
+
+
+def asymmetric(span: Range) -> Params:
+    """int8 from the least to the greatest value, 0 included."""
+    low, high = min(span[0], 0.0), max(span[1], 0.0)
+    scale = np.float32((high - low) / _STEPS)
+    return Params(np.array([scale]), int(np.clip(round(LOWEST - low / scale), LOWEST, _HIGHEST)))
+
+
+def symmetric(span: Range, bits: int = 8) -> Params:
+    """Zero point 0."""
+    return Params(np.array([max(-span[0], span[1]) / (2 ** (bits - 1) - 1)], np.float32), 0, bits)
