@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -56,6 +56,7 @@ class _Wide:
     def of(cls, operators: Sequence[tuple[str, Any]]) -> _Wide:
         chosen = [operators[place][1] for place in wide_operators(operators)]
         read = {int(index) for operator in chosen for index in operator.inputs}
+        read.add(int(operators[-1][1].outputs[0]))  # by the graph's end
         return cls({int(operator.outputs[0]) for operator in chosen}, read)
 
     def has(self, group: frozenset[int]) -> bool:
@@ -81,8 +82,9 @@ def choose_params(
         fixed = [kinds.fixed[index] for index in group if index in kinds.fixed]
         whole = whole_range(seen)
         span = whole if group & kinds.whole else tight_range(seen)
-        narrow = symmetric(span) if group & kinds.symmetric else asymmetric(span)
-        both = narrow, symmetric(whole, 16)
+        widened = bool(group & wide.read) and not wide.has(group)
+        narrow = symmetric(span) if widened or group & kinds.symmetric else asymmetric(span)
+        both = narrow, replace(narrow, bits=16) if widened else symmetric(whole, 16)
         own, other = both[::-1] if wide.has(group) else both
         found.own.update(dict.fromkeys(group, fixed[0] if fixed else own))
         found.other.update(dict.fromkeys(group, other))

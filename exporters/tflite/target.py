@@ -54,7 +54,7 @@ TARGET: Final = Target(
         "fp16": FLOAT_RUNTIME,
         "int8": HYBRID_RUNTIME,
         "int8-dynamic": HYBRID_RUNTIME,
-        "int8-full": FLOAT_RUNTIME,
+        "int8-full": HYBRID_RUNTIME,
         "int4": GROUPED_RUNTIME,
     },
 )

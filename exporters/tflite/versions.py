@@ -31,12 +31,18 @@ LiteRT goes on from TensorFlow Lite 2.17.
 """
 
 HYBRID_RUNTIME: Final[Mapping[str, str]] = {"tensorflow-lite": "2.17", "litert": "1.0"}
-"""The first with float x int8 FULLY_CONNECTED whose weights have a scale for each channel."""
+"""The first with float x int8 FULLY_CONNECTED whose weights have a scale for each channel.
+
+It is right for `int8-full` too, whose RSQRT of int16 TensorFlow Lite 2.14 lacks.
+"""
 
 GROUPED_RUNTIME: Final[Mapping[str, str]] = {"litert": "2.3"}
 """What was tried with 4-bit weights in groups; no older runtime was."""
 
 _HYBRID: Final = 12  # FULLY_CONNECTED's version for that
+_WIDE: Final = (
+    7  # for int16 x int8; with a scale for each channel _HYBRID, as nothing older was tried
+)
 _FOUR_BITS: Final = (
     14  # the highest that LiteRT 2.3 knows, so that what knows less refuses the file
 )
@@ -48,7 +54,7 @@ _INTEGER_IS_SECOND: Final = (
 """Operators whose int8 form is version 2, and whose float form is version 1."""
 _INT16: Final[Mapping[str, int]] = {
     **{"ADD": 3, "MUL": 4, "MEAN": 3, "RSQRT": 3, "CONCATENATION": 3, "SLICE": 4, "TRANSPOSE": 5},
-    **{"FULLY_CONNECTED": 7, "DEQUANTIZE": 3},
+    "DEQUANTIZE": 3,
 }
 """Versions of forms that read int16, where that is not what the int8 form says."""
 
@@ -92,6 +98,8 @@ def _fully_connected(tensors: list[Any], operator: Any) -> int:
         return _FOUR_BITS
     if not _is_int8(source) and _is_int8(weight) and _per_channel(weight):
         return _HYBRID
+    if _is_int16(source):
+        return _WIDE
     if len(tensors) < 3:
         return _WITHOUT_BIAS
     if operator.builtinOptions.keepNumDims:

@@ -1,8 +1,10 @@
-"""Which operators of an integer graph compute in 16 bits, and the QUANTIZE between them and the others.
+"""Which operators of an integer graph compute in 16 bits, and what stands between them and the others.
 
 The residual stream is read and added to by every block, so what it is rounded by adds up; squares and their
 mean decide the size of a whole token, which the norm's product then gives to all its values. These are
-int16 with zero point 0, all else is int8. A conversion between the two is a QUANTIZE, made once a tensor.
+int16 with zero point 0. So are the logits, of which two classes often have the same one of 256 steps. All
+else is int8. From 16 to 8 bits there is a QUANTIZE, made once a tensor. From 8 to 16 it is a CAST of
+integers without zero point, whose scale stays: QUANTIZE does that from LiteRT 2 on only.
 
 Probabilities have 256 steps of 1/256 in int8, and most are smaller than one step. LiteRT's softmax can
 write them in 16 bits: those up to `SMALL` then have 256 steps of their own, the rest of larger ones 1/256
@@ -46,10 +48,11 @@ class Params:
 
 
 def wide_operators(operators: Sequence[tuple[str, Any]]) -> set[int]:
-    """Places of the operators that compute in 16 bits: sums of the stream, and all of a norm.
+    """Places of the operators that compute in 16 bits: sums of the stream, all of a norm, and the head.
 
     Sums behind the attention, of narrow products, are none.
     """
+    last = len(operators) - 1
     products, squares, wide = set[int](), set[int](), set[int]()
     for place, (name, operator) in enumerate(operators):
         inputs, output = [int(index) for index in operator.inputs], int(operator.outputs[0])
@@ -58,8 +61,10 @@ def wide_operators(operators: Sequence[tuple[str, Any]]) -> set[int]:
         elif name == "MUL" and inputs[0] == inputs[1]:
             squares.add(output)
             wide.add(place)
-        elif name in ("ADD", "RSQRT", "MUL") or (
-            name == "FULLY_CONNECTED" and inputs[0] in squares
+        elif (
+            name in ("ADD", "RSQRT", "MUL")
+            or place == last
+            or (name == "FULLY_CONNECTED" and inputs[0] in squares)
         ):
             wide.add(place)
     return wide
@@ -93,7 +98,8 @@ def join_widths(
                 continue
             if index not in copies:
                 copies[index] = other_width(index)
-                joined.append(new_operator(model, "QUANTIZE", [index], copies[index]))
+                way = "QUANTIZE" if own[index].bits == 16 else "CAST"
+                joined.append(new_operator(model, way, [index], copies[index]))
             operator.inputs[slot] = copies[index]
         joined.append(operator)
         result = int(operator.outputs[0])
