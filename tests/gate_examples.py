@@ -59,7 +59,7 @@ GOOD = artefact(
 GOOD_BY_PRECISION = {
     "int8": GOOD,
     "int8-dynamic": replace(GOOD, precision="int8-dynamic", snr_db=28.0, agreement=0.99),
-    "int8-full": replace(GOOD, precision="int8-full", snr_db=14.9, agreement=0.95),
+    "int8-full": replace(GOOD, precision="int8-full", snr_db=18.9, agreement=0.95),
     "fp32": replace(GOOD, precision="fp32", snr_db=94.0, agreement=1.0, size_bytes=23_100_000),
     "fp16": replace(GOOD, precision="fp16", snr_db=51.6, agreement=1.0, size_bytes=11_600_000),
 }
