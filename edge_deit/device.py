@@ -39,7 +39,7 @@ def device(
 
 def _show(report: DeviceReport) -> None:
     from edge_deit.report.device_report import phone_results
-    from edge_deit.report.device_rows import device_name, phone_cells
+    from edge_deit.report.device_rows import device_name, phone_cells, plan_cell
     from edge_deit.report.figures import Footnotes
 
     app_name = f"{report.app.name} {report.app.version}, {report.app.build}"
@@ -48,7 +48,7 @@ def _show(report: DeviceReport) -> None:
     for one in rows:
         out().print("")
         out().print(f"{one.path}, {one.runner}, {one.runs} runs")
-        for cell in phone_cells(one):
+        for cell in filter(None, (*phone_cells(one), plan_cell(one))):
             mark = f" [{notes.numbers(cell.reasons)}]" if cell.reasons else ""
             out().print(f"  {cell.label:<24} {cell.text}{mark}")
     out().print("")

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from edge_deit.report.device_records import Conditions, Device, ModelCheck
+from edge_deit.report.device_records import (
+    Conditions,
+    CostShares,
+    Device,
+    ModelCheck,
+    Residency,
+)
 from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import Emulated, EmulatedCore
 from edge_deit.report.report import (
@@ -23,6 +29,7 @@ from edge_deit.report.verdict import Check
 __all__ = [
     "ARM64",
     "EXAMPLES",
+    "IPHONE",
     "NASTY",
     "PHONE",
     "STAND_IN",
@@ -62,6 +69,15 @@ PHONE = PhoneResult(
     check=ModelCheck("deit_tiny.int8.tflite", 4, 4, 0.99991),
     build="release",
     conditions=Conditions("none", "none", False, False, True),
+)
+
+
+IPHONE = replace(
+    PHONE,
+    runner="Core ML, all",
+    threads=None,
+    device=Device("Apple", "iPhone16,1", "iOS", "18.1", None, 6),
+    residency=Residency(12, 0, 240, CostShares(0.03, 0.0, 0.97)),
 )
 
 
@@ -195,7 +211,7 @@ EXAMPLES: Mapping[str, Callable[[], Report]] = {
     "twelve": lambda: report(*(artefact(path=f"out/{i}.tflite") for i in range(12))),
     "no labels": lambda: report(without_labels(flips=(), layers=None, scatter=())),
     "no latency": lambda: report(artefact(), without_latency()),
-    "phones and emulated cores": lambda: report(artefact(device=(PHONE,), arm64=ARM64)),
+    "phones and emulated cores": lambda: report(artefact(device=(PHONE, IPHONE), arm64=ARM64)),
     "nothing": lambda: report(),
     "nasty names": lambda: report(
         artefact(

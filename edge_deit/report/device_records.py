@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from edge_deit.common.fields import About, Count, FileName, Positive, Text
 
-__all__ = ["PROTOCOL", "App", "Conditions", "Device", "ModelCheck", "Protocol"]
+__all__ = [
+    "PROTOCOL",
+    "App",
+    "Conditions",
+    "CostShares",
+    "Device",
+    "ModelCheck",
+    "Protocol",
+    "Residency",
+]
 
 
 @dataclass(frozen=True)
@@ -106,3 +115,48 @@ class ModelCheck:
     cosine: Annotated[
         float, About("Lowest cosine of the logits, less their mean, over the photos."), Ge(-1)
     ]
+
+
+_Part = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class CostShares:
+    """Each processor's share of the work of one inference, as the runtime estimates it; 1 in all."""
+
+    cpu: Annotated[_Part, About("Of the operators planned for the CPU.")]
+    gpu: Annotated[_Part, About("Of those planned for the GPU.")]
+    neural_engine: Annotated[_Part, About("Of those planned for the Neural Engine.")]
+
+
+@dataclass(frozen=True)
+class Residency:
+    """Where a runtime plans to run a file's operators, constants aside; where they ran is not told."""
+
+    cpu: Annotated[Count, About("Operators planned for the CPU.")]
+    gpu: Annotated[Count, About("Operators planned for the GPU.")]
+    neural_engine: Annotated[Count, About("Operators planned for the Neural Engine.")]
+    cost: Annotated[
+        CostShares | None, About("What they are of the work; null where it is not estimated.")
+    ]
+
+    @property
+    def total(self) -> int:
+        """Operators that the plan has a processor for."""
+        return self.cpu + self.gpu + self.neural_engine
+
+    def fault(self) -> str | None:
+        """What single entries do not show: why this is no plan."""
+        if self.total < 1:
+            return "has no operator"
+        if self.cost is None:
+            return None
+        shares = vars(self.cost)
+        if abs(sum(shares.values()) - 1) > _ROUNDING:
+            return f"has a cost of {sum(shares.values()):g} in all; it must be 1"
+        idle = [name for name, share in shares.items() if share and not getattr(self, name)]
+        return f"has a cost of {idle[0]} but no operator there" if idle else None
+
+
+_ROUNDING: Final = 1e-6
+"""What shares of float arithmetic may be off."""

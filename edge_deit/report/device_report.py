@@ -16,7 +16,15 @@ from annotated_types import Gt, MinLen
 
 from edge_deit.common.fields import STRICT, About, Count, FileName, Positive, Sha256, Text
 from edge_deit.common.records import JsonFile
-from edge_deit.report.device_records import PROTOCOL, App, Conditions, Device, ModelCheck, Protocol
+from edge_deit.report.device_records import (
+    PROTOCOL,
+    App,
+    Conditions,
+    Device,
+    ModelCheck,
+    Protocol,
+    Residency,
+)
 from edge_deit.report.figure import Figure, Limit, declared
 from edge_deit.report.units import BYTES, COSINE, MILLISECONDS, SHARE
 
@@ -29,7 +37,8 @@ __all__ = [
 ]
 
 _WEB: Final = "edge-deit-web"
-_SYSTEMS: Final = {"edge-deit-android": "Android", "edge-deit-ios": "iOS", _WEB: "Web"}
+_IOS: Final = "edge-deit-ios"
+_SYSTEMS: Final = {"edge-deit-android": "Android", _IOS: "iOS", _WEB: "Web"}
 """Name of the app -> the system it runs on."""
 
 
@@ -90,6 +99,10 @@ class DeviceArtefact:
     ] = None
     check: Annotated[
         ModelCheck | None, About("Its answers beside Python's; null where none were compared.")
+    ] = None
+    residency: Annotated[
+        Residency | None,
+        About("Core ML's plan; null or absent where the runtime has none or does not tell."),
     ] = None
     notes: Annotated[Mapping[str, Text], About("Name of a figure -> why it is null.")]
 
@@ -193,6 +206,12 @@ def _check(report: DeviceReport) -> None:
             raise ValueError(f"{one.path} was measured twice with {one.runner!r}")
         seen.add((one.path, one.runner))
         _check_figures(one, f"artefacts[{number}]")
+        if one.residency is None:
+            continue
+        if report.app.name != _IOS:
+            raise ValueError(f"artefacts[{number}].residency is only known to {_IOS}; leave it out")
+        if fault := one.residency.fault():
+            raise ValueError(f"artefacts[{number}].residency {fault}")
 
 
 def _check_figures(one: DeviceArtefact, place: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from edge_deit.report.device_records import Device
+from edge_deit.report.device_records import Device, Residency
 from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import EmulatedCore
-from edge_deit.report.figure import Figure, declared
+from edge_deit.report.figure import DASH, Figure, declared
 from edge_deit.report.figures import Cell, display_names, reason
 from edge_deit.report.report import Report
+from edge_deit.report.units import SHARE
 
 __all__ = [
     "device_name",
@@ -20,10 +21,16 @@ __all__ = [
     "phone_lines",
     "phone_rows",
     "phone_sentence",
+    "plan_cell",
 ]
 
 _ON_PHONES: Final[Mapping[str, Figure]] = declared(PhoneResult)
 _COUNTED: Final[Mapping[str, Figure]] = declared(EmulatedCore)
+
+_PLAN: Final = "Core ML's plan"
+_RESIDENCY: Final = "residency"
+_PROCESSORS: Final = {"neural_engine": "Neural Engine", "gpu": "GPU", "cpu": "CPU"}
+"""Entry of a plan -> its name for readers."""
 
 
 def phone_labels() -> list[str]:
@@ -42,6 +49,7 @@ def phone_rows(report: Report, names: Sequence[str]) -> list[dict[str, Any]]:
             "runs": found.runs,
             "threads": found.threads,
             "figures": phone_cells(found),
+            "plan": _plan_sentence(found),
         }
         for name, result in zip(names, report.artefacts, strict=True)
         for found in result.device
@@ -72,6 +80,31 @@ def _measured(found: PhoneResult, key: str, figure: Figure) -> Cell:
     return Cell(figure.label, figure.text(value), reasons=reasons)
 
 
+def plan_cell(found: PhoneResult) -> Cell | None:
+    """Where the runtime planned to run operators, or why that is not known; None where it has no plan."""
+    if found.residency is not None:
+        return Cell(_PLAN, _planned(found.residency))
+    if _RESIDENCY in found.notes:
+        return Cell(_PLAN, DASH, reasons=(found.notes[_RESIDENCY],))
+    return None
+
+
+def _planned(plan: Residency) -> str:
+    shares = {} if plan.cost is None else vars(plan.cost)
+    parts: list[str] = []
+    for key, name in _PROCESSORS.items():
+        if count := getattr(plan, key):
+            of = f" of {plan.total} operators" if not parts else ""
+            cost = f" ({SHARE.text(shares[key])} of the cost)" if shares else ""
+            parts.append(f"{name} {count}{of}{cost}")
+    return ", ".join(parts)
+
+
+def _plan_sentence(found: PhoneResult) -> str | None:
+    cell = plan_cell(found)
+    return None if cell is None else f"{cell.label}: {', '.join(cell.reasons) or cell.text}"
+
+
 def phone_lines(report: Report) -> list[str]:
     """A sentence on each measurement of a phone or browser."""
     names = display_names(report)
@@ -83,7 +116,7 @@ def phone_lines(report: Report) -> list[str]:
 
 
 def phone_sentence(found: PhoneResult) -> str:
-    """The device, what ran, its median and 90th percentile, whether it agreed with Python, and remarks."""
+    """The device, what ran, its median and 90th percentile, whether it agreed, the plan, and remarks."""
     p50, p90 = (
         _ON_PHONES[f"latency_ms_{one}"].text(getattr(found, f"latency_ms_{one}")) for one in _ENDS
     )
@@ -91,9 +124,10 @@ def phone_sentence(found: PhoneResult) -> str:
     parts = (
         f"{device_name(found.device)}: {found.runner}, {times}",
         _agreed(found),
+        _plan_sentence(found),
         *found.remarks(),
     )
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))
 
 
 def _agreed(found: PhoneResult) -> str:

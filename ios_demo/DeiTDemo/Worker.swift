@@ -79,8 +79,37 @@ actor Worker {
         try rank(manifest.contract.logits(returned), labels: manifest.labels, top: Self.topCount)
     }
 
-    /// One row of the device report, measured as `MeasuringProtocol` says.
-    func benchmark(_ artefact: BundledArtefact, units: ComputeUnits, golden: GoldenFiles?) throws -> ArtefactReport {
+    /// One row of the device report, measured as `MeasuringProtocol` says, and then Core ML's plan for the file.
+    func benchmark(
+        _ artefact: BundledArtefact, units: ComputeUnits, golden: GoldenFiles?
+    ) async throws -> ArtefactReport {
+        let measured = try measure(artefact, units, golden)
+        close()  // a plan may need the memory of a model
+        var notes = ["peak_rss_bytes": "iOS tells the peak of the whole app, not of one artefact"]
+        if measured.check == nil { notes["check"] = "the bundle has no answers of Python's to golden photos" }
+        var residency: Residency?
+        do {
+            residency = try await plannedResidency(of: artefact, units: units)
+        } catch {
+            try Task.checkCancellation()
+            notes["residency"] = error.localizedDescription
+        }
+        return try ArtefactReport(
+            manifest: artefact.manifest, runner: measured.runner, threads: measured.threads,
+            timings: measured.timings, peakRssBytes: nil, check: measured.check, residency: residency, notes: notes
+        )
+    }
+
+    private struct Measured {
+        let runner: String
+        let threads: Int?
+        let timings: Timings
+        let check: ModelCheck?
+    }
+
+    private func measure(
+        _ artefact: BundledArtefact, _ units: ComputeUnits, _ golden: GoldenFiles?
+    ) throws -> Measured {
         try verify(artefact)
         let photo = try MeasuringProtocol.current.photo()
         let timings = try measureFile(artefact.manifest, photo: photo, close: { close() }) {
@@ -89,12 +118,7 @@ actor Worker {
         }
         let engine = try load(artefact, units).engine
         let check = try golden?.check(artefact, runner: engine.runner) { try engine.predict($0) }
-        var notes = ["peak_rss_bytes": "iOS tells the peak of the whole app, not of one artefact"]
-        if check == nil { notes["check"] = "the bundle has no answers of Python's to golden photos" }
-        return try ArtefactReport(
-            manifest: artefact.manifest, runner: engine.runner, threads: engine.threads, timings: timings,
-            peakRssBytes: nil, check: check, notes: notes
-        )
+        return Measured(runner: engine.runner, threads: engine.threads, timings: timings, check: check)
     }
 
     func selfTest(_ golden: GoldenFiles, progress: @Sendable (Int, Int) -> Void) throws -> SelfTestResult {

@@ -26,7 +26,7 @@ from edge_deit.artefacts.predict import rank
 from edge_deit.artefacts.runners import logits_of
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.mobile.golden_images import hash_pixels, wide_cases
-from edge_deit.report.device_records import PROTOCOL, ModelCheck
+from edge_deit.report.device_records import PROTOCOL, CostShares, ModelCheck, Residency
 from edge_deit.report.device_report import read_device_report
 from exporters import target
 
@@ -248,6 +248,17 @@ def test_python_reads_the_apps_device_report(cli: Cli) -> None:
     assert (row.load_ms, row.load_warm_ms, row.first_run_ms) == (12.5, 7.5, 90)
     assert row.check == ModelCheck(**check)
     assert found.protocol == PROTOCOL
+    assert row.residency is None
+    plan = [{"processor": name, "weight": weight} for name, weight in
+            (("neural_engine", 0.5), ("cpu", 0.125), ("neural_engine", 0.375), ("cpu", None))]  # fmt: skip
+    write_json(files[1], measured | {"plan": plan})
+    path.write_text(cli("report", *files).stdout, encoding="utf-8")
+    (row,) = read_device_report(path).artefacts
+    assert row.residency == Residency(2, 0, 2, CostShares(0.125, 0.0, 0.875))
+    write_json(files[1], measured | {"plan": []})
+    done = cli("report", *files)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Core ML's plan has no operator with a processor" in done.stderr
     write_json(files[1], measured | {"check": None})
     done = cli("report", *files)
     assert (done.returncode, done.stdout) == (2, "")

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import CommandLine
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.report.device_records import App, Device
+from edge_deit.report.device_records import App, CostShares, Device, Residency
 from edge_deit.report.device_report import DeviceReport, phone_results, read_device_report
 from edge_deit.report.device_rows import phone_sentence
 from report_examples import DEVICE_REPORT as REPORT
@@ -64,12 +64,47 @@ def test_a_phone_of_the_other_kind(tmp_path: Path) -> None:
         report["artefacts"].append(one | {"runner": "Core ML, cpuOnly"})
 
     report = read_device_report(written(tmp_path, changed(as_iphone)))
+    assert [one.residency for one in report.artefacts] == [None, None]
     assert isinstance(report, DeviceReport)
     assert report.device.soc == "A17"
     assert [(one.threads, one.peak_rss_bytes) for one in report.artefacts] == [
         (None, 123456789.0),
         (None, 123456789.0),
     ]
+
+
+PLAN = {
+    **{"cpu": 12, "gpu": 0, "neural_engine": 240},
+    "cost": {"cpu": 0.03, "gpu": 0, "neural_engine": 0.97},
+}
+COST = PLAN["cost"]
+
+
+def planned(**changes: object) -> Change:
+    """The example of an iPhone whose plan has these entries."""
+
+    def change(report: dict[str, Any]) -> None:
+        report["app"]["name"] = "edge-deit-ios"
+        report["device"]["os"] = "iOS"
+        report["artefacts"][0]["residency"] = PLAN | changes
+
+    return change
+
+
+def test_a_plan_is_read(tmp_path: Path) -> None:
+    (one,) = read_device_report(written(tmp_path, changed(planned()))).artefacts
+    assert one.residency == Residency(12, 0, 240, CostShares(0.03, 0.0, 0.97))
+    assert one.residency.total == 252
+
+
+@pytest.mark.parametrize("plan", [None, PLAN | {"cost": None}])
+def test_a_plan_or_its_cost_may_be_null(plan: dict[str, Any] | None, tmp_path: Path) -> None:
+    def change(report: dict[str, Any]) -> None:
+        planned()(report)
+        report["artefacts"][0]["residency"] = plan
+
+    (one,) = read_device_report(written(tmp_path, changed(change))).artefacts
+    assert one.residency == (None if plan is None else Residency(12, 0, 240, None))
 
 
 def as_browser(report: dict[str, Any]) -> None:
@@ -167,6 +202,44 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda r: r["artefacts"][0]["check"].update(same_top=5),
         "same_top is more than its images",
     ),
+    "plan of another app": (
+        with_figure("residency", PLAN),
+        r"artefacts\[0\]\.residency is only known to edge-deit-ios; leave it out",
+    ),
+    "plan as text": (
+        lambda r: r["artefacts"][0].update(residency="all"),
+        "residency is .*an object",
+    ),
+    "plan with more": (planned(npu=1), "residency.npu is unknown"),
+    "plan without GPU": (
+        lambda r: r["artefacts"][0].update(residency={"cpu": 1, "neural_engine": 1, "cost": None}),
+        "residency.gpu is missing",
+    ),
+    "plan without cost": (
+        lambda r: r["artefacts"][0].update(residency={"cpu": 1, "gpu": 0, "neural_engine": 1}),
+        "residency.cost is missing",
+    ),
+    "operators": (planned(cpu=-1), "residency.cpu is -1; it must be a whole number of at least 0"),
+    "half an operator": (planned(gpu=0.5), "residency.gpu is 0.5"),
+    "operators true": (planned(gpu=True), "residency.gpu is true"),
+    "no operators": (planned(cpu=0, neural_engine=0), "residency has no operator"),
+    "cost as number": (planned(cost=1), "residency.cost is 1; it must be an object"),
+    "cost with more": (planned(cost={**COST, "npu": 0}), "cost.npu is unknown"),
+    "cost without GPU": (planned(cost={"cpu": 0.5, "neural_engine": 0.5}), "cost.gpu is missing"),
+    "cost below 0": (
+        planned(cost={**COST, "gpu": -0.5}),
+        "cost.gpu is -0.5; it must be a number from 0 to 1",
+    ),
+    "cost above 1": (planned(cost={**COST, "cpu": 1.5}), "cost.cpu is 1.5"),
+    "cost true": (planned(cost={**COST, "cpu": True}), "cost.cpu is true"),
+    "half of the cost": (
+        planned(cost={**COST, "neural_engine": 0.5}),
+        "residency has a cost of 0.53 in all; it must be 1",
+    ),
+    "cost of nothing": (
+        planned(cost={"cpu": 0, "gpu": 0.5, "neural_engine": 0.5}),
+        "residency has a cost of gpu but no operator there",
+    ),
     "percentiles": (with_figure("latency_ms_p90", 12), "less than latency_ms_p50, 12.5"),
 }
 
@@ -242,6 +315,21 @@ def test_what_was_not_compared_says_why() -> None:
     assert "not compared with Python's (the bundle has no answers)" in line
 
 
+def test_what_core_ml_planned_is_said() -> None:
+    (line,) = shown(planned())
+    plan = "Neural Engine 240 of 252 operators (97.0 % of the cost), CPU 12 (3.0 % of the cost)"
+    assert f"lowest cosine 0.99980; Core ML's plan: {plan}; it became warm" in line
+    (line,) = shown(planned(cost=None, neural_engine=0, gpu=5))
+    assert "; Core ML's plan: GPU 5 of 17 operators, CPU 12; " in line
+    assert "plan" not in shown()[0]
+
+
+def test_why_there_is_no_plan_is_said() -> None:
+    notes = {"peak_rss_bytes": "not told", "residency": "Core ML tells its plan from iOS 17.4 on"}
+    (line,) = shown(with_figure("notes", notes))
+    assert "; Core ML's plan: Core ML tells its plan from iOS 17.4 on; " in line
+
+
 def test_what_makes_figures_worth_less_is_said() -> None:
     def spoilt(report: dict[str, Any]) -> None:
         report["app"]["build"] = "debug"
@@ -274,6 +362,26 @@ def test_the_command_shows_a_report_alone(command_line: CommandLine, tmp_path: P
         assert line in done.stdout.splitlines()
     assert "[1] the system does not tell" in done.stdout
     assert "- it became warm (light)" in done.stdout
+
+
+def test_the_command_shows_a_plan_or_why_there_is_none(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    def two(report: dict[str, Any]) -> None:
+        planned()(report)
+        first = report["artefacts"][0]
+        notes = first["notes"] | {"residency": "too old"}
+        report["artefacts"].append(first | {"runner": "b", "residency": None, "notes": notes})
+
+    done = command_line("device", written(tmp_path, changed(two)))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    plan = "Neural Engine 240 of 252 operators (97.0 % of the cost), CPU 12 (3.0 % of the cost)"
+    assert f"  Core ML's plan           {plan}" in lines
+    assert "  Core ML's plan           \N{EN DASH} [2]" in lines
+    assert "[2] too old" in lines
+    done = command_line("device", written(tmp_path, REPORT))
+    assert "plan" not in done.stdout
 
 
 @pytest.mark.parametrize("file", ["none.json", "empty.json"])

@@ -24,6 +24,7 @@ from PIL import Image
 from report_examples import (
     ARM64,
     EXAMPLES,
+    IPHONE,
     NASTY,
     PHONE,
     STAND_IN,
@@ -94,7 +95,9 @@ def full(photos: Path | None = None) -> Report:
         for i in range(8)
     )
     return report(
-        artefact(flips=flips if photos else (), flips_total=16, device=(PHONE,), arm64=ARM64),
+        artefact(
+            flips=flips if photos else (), flips_total=16, device=(PHONE, IPHONE), arm64=ARM64
+        ),
         artefact(path="out/deit_tiny.int8-dynamic.onnx", precision="int8-dynamic", flips=()),
         without_latency(target="coreml", precision="fp16", flips=()),
         without_labels(path="out/" + "long-name-" * 20 + ".pte", flips=(), scatter=()),
@@ -235,6 +238,11 @@ def test_phones_and_emulated_cores(tmp_path: Path) -> None:
     text = Page(page(tmp_path, full())).text
     assert "Maker Phone 9, Android 16, 8 cores" in text
     assert "this phone does not tell" in text
+    assert text.count("Core ML's plan") == 1
+    assert (
+        "Neural Engine 240 of 252 operators (97.0 % of the cost), CPU 12 (3.0 % of the cost)"
+        in text
+    )
     assert "Instructions on an emulated core" in text
     assert "A count is not a time" in text
     assert "184 M" in text

@@ -102,12 +102,17 @@ final class CoreMLEngine: Engine {
 
 /// The artefact in Core ML, on these compute units.
 func loadCoreML(_ artefact: BundledArtefact, units: ComputeUnits) throws -> MLModel {
-    let configuration = MLModelConfiguration()
-    configuration.computeUnits = units.coreML
-    return try MLModel(contentsOf: artefact.url, configuration: configuration)
+    try MLModel(contentsOf: artefact.url, configuration: units.configuration)
 }
 
 extension ComputeUnits {
+    /// A new one for each caller.
+    var configuration: MLModelConfiguration {
+        let made = MLModelConfiguration()
+        made.computeUnits = coreML
+        return made
+    }
+
     var coreML: MLComputeUnits {
         switch self {
         case .all: return .all

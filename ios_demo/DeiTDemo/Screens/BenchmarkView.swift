@@ -53,6 +53,11 @@ private struct BenchmarkRow: View {
             LabeledContent("90th percentile") { Text(verbatim: milliseconds(row.latencyMsP90)) }
             LabeledContent("Preprocessing") { Text(verbatim: milliseconds(row.preprocessMsP50)) }
             LabeledContent("Loading") { Text(verbatim: milliseconds(row.loadMs)) }
+            if let plan = row.residency {
+                LabeledContent("Planned for the Neural Engine") {
+                    Text(verbatim: "\(plan.operators[.neuralEngine] ?? 0) / \(plan.total)")
+                }
+            }
             if let check = row.check {
                 LabeledContent("Same class") { Text(verbatim: "\(check.sameTop) / \(check.images)") }
             }

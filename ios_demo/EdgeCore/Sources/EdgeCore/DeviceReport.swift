@@ -133,6 +133,8 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
     public let preprocessMsP50: Double
     public let peakRssBytes: Int?
     public let check: Check?
+    /// Core ML's plan; nil for other runtimes, and where Core ML does not tell.
+    public let residency: Residency?
     public let notes: [String: String]
 
     public var id: String { path + "|" + runner }
@@ -153,7 +155,7 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
     /// Raises when there is nothing to report on: no samples, or a sample that is not finite.
     public init(
         manifest: Manifest, runner: String, threads: Int?, timings: Timings, peakRssBytes: Int?,
-        check: ModelCheck?, notes: [String: String]
+        check: ModelCheck?, residency: Residency? = nil, notes: [String: String]
     ) throws {
         path = manifest.artefact
         sha256 = manifest.sha256
@@ -171,6 +173,7 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
         self.check = check.map {
             Check(reference: $0.reference, images: $0.images, sameTop: $0.sameTop, cosine: $0.cosine)
         }
+        self.residency = residency
         preprocessMsP50 = try median(timings.preprocessMs)
         self.peakRssBytes = peakRssBytes
         self.notes = notes
@@ -183,7 +186,7 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case path, sha256, target, precision, model, runner, threads, runs, check, notes
+        case path, sha256, target, precision, model, runner, threads, runs, check, residency, notes
         case latencyMsP50 = "latency_ms_p50"
         case latencyMsP90 = "latency_ms_p90"
         case loadMs = "load_ms"
@@ -211,6 +214,7 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
         try values.encode(preprocessMsP50, forKey: .preprocessMsP50)
         try values.encode(peakRssBytes, forKey: .peakRssBytes)
         try values.encode(check, forKey: .check)
+        try values.encodeIfPresent(residency, forKey: .residency)  // most runtimes have none
         try values.encode(notes, forKey: .notes)
     }
 }

@@ -88,6 +88,11 @@ struct Measured: Decodable {
         let cosine: Double
     }
 
+    struct Planned: Decodable {
+        let processor: Residency.Processor
+        let weight: Double?
+    }
+
     let runner: String
     let loadMs: Double
     let loadWarmMs: Double
@@ -95,6 +100,7 @@ struct Measured: Decodable {
     let latencyMs: [Double]
     let preprocessMs: [Double]
     let check: Check?
+    let plan: [Planned]?
     let notes: [String: String]
 }
 
@@ -110,13 +116,16 @@ func report(_ arguments: [String]) throws {
             sameTop: $0.sameTop, cosine: $0.cosine
         )
     }
+    let residency = try measured.plan.map { plan in
+        try Residency(plan.map { Residency.Operator($0.processor, weight: $0.weight) })
+    }
     let row = try ArtefactReport(
         manifest: manifest, runner: measured.runner, threads: nil,
         timings: Timings(
             loadMs: measured.loadMs, loadWarmMs: measured.loadWarmMs, firstRunMs: measured.firstRunMs,
             preprocessMs: measured.preprocessMs, latencyMs: measured.latencyMs
         ),
-        peakRssBytes: nil, check: check, notes: measured.notes
+        peakRssBytes: nil, check: check, residency: residency, notes: measured.notes
     )
     let made = DeviceReport(
         created: .now, app: .init(name: "edge-deit-ios", version: "0", build: "debug"),

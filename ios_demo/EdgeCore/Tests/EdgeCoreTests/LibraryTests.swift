@@ -121,14 +121,15 @@ final class LibraryTests: XCTestCase {
 
     // The device report
 
-    func report(_ latency: [Double]) throws -> [String: Any] {
+    func report(_ latency: [Double], residency: Residency? = nil) throws -> [String: Any] {
         let row = try ArtefactReport(
             manifest: Manifest.decode(manifest("deit.int8.mlpackage"), named: "m"), runner: "Core ML, all",
             threads: nil,
             timings: Timings(
                 loadMs: 12.5, loadWarmMs: 7.5, firstRunMs: 90, preprocessMs: [3], latencyMs: latency
             ),
-            peakRssBytes: nil, check: nil, notes: ["peak_rss_bytes": "not measured", "check": "no answers"]
+            peakRssBytes: nil, check: nil, residency: residency,
+            notes: ["peak_rss_bytes": "not measured", "check": "no answers"]
         )
         let device = DeviceReport.Device(
             manufacturer: "Apple", model: "iPhone16,1", os: "iOS", osVersion: "18.1", soc: nil, cores: 6
@@ -171,6 +172,45 @@ final class LibraryTests: XCTestCase {
         )
         XCTAssertEqual(row["latency_ms_p50"] as? Double, 20)
         XCTAssertEqual(row["latency_ms_p90"] as? Double, 28)
+    }
+
+    func testReportHasCoreMLsPlan() throws {
+        let planned = [
+            Residency.Operator(.neuralEngine, weight: 0.25), .init(.neuralEngine, weight: 0.125),
+            .init(.cpu, weight: 0.125), .init(.cpu, weight: nil),
+        ]
+        let found = try report([10], residency: Residency(planned))
+        let row = try XCTUnwrap((found["artefacts"] as? [[String: Any]])?.first)
+        var plan = try XCTUnwrap(row["residency"] as? [String: Any])
+        XCTAssertEqual(
+            plan.removeValue(forKey: "cost") as? [String: Double], ["cpu": 0.25, "gpu": 0, "neural_engine": 0.75]
+        )
+        XCTAssertEqual(plan as? [String: Int], ["cpu": 2, "gpu": 0, "neural_engine": 2])
+    }
+
+    func testAPlanWithoutCostsSaysSo() throws {
+        for weight in [nil, 0.0] {
+            let found = try report([10], residency: Residency([.init(.gpu, weight: weight)]))
+            let row = try XCTUnwrap((found["artefacts"] as? [[String: Any]])?.first)
+            var plan = try XCTUnwrap(row["residency"] as? [String: Any])
+            XCTAssertTrue(plan.removeValue(forKey: "cost") is NSNull)
+            XCTAssertEqual(plan as? [String: Int], ["cpu": 0, "gpu": 1, "neural_engine": 0])
+        }
+    }
+
+    func testAPlanIsCounted() throws {
+        let found = try Residency([.init(.gpu, weight: 2), .init(.cpu, weight: 1), .init(.gpu, weight: 1)])
+        XCTAssertEqual(found.operators, [.cpu: 1, .gpu: 2, .neuralEngine: 0])
+        XCTAssertEqual(found.cost, [.cpu: 0.25, .gpu: 0.75, .neuralEngine: 0])
+        XCTAssertEqual(found.total, 3)
+    }
+
+    func testAPlanThatIsNoneIsRefused() {
+        XCTAssertTrue(message { _ = try Residency([]) }.contains("no operator with a processor"))
+        for weight in [-0.5, .nan, .infinity] {
+            let planned = [Residency.Operator(.cpu, weight: 1), .init(.gpu, weight: weight)]
+            XCTAssertTrue(message { _ = try Residency(planned) }.contains("of cost \(weight)"))
+        }
     }
 
     func testReportRefusesWhatIsNotANumber() {

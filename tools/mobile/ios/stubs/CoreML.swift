@@ -63,6 +63,61 @@ public final class MLModelDescription {
     public var inputDescriptionsByName: [String: MLFeatureDescription] { fatalError() }
 }
 
+public final class MLCPUComputeDevice {}
+public final class MLGPUComputeDevice {}
+public final class MLNeuralEngineComputeDevice {}
+
+public enum MLComputeDevice {
+    case cpu(MLCPUComputeDevice)
+    case gpu(MLGPUComputeDevice)
+    case neuralEngine(MLNeuralEngineComputeDevice)
+}
+
+/// iOS 17.4 and newer, as is the plan; Linux does not hold anybody to that.
+public enum MLModelStructure {
+    public struct Program {
+        public struct Operation {}
+
+        public struct Block {
+            public let operations: [Operation]
+        }
+
+        public struct Function {
+            public let block: Block
+        }
+
+        public let functions: [String: Function]
+    }
+
+    public struct NeuralNetwork {}
+
+    public struct Pipeline {}
+
+    case neuralNetwork(NeuralNetwork)
+    case program(Program)
+    case pipeline(Pipeline)
+    case unsupported
+}
+
+public class MLComputePlan {
+    public struct DeviceUsage {
+        public let supported: [MLComputeDevice]
+        public let preferred: MLComputeDevice
+    }
+
+    public struct Cost {
+        public let weight: Double
+    }
+
+    init() { fatalError() }
+    public final var modelStructure: MLModelStructure { fatalError() }
+    public static func load(contentsOf url: URL, configuration: MLModelConfiguration) async throws -> MLComputePlan {
+        fatalError()
+    }
+    public func deviceUsage(for operation: MLModelStructure.Program.Operation) -> DeviceUsage? { fatalError() }
+    public func estimatedCost(of operation: MLModelStructure.Program.Operation) -> Cost? { fatalError() }
+}
+
 public final class MLModel {
     public convenience init(contentsOf url: URL, configuration: MLModelConfiguration) throws { fatalError() }
     public var modelDescription: MLModelDescription { fatalError() }
