@@ -128,9 +128,13 @@ def _floats(model: Any, operators: list[tuple[str, Any]]) -> set[int]:
 
 
 def _keep_dimensions(graph: Any, operators: list[tuple[str, Any]]) -> None:
-    """Layers write as many dimensions as they read: a sum of unlike ones takes a slower loop; in place."""
+    """Layers whose results are summed write as many dimensions as they read; in place.
+
+    A sum of unlike ones takes a slower loop.
+    """
+    summed = {int(index) for name, one in operators if name == "ADD" for index in one.inputs}
     for name, operator in operators:
-        if name == "FULLY_CONNECTED" and int(operator.outputs[0]) != int(graph.outputs[0]):
+        if name == "FULLY_CONNECTED" and int(operator.outputs[0]) in summed:
             source, result = (graph.tensors[i] for i in (operator.inputs[0], operator.outputs[0]))
             operator.builtinOptions.keepNumDims = True
             result.shape = np.array([*source.shape[:-1], result.shape[-1]], np.int32)

@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "unknown precision": (lambda p: export(p, "--precision", "int3"), "choose one of: fp32"),
     "precision the target lacks": (
         lambda p: export(p, "--target", "coreml", "--precision", "int8-full"),
-        "coreml has no int8-full; it has",
+        "coreml has no int8-full; take int8; it has",
     ),
     "negative seed": (lambda p: export(p, "--seed", -1), "--seed is -1; it must be from 0"),
     "unknown backend": (lambda p: export(p, "--backend", "cuda"), "has no backend 'cuda'"),

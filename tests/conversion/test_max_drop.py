@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from conftest import CommandLine
 from exporters import TARGETS, target
 
 
+@pytest.mark.fuzz  # 24 real photos through every layer's damage: minutes
 def test_every_target_keeps_the_limit_on_real_weights(
     command_line: CommandLine, real: Path, tmp_path: Path
 ) -> None:
