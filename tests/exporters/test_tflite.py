@@ -48,7 +48,9 @@ MIN_COSINE = {"fp32": 0.99999, "int8": 0.95, "int8-dynamic": 0.95, "int8-full": 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int8-dynamic", "int8-full")
 INTEGER_KERNELS = {"SOFTMAX", "GELU", "RSQRT"}
 """Operators of `int8-full` that XNNPACK leaves to LiteRT's own kernels in 8 bits, ..."""
-WIDE_KERNELS = {"CAST", "QUANTIZE", "ADD", "MUL", "FULLY_CONNECTED", "TRANSPOSE", "CONCATENATION"}
+WIDE_KERNELS = {"CAST", "QUANTIZE", "DEQUANTIZE", "ADD", "MUL", "FULLY_CONNECTED"} | {
+    *("TRANSPOSE", "CONCATENATION", "RESHAPE", "SLICE")
+}
 """... and in 16."""
 
 
