@@ -32,7 +32,7 @@ from edge_deit.quantization.condition import condition, passes
 from exporters.tflite import integer_constants, integer_params, widths
 from exporters.tflite.file import pack, unpack
 from exporters.tflite.full import quantize_fully
-from exporters.tflite.integer_form import IntegerDeiT, centre_attention
+from exporters.tflite.integer_form import IntegerDeiT, fit_to_photos
 from exporters.tflite.versions import declare_versions
 from harness.real import real_folder
 from tables.grid import Grid, show
@@ -87,7 +87,7 @@ def full_steps() -> None:
         task = bar.add_task("conditioning", total=passes(len(shown)))
         found = condition(form, shown, checkpoint.preprocess, on_photo=lambda: bar.advance(task))
     module = IntegerDeiT(found.with_layers(quantizable_layers(found.form)))
-    centre_attention(module, shown.pixels.split(1))
+    fit_to_photos(module, shown.pixels.split(1))
     with quiet():
         float_file = _float_file(module, shown.pixels[:1])
         files = [_integer_file(float_file, shown.pixels, wide) for _, wide in _FORMS]

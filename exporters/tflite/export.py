@@ -29,7 +29,7 @@ from exporters.target import ExportRequest
 from exporters.tflite.file import add_entry, allow_half, embed, pack, read, texts, unpack
 from exporters.tflite.full import quantize_fully
 from exporters.tflite.half import halve_weights
-from exporters.tflite.integer_form import IntegerDeiT, centre_attention
+from exporters.tflite.integer_form import IntegerDeiT, fit_to_photos
 from exporters.tflite.names import name_ends, name_layers
 from exporters.tflite.packed import pack_layers
 from exporters.tflite.quantize import quantize_layers
@@ -148,6 +148,6 @@ def _export_fully(request: ExportRequest) -> bytes:
     if not request.calibration:
         raise EdgeDeitError("int8-full needs calibration photos: --calibration DIR")
     module = IntegerDeiT(request.model)
-    centre_attention(module, request.calibration_inputs())
+    fit_to_photos(module, request.calibration_inputs())
     photos = (photo.numpy() for photo in request.calibration_inputs())
     return quantize_fully(_convert(request, module), photos)

@@ -107,7 +107,7 @@ def quantize_fully(content: bytes, photos: Iterable[np.ndarray]) -> bytes:
     for index, params in activations.own.items():
         set_type(graph.tensors[index], params)
     join_widths(model, operators, activations.own, activations.other)
-    _split_probabilities(model)
+    _split_parts(model)
     _add_ends(model, ends)
     drop_unused(model)
     return pack(model)
@@ -154,25 +154,45 @@ def _groups(model: Any, operators: list[tuple[str, Any]]) -> dict[int, frozenset
     return groups
 
 
-def _split_probabilities(model: Any) -> None:
-    """The small ones, and what larger ones have beyond: QUANTIZE twice, and a SUB in 8 bits; in place."""
+def _split_parts(model: Any) -> None:
+    """Probabilities and GELU's results as small ones and what larger ones have beyond; in place.
+
+    Of probabilities in 16 bits both are QUANTIZEd, GELU writes its small ones itself: what is larger ends
+    at their greatest integer. A SUB in 8 bits leaves what lies beyond.
+    """
     (graph,) = model.subgraphs
     split: list[Any] = []
-    least = -1
-    probabilities = set[int]()
+    least: dict[int, int] = {}
+    makers: dict[int, Any] = {}
     for operator in graph.operators:
         name, inputs = kind(model, operator), [int(index) for index in operator.inputs]
-        if name == "SOFTMAX":
-            probabilities.add(int(operator.outputs[0]))
-        elif name == "MINIMUM":
-            least = inputs[1]
-            operator = new_operator(model, "QUANTIZE", [inputs[0]], int(operator.outputs[0]))
-        elif name == "SUB" and inputs[0] in probabilities:
-            whole = add_tensor(graph, int(operator.outputs[0]), "_whole")
-            split.append(new_operator(model, "QUANTIZE", [inputs[0]], whole))
-            operator.inputs = np.array([whole, least], np.int32)
+        result = int(operator.outputs[0])
+        made = makers.get(inputs[0])
+        if name in ("SOFTMAX", "GELU"):
+            makers[result] = operator
+        elif name == "MINIMUM" and made is not None:
+            least[inputs[0]] = inputs[1]
+            operator = (
+                new_operator(model, "QUANTIZE", [inputs[0]], result)
+                if kind(model, made) == "SOFTMAX"
+                else _writing(made, result)
+            )
+        elif name == "SUB" and made is not None:
+            whole = inputs[0]
+            if kind(model, made) == "SOFTMAX":
+                whole = add_tensor(graph, result, "_whole")
+                split.append(new_operator(model, "QUANTIZE", [inputs[0]], whole))
+            operator.inputs = np.array([whole, least[inputs[0]]], np.int32)
         split.append(operator)
     graph.operators = split
+
+
+def _writing(operator: Any, result: int) -> Any:
+    """A second one that reads the same."""
+    again = copy.copy(operator)
+    again.inputs = np.array(operator.inputs, np.int32)
+    again.outputs = np.array([result], np.int32)
+    return again
 
 
 def _add_ends(model: Any, ends: _Ends) -> None:

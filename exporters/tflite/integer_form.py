@@ -6,6 +6,8 @@
 * The MLP reads the streams one after the other: behind GELU too, the class token's range is another.
 * Small probabilities (`SMALL`) and what larger ones have beyond go through the values apart, so that each
   part can have steps of its own; with one step of 1/256 for both, most of the small ones round to 0.
+* So do small results of GELU and what larger ones have beyond, each through `fc2`: most lie below a
+  tenth of the greatest (`KNEE_STEPS`).
 * In the last block only prefix tokens reach the classes: queries, `proj` and the MLP skip the patches.
 * Keys and values are centred over the calibration photos. softmax does not see a constant added to all
   keys, and a constant added to all values passes through it into `proj`'s bias. Both tensors then need no
@@ -21,6 +23,7 @@ Shapes: N tokens, T prefix tokens, P patches, D width, h heads, d = D / h, p pat
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -32,10 +35,15 @@ from edge_deit.model.form import DeployAttention, DeployBlock, DeployDeiT, Deplo
 from edge_deit.model.hooks import watching
 from edge_deit.quantization.narrow import token_scaled, unscale_tokens
 
-__all__ = ["SMALL", "IntegerDeiT", "centre_attention", "fold_back"]
+__all__ = ["SMALL", "IntegerDeiT", "fit_to_photos", "fold_back"]
 
 SMALL: Final = 1 / 16
 """Probabilities up to here have steps of their own, 16 times as fine as the others'."""
+
+KNEE_STEPS: Final = 32
+"""GELU's results up to as many of the 255 steps of the whole range have steps of their own."""
+
+_LEAST_GELU: Final = -0.17
 
 
 class IntegerDeiT(nn.Module):
@@ -60,6 +68,8 @@ class IntegerDeiT(nn.Module):
             self.head = plain.head
         else:
             self.scale, self.shift = plain.scale, plain.shift
+        self.knees = [[math.inf, math.inf] for _ in self.blocks]
+        """Of each block's GELU, for prefix tokens and for patches: where its results are split."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         count = self.config.num_prefix_tokens
@@ -71,15 +81,16 @@ class IntegerDeiT(nn.Module):
         last = len(self.blocks) - 1 if self.config.num_classes else -1
         for index, block in enumerate(self.blocks):
             assert isinstance(block, DeployBlock)
+            knees = self.knees[index]
             both = torch.cat([block.norm1(prefix), block.norm1(patches)], dim=1)  # (1, N, D)
             if index == last:
                 prefix = prefix + _attend(block.attn, both[:, :count], both)
-                prefix = prefix + _mlp(block.mlp, block.norm2(prefix))
+                prefix = prefix + _mlp(block.mlp, block.norm2(prefix), knees[0])
                 break
             change = _attend(block.attn, both, both)
             prefix, patches = prefix + change[:, :count], patches + change[:, count:]
-            prefix = prefix + _mlp(block.mlp, block.norm2(prefix))
-            patches = patches + _mlp(block.mlp, block.norm2(patches))
+            prefix = prefix + _mlp(block.mlp, block.norm2(prefix), knees[0])
+            patches = patches + _mlp(block.mlp, block.norm2(patches), knees[1])
         if not self.config.num_classes:
             normed = torch.cat([self.norm(prefix), self.norm(patches)], dim=1)
             return normed * self.scale + self.shift  # (1, N, D)
@@ -104,9 +115,12 @@ def _attend(attn: DeployAttention, queries: Tensor, tokens: Tensor) -> Tensor:
     return out
 
 
-def _mlp(mlp: DeployMlp, x: Tensor) -> Tensor:
-    out: Tensor = mlp.fc2(F.gelu(mlp.fc1(x)))
-    return out
+def _mlp(mlp: DeployMlp, x: Tensor, knee: float) -> Tensor:
+    hidden = F.gelu(mlp.fc1(x))
+    if math.isinf(knee):
+        return torch.as_tensor(mlp.fc2(hidden))
+    small = hidden.clamp(max=knee)
+    return torch.as_tensor(mlp.fc2(small) + F.linear(hidden - small, mlp.fc2.weight))
 
 
 def fold_back(form: DeployDeiT) -> DeployDeiT:
@@ -135,17 +149,27 @@ def _fold_coarse(form: DeployDeiT) -> None:
     form.coarse_embed = None
 
 
-def centre_attention(model: IntegerDeiT, photos: Iterable[Tensor]) -> None:
-    """Take the mean key and value over tokens and photos out of the biases of `k` and `v`, in place."""
+def fit_to_photos(model: IntegerDeiT, photos: Iterable[Tensor]) -> None:
+    """Centre keys and values, and place the knees of GELU, by what photos (1, 3, H, W) show; in place.
+
+    The mean key and value over tokens and photos leave the biases of `k` and `v`.
+    """
     layers = {
         name: module
         for name, module in model.named_modules()
-        if name.endswith((".attn.k", ".attn.v"))
+        if name.endswith((".attn.k", ".attn.v", ".mlp.fc1"))
     }
     sums: dict[str, Tensor] = {}
     count = 0  # rows of any one layer; all have as many
 
     def add(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        if name.endswith("fc1"):
+            is_patches = y.shape[-2] != model.config.num_prefix_tokens
+            knees = model.knees[int(name.split(".")[1])]
+            placed = KNEE_STEPS / 255 * (max(float(y.max()), 0.0) - _LEAST_GELU)
+            former = knees[is_patches]
+            knees[is_patches] = placed if math.isinf(former) else max(former, placed)
+            return
         rows = y.reshape(-1, y.shape[-1]).double()
         sums[name] = sums.get(name, torch.zeros(rows.shape[1])) + rows.sum(0)
 

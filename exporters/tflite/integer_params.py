@@ -43,6 +43,8 @@ class _Kinds:
     whole: set[int] = field(default_factory=set)
     symmetric: set[int] = field(default_factory=set)
     fixed: dict[int, Params] = field(default_factory=dict)
+    stepped: dict[int, int] = field(default_factory=dict)
+    """What lies beyond a part of GELU's results -> these, whose steps it keeps."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def choose_params(
     """`observed` has the tensors that share a scale; a group is as wide as what makes it and reads it.
 
     The input, squares, mean and root of the norm, scores and what BATCH_MATMUL reads keep their whole
-    range: an error there hits a whole token or head. BATCH_MATMUL's second operand is symmetric. All others
-    have the range of least square error.
+    range: an error there hits a whole token or head. So do GELU's results, whose small ones have finer
+    steps. BATCH_MATMUL's second operand is symmetric. All others have the range of least square error.
     """
     kinds = _kinds(source, operators)
     wide = _Wide.of(operators)
@@ -88,11 +90,13 @@ def choose_params(
         own, other = both[::-1] if wide.has(group) else both
         found.own.update(dict.fromkeys(group, fixed[0] if fixed else own))
         found.other.update(dict.fromkeys(group, other))
+    for beyond, results in kinds.stepped.items():
+        found.own[beyond] = replace(found.own[results], zero_point=LOWEST)
     return found
 
 
 def _kinds(source: int, operators: Sequence[tuple[str, Any]]) -> _Kinds:
-    kinds, large = _Kinds({source}), dict[int, int]()
+    kinds, softmax, gelu = _Kinds({source}), set[int](), set[int]()
     for name, operator in operators:
         inputs, output = [int(index) for index in operator.inputs], int(operator.outputs[0])
         if name == "RSQRT":
@@ -105,11 +109,18 @@ def _kinds(source: int, operators: Sequence[tuple[str, Any]]) -> _Kinds:
         elif name == "SOFTMAX":
             kinds.whole.add(inputs[0])
             kinds.fixed[output] = _PROBABILITY
-            large[output] = output
-        elif name == "MINIMUM":
+            softmax.add(output)
+        elif name == "GELU":
+            kinds.whole.add(output)
+            gelu.add(output)
+        elif name == "MINIMUM" and inputs[0] in softmax:
             kinds.fixed[output] = _SMALL
-        elif name == "SUB" and inputs[0] in large:
+        elif name == "MINIMUM":
+            kinds.whole.add(output)
+        elif name == "SUB" and inputs[0] in softmax:
             kinds.fixed[output] = _REST
+        elif name == "SUB" and inputs[0] in gelu:
+            kinds.stepped[output] = inputs[0]
     return kinds
 
 

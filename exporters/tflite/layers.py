@@ -61,21 +61,23 @@ def _split_points(
 ) -> dict[str, tuple[int, ...]]:
     """Point -> the parts of its value, prefix tokens first; a classifier's last block has no patches.
 
-    Behind the first SOFTMAX every ADD of width D ends a residual branch, as head outputs have width d; a
-    model without classes has one more, the shift of its last norm. A SOFTMAX that ends the graph makes
-    probabilities.
+    Behind the first SOFTMAX every ADD of width D ends a residual branch, as head outputs have width d, but
+    for sums of two layers' results; a model without classes has one more, the shift of its last norm. A
+    SOFTMAX that ends the graph makes probabilities.
     """
     (graph,) = model.subgraphs
     result = int(graph.outputs[0])
-    attentions, squared, sums = list[int](), list[int](), list[Any]()
+    attentions, squared, sums, layers = list[int](), list[int](), list[Any](), set[int]()
     for name, operator in operators:
         inputs, output = [int(index) for index in operator.inputs], int(operator.outputs[0])
         wide = graph.tensors[output].shape[-1] == config.embed_dim
-        if name == "SOFTMAX":
+        if name == "FULLY_CONNECTED":
+            layers.add(output)
+        elif name == "SOFTMAX":
             attentions += [output] if output != result else []
         elif name == "MUL" and inputs[0] == inputs[1]:
             squared.append(inputs[0])  # by a norm
-        elif name == "ADD" and attentions and wide:
+        elif name == "ADD" and attentions and wide and not {*inputs} <= layers:
             sums.append(operator)
     whole = config.depth - 1 if config.num_classes else config.depth  # blocks with patches
     expected = 4 * whole + 2 * (config.depth - whole) + (not config.num_classes)

@@ -50,14 +50,18 @@ class Params:
 def wide_operators(operators: Sequence[tuple[str, Any]]) -> set[int]:
     """Places of the operators that compute in 16 bits: sums of the stream, all of a norm, and the head.
 
-    Sums behind the attention, of narrow products, are none.
+    Sums behind the attention, of narrow products, are none, nor are sums of two layers' results.
     """
     last = len(operators) - 1
-    products, squares, wide = set[int](), set[int](), set[int]()
+    products, squares, layers, wide = set[int](), set[int](), set[int](), set[int]()
     for place, (name, operator) in enumerate(operators):
         inputs, output = [int(index) for index in operator.inputs], int(operator.outputs[0])
+        if name in WEIGHTED:
+            layers.add(output)
         if name == "BATCH_MATMUL" or (name == "ADD" and products & {*inputs}):
             products.add(output)
+        elif name == "ADD" and {*inputs} <= layers:
+            continue
         elif name == "MUL" and inputs[0] == inputs[1]:
             squares.add(output)
             wide.add(place)

@@ -36,7 +36,7 @@ from exporter_models import (
 )
 from exporters.tflite import export as tflite
 from exporters.tflite.file import contents, kind, read, word
-from exporters.tflite.integer_form import IntegerDeiT, centre_attention, fold_back
+from exporters.tflite.integer_form import IntegerDeiT, fit_to_photos, fold_back
 from exporters.tflite.observe import Observed, tight_range, whole_range
 from exporters.tflite.target import TARGET
 from shared import once
@@ -349,7 +349,7 @@ def test_integer_graph_is_the_same_function(kind: str) -> None:
     with torch.inference_mode():
         reference = torch.cat([form(image) for image in pixels.split(1)])
         rewritten = IntegerDeiT(form)
-        centre_attention(rewritten, images(4, seed=1).split(1))
+        fit_to_photos(rewritten, images(4, seed=1).split(1))
         actual = torch.cat([rewritten(image) for image in pixels.split(1)])
     torch.testing.assert_close(actual, reference, rtol=0, atol=1e-4 * float(reference.abs().max()))
 
