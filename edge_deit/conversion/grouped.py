@@ -7,23 +7,17 @@ each layer in 4 bits does to the output; the mix; scales and biases tuned for th
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from edge_deit.common.cache import CacheFolder
-from edge_deit.common.errors import EdgeDeitError
-from edge_deit.conversion.conditioning import conditioning_cache
 from edge_deit.conversion.context import ExportContext
+from edge_deit.conversion.kept import kept
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.file_form import read_grey_levels
 from edge_deit.model.form import DeployDeiT, quantizable_layers
@@ -33,13 +27,12 @@ from edge_deit.quantization.packed import GroupedWeight
 from edge_deit.quantization.reach import passes, reach_of
 from edge_deit.quantization.rotate import rotate
 from edge_deit.quantization.scheme import Scheme
-from edge_deit.quantization.stored import recipe, tensors_hash
 from edge_deit.quantization.tuning import STEPS, tune
 
 __all__ = ["Choices", "choices_for", "pack_groups"]
 
 _WEIGHED_ON: Final = 16
-_HEADER: Final = "edge_deit.groups"
+_WHAT: Final = "int4 weights"
 _LOCK: Final = threading.RLock()
 """Files are made side by side, and all have the same weights."""
 
@@ -108,7 +101,7 @@ def _choices(context: ExportContext) -> Choices:
             weighed = weigh_layers(form, four, _eight(form), some, on_layer=lambda: advance(1))
         return _tensors(four), json.dumps([asdict(one) for one in weighed])
 
-    tensors, header = _kept(context, "choices", make)
+    tensors, header = kept(context, _WHAT, "choices", make)
     weighed = tuple(Weighed(**one) for one in json.loads(header))
     return Choices(form, _packed(tensors, dict.fromkeys(narrow, 4)), _eight(form), weighed)
 
@@ -137,7 +130,7 @@ def _tuned(
         table = {"table": form.token_table.detach()}
         return _tensors(tuned) | {f"bias.{n}": v for n, v in biases.items()} | table, ""
 
-    tensors, _ = _kept(context, f"tuned {scheme.keep_float} {scheme.eight}", make)
+    tensors, _ = kept(context, _WHAT, f"tuned {scheme.keep_float} {scheme.eight}", make)
     found = _packed(tensors, {name: one.bits for name, one in packed.items()})
     form = with_weights(choices.form, found)
     with torch.no_grad():
@@ -157,79 +150,3 @@ def _packed(tensors: Mapping[str, Tensor], bits: Mapping[str, int]) -> dict[str,
         name: GroupedWeight(count, tensors[f"integers.{name}"], tensors[f"scales.{name}"])
         for name, count in bits.items()
     }
-
-
-# The cache
-
-
-def _kept(
-    context: ExportContext, what: str, make: Callable[[], tuple[dict[str, Tensor], str]]
-) -> tuple[dict[str, Tensor], str]:
-    """Tensors and a text from the cache, or made and kept there."""
-    cache = conditioning_cache() if context.cached else None
-    name = f"int4-{_key(context, what)}.safetensors"
-    if cache is not None and (path := cache.find(name)) is not None:
-        try:
-            found = _read(path)
-        except EdgeDeitError as error:
-            context.progress.note(f"int4 weights are made anew: {error}")
-        else:
-            context.progress.note(f"int4 weights: taken from {path} (--no-cache makes them anew)")
-            return found
-    tensors, text = make()
-    tensors = {key: value.contiguous() for key, value in tensors.items()}
-    if cache is not None:
-        _keep(context, cache, name, tensors, text)
-    return tensors, text
-
-
-def _keep(
-    context: ExportContext, cache: CacheFolder, name: str, tensors: dict[str, Tensor], text: str
-) -> None:
-    metadata = {_HEADER: text, "hash": _hash(text, tensors)}
-
-    def write(path: Path) -> None:
-        try:
-            save_file(tensors, path, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-    try:
-        cache.keep(name, write, sum(value.nbytes for value in tensors.values()))
-    except OSError as error:
-        context.progress.note(f"int4 weights were not kept for the next export: {error}")
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """What `_keep` wrote.
-
-    Raises:
-        EdgeDeitError: it cannot be read, or is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no dict
-        text = metadata[_HEADER]
-        if metadata["hash"] != _hash(text, tensors):
-            raise ValueError("its hash is another")
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise EdgeDeitError(f"{path} holds no int4 weights: {error}") from error
-    return tensors, text
-
-
-def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
-    return hashlib.sha256(f"{text} {tensors_hash(tensors)}".encode()).hexdigest()
-
-
-def _key(context: ExportContext, what: str) -> str:
-    parts = {
-        "what": what,
-        "recipe": recipe(),
-        "seed": context.seed,
-        "config": asdict(context.form.config),
-        "weights": tensors_hash(context.form.state_dict()),
-        "preprocessing": context.checkpoint.preprocess.to_json(),
-        "pixels": tensors_hash({"pixels": context.calibration.pixels}),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -14,8 +14,10 @@
   zero point, and only then does XNNPACK take BATCH_MATMUL; LiteRT's own is far slower.
 * Values are centred over the tokens too, and their mean is added behind the attention: probabilities below
   1/512 round to 0, and what they lose is then no longer a part of the mean value.
-* What conditioning adds for `int8` (grey levels, the coarse part of the patch embedding, token scales)
-  is folded back: there it lies in float, here it would be further integer tensors, each with its noise.
+* Patches are centred before their positions are added, which then hold the mean.
+* Pixels are read as the 256 grey levels that they are: integers of 8 bits hold them exactly.
+* What else conditioning adds for `int8` (the coarse part of the patch embedding, token scales) is folded
+  back: there it lies in float, here it would be further integer tensors, each with its noise.
 
 Shapes: N tokens, T prefix tokens, P patches, D width, h heads, d = D / h, p patch size, K classes.
 """
@@ -25,6 +27,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
@@ -44,6 +47,7 @@ KNEE_STEPS: Final = 32
 """GELU's results up to as many of the 255 steps of the whole range have steps of their own."""
 
 _LEAST_GELU: Final = -0.17
+_EMBEDDING: Final = "patch_embed"
 
 
 class IntegerDeiT(nn.Module):
@@ -60,6 +64,7 @@ class IntegerDeiT(nn.Module):
         self.config = plain.config
         self.read_tokens = plain.read_tokens
         self.image, self.probabilities = plain.image, plain.probabilities
+        self.grey_levels = plain.grey_levels
         self.patch_embed = plain.patch_embed
         self.register_buffer("token_table", plain.token_table)
         self.blocks = plain.blocks
@@ -75,6 +80,8 @@ class IntegerDeiT(nn.Module):
         count = self.config.num_prefix_tokens
         if self.image is not None:
             pixels = self.image(pixels)
+        if self.grey_levels is not None:
+            pixels = self.grey_levels(pixels)
         image = self.patch_embed(pixels).flatten(2).transpose(1, 2)  # (1, P, D)
         prefix = self.token_table[:, :count]  # (1, T, D)
         patches = image + self.token_table[:, count:]  # (1, P, D)
@@ -124,17 +131,11 @@ def _mlp(mlp: DeployMlp, x: Tensor, knee: float) -> Tensor:
 
 
 def fold_back(form: DeployDeiT) -> DeployDeiT:
-    """The same function without grey levels, coarse part and token scales; the argument is not changed."""
+    """The same function without coarse part and token scales; the argument is not changed."""
     plain = copy.deepcopy(form).double()
     with torch.no_grad():
         if plain.coarse_embed is not None:
             _fold_coarse(plain)
-        if plain.grey_levels is not None:
-            weight, bias = plain.patch_embed.weight, plain.patch_embed.bias
-            assert bias is not None
-            bias.add_((weight * plain.grey_levels.mean).sum((1, 2, 3)))
-            weight.mul_(plain.grey_levels.std)
-            plain.grey_levels = None
         for name in token_scaled(plain):
             unscale_tokens(plain, name)
     return plain.float().eval()
@@ -150,39 +151,59 @@ def _fold_coarse(form: DeployDeiT) -> None:
 
 
 def fit_to_photos(model: IntegerDeiT, photos: Iterable[Tensor]) -> None:
-    """Centre keys and values, and place the knees of GELU, by what photos (1, 3, H, W) show; in place.
+    """Centre patches, keys and values, and place the knees of GELU, on photos (1, 3, H, W); in place.
 
-    The mean key and value over tokens and photos leave the biases of `k` and `v`.
+    Means over photos and tokens leave the biases of `patch_embed`, `k` and `v`.
     """
+    seen = _Seen(model.config.num_prefix_tokens)
     layers = {
         name: module
         for name, module in model.named_modules()
-        if name.endswith((".attn.k", ".attn.v", ".mlp.fc1"))
+        if name == _EMBEDDING or name.endswith((".attn.k", ".attn.v", ".mlp.fc1"))
     }
-    sums: dict[str, Tensor] = {}
-    count = 0  # rows of any one layer; all have as many
-
-    def add(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
-        if name.endswith("fc1"):
-            is_patches = y.shape[-2] != model.config.num_prefix_tokens
-            knees = model.knees[int(name.split(".")[1])]
-            placed = KNEE_STEPS / 255 * (max(float(y.max()), 0.0) - _LEAST_GELU)
-            former = knees[is_patches]
-            knees[is_patches] = placed if math.isinf(former) else max(former, placed)
-            return
-        rows = y.reshape(-1, y.shape[-1]).double()
-        sums[name] = sums.get(name, torch.zeros(rows.shape[1])) + rows.sum(0)
-
-    with watching(layers, add), torch.inference_mode():
+    with watching(layers, seen.add), torch.inference_mode():
         for photo in photos:
             model(photo)
-            count += model.config.num_tokens
     with torch.no_grad():
+        patch, bias = seen.mean(_EMBEDDING), model.patch_embed.bias
+        assert bias is not None
+        bias.sub_(patch)
+        model.token_table[:, model.config.num_prefix_tokens :].add_(patch)
         for index, block in enumerate(model.blocks):
             assert isinstance(block, DeployBlock)
             attn = block.attn
-            key = sums[f"blocks.{index}.attn.k"] / count
-            value = sums[f"blocks.{index}.attn.v"] / count
-            attn.k.bias.sub_(key.float())
-            attn.v.bias.sub_(value.float())
-            attn.proj.bias.add_((attn.proj.weight.double() @ value).float())
+            value = seen.mean(f"blocks.{index}.attn.v")
+            attn.k.bias.sub_(seen.mean(f"blocks.{index}.attn.k"))
+            attn.v.bias.sub_(value)
+            attn.proj.bias.add_((attn.proj.weight.double() @ value.double()).float())
+            fc1 = f"blocks.{index}.mlp.fc1"
+            model.knees[index] = [
+                _knee(seen.greatest.get((fc1, part), 0.0)) for part in (True, False)
+            ]
+
+
+def _knee(greatest: float) -> float:
+    """As many steps of the range of GELU's results, whose greatest is that of what it reads."""
+    return KNEE_STEPS / 255 * (max(greatest, 0.0) - _LEAST_GELU)
+
+
+@dataclass
+class _Seen:
+    """Layers' results: sums and counts of rows, and the greatest value of prefix tokens and of others."""
+
+    prefix: int
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    greatest: dict[tuple[str, bool], float] = field(default_factory=dict)
+
+    def add(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        """Take in one call: (1, N, C), or (1, C, rows, columns) of a convolution."""
+        rows = y.flatten(2).mT[0] if y.ndim == 4 else y[0]
+        self.sums[name] = self.sums.get(name, torch.zeros(rows.shape[1])) + rows.double().sum(0)
+        self.counts[name] = self.counts.get(name, 0) + len(rows)
+        key = name, len(rows) == self.prefix
+        self.greatest[key] = max(self.greatest.get(key, -math.inf), float(rows.max()))
+
+    def mean(self, name: str) -> Tensor:
+        """Over the rows: (C,)."""
+        return (self.sums[name] / self.counts[name]).float()

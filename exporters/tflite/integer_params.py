@@ -49,17 +49,17 @@ class _Kinds:
 
 @dataclass(frozen=True)
 class _Wide:
-    """What operators in 16 bits write and read; a move of values is no reader."""
+    """What operators in 16 bits write, or the graph's source, and what they read; a move is no reader."""
 
     written: set[int]
     read: set[int]
 
     @classmethod
-    def of(cls, operators: Sequence[tuple[str, Any]]) -> _Wide:
+    def of(cls, source: int, operators: Sequence[tuple[str, Any]]) -> _Wide:
         chosen = [operators[place][1] for place in wide_operators(operators)]
         read = {int(index) for operator in chosen for index in operator.inputs}
         read.add(int(operators[-1][1].outputs[0]))  # by the graph's end
-        return cls({int(operator.outputs[0]) for operator in chosen}, read)
+        return cls({source} | {int(operator.outputs[0]) for operator in chosen}, read)
 
     def has(self, group: frozenset[int]) -> bool:
         """Whether tensors of one scale are int16: what layers alone read is int8 at once."""
@@ -78,7 +78,7 @@ def choose_params(
     steps. BATCH_MATMUL's second operand is symmetric. All others have the range of least square error.
     """
     kinds = _kinds(source, operators)
-    wide = _Wide.of(operators)
+    wide = _Wide.of(source, operators)
     found = Activations()
     for group, seen in observed.items():
         fixed = [kinds.fixed[index] for index in group if index in kinds.fixed]
@@ -99,7 +99,9 @@ def _kinds(source: int, operators: Sequence[tuple[str, Any]]) -> _Kinds:
     kinds, softmax, gelu = _Kinds({source}), set[int](), set[int]()
     for name, operator in operators:
         inputs, output = [int(index) for index in operator.inputs], int(operator.outputs[0])
-        if name == "RSQRT":
+        if name == "CONV_2D":
+            kinds.whole.add(inputs[0])
+        elif name == "RSQRT":
             kinds.whole.update({inputs[0], output})
         elif name == "MUL" and inputs[0] == inputs[1]:
             kinds.whole.add(output)
