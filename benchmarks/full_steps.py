@@ -120,7 +120,9 @@ def _integer_file(
     with ExitStack() as stack:
         for module in (widths, integer_params, integer_constants):
             stack.enter_context(mock.patch.object(module, "wide_operators", wide))
-        content = quantize_fully(float_file, (photo.numpy() for photo in pixels.split(1)))
+        content = quantize_fully(
+            float_file, (photo.numpy() for photo in pixels.split(1)), grey_levels=True
+        )
     model = unpack(content)
     declare_versions(model)
     return pack(model)

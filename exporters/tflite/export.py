@@ -150,4 +150,5 @@ def _export_fully(request: ExportRequest) -> bytes:
     module = IntegerDeiT(request.model)
     fit_to_photos(module, request.calibration_inputs())
     photos = (photo.numpy() for photo in request.calibration_inputs())
-    return quantize_fully(_convert(request, module), photos)
+    grey = module.grey_levels is not None
+    return quantize_fully(_convert(request, module), photos, grey_levels=grey)

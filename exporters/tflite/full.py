@@ -82,8 +82,12 @@ def _cut_ends(model: Any) -> _Ends:
     return _Ends(cast, softmax)
 
 
-def quantize_fully(content: bytes, photos: Iterable[np.ndarray]) -> bytes:
+def quantize_fully(
+    content: bytes, photos: Iterable[np.ndarray], *, grey_levels: bool = False
+) -> bytes:
     """The integer file of a float one; ranges are found on the photos (1, 3, H, W).
+
+    `grey_levels` says that the graph makes pixels such, from 0 to 1, before its convolution.
 
     Raises:
         EdgeDeitError: an operator that has no integer form here.
@@ -100,7 +104,7 @@ def quantize_fully(content: bytes, photos: Iterable[np.ndarray]) -> bytes:
     _keep_dimensions(graph, operators)
     groups = _groups(model, operators)
     observed = observe(content, photos, set(groups.values()))
-    activations = choose_params(int(graph.inputs[0]), operators, observed)
+    activations = choose_params(int(graph.inputs[0]), operators, observed, grey_levels=grey_levels)
     if ends.cast is not None:
         activations.own.update(dict.fromkeys(groups[int(graph.inputs[0])], _LEVELS))
     quantize_constants(model, operators, activations)

@@ -21,7 +21,11 @@ _STEPS: Final = 255
 _PROBABILITY: Final = Params(np.array([1 / 65536], np.float32), -32768, 16)
 _SMALL: Final = Params(np.array([SMALL / _STEPS], np.float32), LOWEST)
 _REST: Final = Params(np.array([1 / 256], np.float32), LOWEST)
-"""LiteRT's softmax prescribes the first; the others are of its parts up to SMALL and beyond."""
+_GREY: Final = Params(np.array([1 / _STEPS], np.float32), LOWEST)
+"""LiteRT's softmax prescribes the first; the next are of its parts up to SMALL and beyond.
+
+The last is of grey levels.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,18 @@ def choose_params(
     source: int,
     operators: Sequence[tuple[str, Any]],
     observed: Mapping[frozenset[int], Observed],
+    *,
+    grey_levels: bool = False,
 ) -> Activations:
     """`observed` has the tensors that share a scale; a group is as wide as what makes it and reads it.
+
+    With `grey_levels` the convolution reads those, from 0 to 1.
 
     The input, squares, mean and root of the norm, scores and what BATCH_MATMUL reads keep their whole
     range: an error there hits a whole token or head. So do GELU's results, whose small ones have finer
     steps. BATCH_MATMUL's second operand is symmetric. All others have the range of least square error.
     """
-    kinds = _kinds(source, operators)
+    kinds = _kinds(source, operators, grey_levels)
     wide = _Wide.of(source, operators)
     found = Activations()
     for group, seen in observed.items():
@@ -95,12 +103,12 @@ def choose_params(
     return found
 
 
-def _kinds(source: int, operators: Sequence[tuple[str, Any]]) -> _Kinds:
+def _kinds(source: int, operators: Sequence[tuple[str, Any]], grey_levels: bool) -> _Kinds:
     kinds, softmax, gelu = _Kinds({source}), set[int](), set[int]()
     for name, operator in operators:
         inputs, output = [int(index) for index in operator.inputs], int(operator.outputs[0])
-        if name == "CONV_2D":
-            kinds.whole.add(inputs[0])
+        if name == "CONV_2D" and grey_levels:
+            kinds.fixed[inputs[0]] = _GREY
         elif name == "RSQRT":
             kinds.whole.update({inputs[0], output})
         elif name == "MUL" and inputs[0] == inputs[1]:

@@ -20,6 +20,7 @@ from edge_deit.metrics.outputs import closeness
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.scheme import PRECISIONS
 from exporters import TARGETS, target
+from exporters.tflite.file import kind, read
 from shared import once
 
 NORMS = {"blocks.0.norm1", "blocks.0.norm2", "blocks.1.norm1", "blocks.1.norm2", "norm"}
@@ -67,6 +68,16 @@ def test_artefact_matches_the_float_model(
     if precision == "fp32":
         assert result.max_abs <= 1e-3
     assert result.cosine >= {"fp32": 0.9999, "fp16": 0.999, "int8-full": 0.9}.get(precision, 0.95)
+
+
+@pytest.mark.slow
+def test_full_integers_hold_grey_levels_exactly(artefacts: Path) -> None:
+    model = read(find(artefacts, "tflite", "int8-full"))
+    (graph,) = model.subgraphs
+    (first,) = (one for one in graph.operators if kind(model, one) == "CONV_2D")
+    levels = graph.tensors[first.inputs[0]].quantization
+    assert levels.scale == pytest.approx([1 / 255])
+    assert list(levels.zeroPoint) == [-128]
 
 
 @pytest.mark.slow

@@ -363,9 +363,32 @@ def test_what_conditioning_adds_is_folded_back() -> None:
         scale_tokens(changed, name)
     plain = fold_back(changed)
     assert changed.coarse_embed is not None
-    assert plain.coarse_embed is plain.grey_levels is plain.blocks[0].mlp.token_scale is None
-    for name, value in form.state_dict().items():
-        torch.testing.assert_close(plain.state_dict()[name], value, rtol=1e-5, atol=1e-5)
+    assert plain.coarse_embed is plain.blocks[0].mlp.token_scale is None
+    assert plain.grey_levels is not None, "integers hold them exactly"
+    for name, value in form.blocks.state_dict().items():
+        torch.testing.assert_close(plain.blocks.state_dict()[name], value, rtol=1e-5, atol=1e-5)
+    image = images(1, seed=3)
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(image), form(image), rtol=1e-4, atol=1e-4)
+
+
+def test_small_results_of_gelu_have_steps_of_their_own(plain: dict[Precision, Path]) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read(plain["int8-full"])
+    (graph,) = model.subgraphs
+    steps: dict[int, list[tuple[float, float]]] = {}
+    for operator in graph.operators:
+        if kind(model, operator) == "GELU":
+            result = graph.tensors[operator.outputs[0]]
+            assert result.type == schema.TensorType.INT8
+            (scale,), (zero,) = result.quantization.scale, result.quantization.zeroPoint
+            greatest = float(scale) * (127 - int(zero))
+            steps.setdefault(int(operator.inputs[0]), []).append((float(scale), greatest))
+    assert len(steps) == 2 * CONFIGS["plain"].depth - 1, "the last block has no patches"
+    for (whole, highest), (fine, knee) in (sorted(pair)[::-1] for pair in steps.values()):
+        assert fine < whole / 3
+        assert knee == pytest.approx(32 / 255 * (highest + 0.17), rel=0.05)
 
 
 def test_full_integer_refuses_what_it_cannot_do(folder: Path) -> None:
