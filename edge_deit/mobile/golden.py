@@ -26,6 +26,7 @@ from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
 from edge_deit.mobile.golden_files import file_cases
+from edge_deit.mobile.golden_frames import frame_cases
 from edge_deit.mobile.golden_images import PHOTOS, image_cases, own_cases, photo_cases, shortest
 from exporters import Runner
 
@@ -190,6 +191,7 @@ def golden_cases(
         "schema": _CASES_SCHEMA,
         "images": [case.to_json() for case in images],
         "files": [case.to_json() for case in file_cases()],
+        "frames": [case.to_json() for case in frame_cases()],
         "classification": [*answers, *made_up],
         "refused": _refused(classes),
     }

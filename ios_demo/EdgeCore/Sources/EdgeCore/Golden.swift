@@ -69,6 +69,24 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
         }
     }
 
+    /// A camera's frame and the upright pixels that must come of it; one without an answer must be refused.
+    public struct Frame: Decodable, Equatable, Sendable {
+        public let name: String
+        public let width: Int
+        public let height: Int
+        public let turn: Int
+        public let matrix: YuvColors.Matrix
+        public let range: YuvColors.Range
+        public let buffer: FrameBytes
+        public let planes: [Plane]
+        public let rgbSha256: String?
+
+        enum CodingKeys: String, CodingKey {
+            case name, width, height, turn, matrix, range, buffer, planes
+            case rgbSha256 = "rgb_sha256"
+        }
+    }
+
     /// Logits with their probabilities, to 1e-6, and the order of the largest, exactly.
     public struct Classification: Decodable, Equatable, Sendable {
         public let name: String
@@ -107,6 +125,7 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
 
     public let images: [Image]
     public let files: [File]
+    public let frames: [Frame]
     public let classification: [Classification]
     public let refused: [Refused]
 }

@@ -16,6 +16,7 @@ class MeasuringTest {
         private val answer: FloatArray = floatArrayOf(1f, 2f),
     ) : Engine {
         override val runner = name
+        override val delegate = "none"
         private var runs = 0
 
         init {
