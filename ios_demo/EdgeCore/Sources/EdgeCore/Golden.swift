@@ -123,11 +123,20 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
         }
     }
 
+    /// What the file `artefact` answered in Python to a photo of a folder, by its path in there.
+    public struct Photo: Decodable, Equatable, Sendable {
+        public let name: String
+        public let sha256: String?
+        public let artefact: String
+        public let logits: [Double]
+    }
+
     public let images: [Image]
     public let files: [File]
     public let frames: [Frame]
     public let classification: [Classification]
     public let refused: [Refused]
+    public let photos: [Photo]
 }
 
 /// The two golden files of one bundle.
@@ -141,7 +150,7 @@ public struct GoldenFiles: Equatable, Sendable {
     }
 
     /// nil when the folder has neither file; one without the other is an error.
-    init?(in folder: URL) throws {
+    public init?(in folder: URL) throws {
         let urls = ["golden_spec.json", "golden_cases.json"].map(folder.appendingPathComponent)
         guard urls.contains(where: { FileManager.default.fileExists(atPath: $0.path) }) else { return nil }
         try self.init(spec: urls[0], cases: urls[1])
