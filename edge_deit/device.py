@@ -39,7 +39,7 @@ def device(
 
 def _show(report: DeviceReport) -> None:
     from edge_deit.report.device_report import phone_results
-    from edge_deit.report.device_rows import device_name, phone_cells, plan_cell
+    from edge_deit.report.device_rows import device_name, phone_cells, plan_cell, ran_by
     from edge_deit.report.figures import Footnotes
 
     app_name = f"{report.app.name} {report.app.version}, {report.app.build}"
@@ -47,7 +47,7 @@ def _show(report: DeviceReport) -> None:
     notes, rows = Footnotes(), phone_results(report)
     for one in rows:
         out().print("")
-        out().print(f"{one.path}, {one.runner}, {one.runs} runs")
+        out().print(f"{one.path}, {ran_by(one)}, {one.runs} runs")
         for cell in filter(None, (*phone_cells(one), plan_cell(one))):
             mark = f" [{notes.numbers(cell.reasons)}]" if cell.reasons else ""
             out().print(f"  {cell.label:<24} {cell.text}{mark}")

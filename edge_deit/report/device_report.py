@@ -26,9 +26,10 @@ from edge_deit.report.device_records import (
     Residency,
 )
 from edge_deit.report.figure import Figure, Limit, declared
-from edge_deit.report.units import BYTES, COSINE, MILLISECONDS, SHARE
+from edge_deit.report.units import BYTES, COSINE, MILLISECONDS, RATIO, SHARE
 
 __all__ = [
+    "DEVICE_FILE",
     "DeviceArtefact",
     "DeviceReport",
     "PhoneResult",
@@ -58,7 +59,7 @@ class DeviceArtefact:
     precision: Annotated[Text, About("Precision of weights and activations.")]
     model: Annotated[Text, About("Name of the variant.")]
     runner: Annotated[Text, About("What ran it there.")]
-    threads: Annotated[Positive | None, About("Null where the runtime decides.")]
+    threads: Annotated[Positive | None, About("On the CPU; null where the runtime decides.")]
     runs: Annotated[Count, About("Inferences timed.")]
     latency_ms_p50: Annotated[
         _Measured | None,
@@ -103,6 +104,12 @@ class DeviceArtefact:
     residency: Annotated[
         Residency | None,
         About("Core ML's plan; null or absent where the runtime has none or does not tell."),
+    ] = None
+    delegate: Annotated[
+        Text | None,
+        About(
+            "What the runtime gave the work to, such as XNNPACK or GPU; absent where it does not tell."
+        ),
     ] = None
     notes: Annotated[Mapping[str, Text], About("Name of a figure -> why it is null.")]
 
@@ -153,6 +160,23 @@ class PhoneResult(DeviceArtefact):
     device: Annotated[Device, About("The phone, or a browser's device.")]
     created: Annotated[str | None, About("When it was measured: UTC, ISO 8601.")] = None
     build: Annotated[str | None, About("How the app was built: release or debug.")] = None
+    latency_ratio: Annotated[
+        _Measured | None,
+        Figure(
+            "latency to fp32",
+            RATIO,
+            "Median of one inference by that of the fp32 file with the same runner on the device.",
+            better="lower",
+            about="speed",
+            limits=(
+                Limit(
+                    "max_device_latency_ratio",
+                    "median of one inference by that of the target's fp32 file with the same runner, the "
+                    'lowest of all runners, as a table of devices: `{ "Pixel 9" = 0.6 }`',
+                ),
+            ),
+        ),
+    ] = None
     conditions: Annotated[Conditions | None, About("The device's state meanwhile.")] = None
 
     def remarks(self) -> tuple[str, ...]:
@@ -236,7 +260,7 @@ _FIGURES: Final = (
 )
 """What may be null, with a reason."""
 
-_FILE: Final = JsonFile(
+DEVICE_FILE: Final = JsonFile(
     DeviceReport,
     "device report",
     "build the app of this version, measure again and share that report",
@@ -253,14 +277,14 @@ def read_device_report(path: Path) -> DeviceReport:
             of a wrong type or out of range, a null figure without a reason, or the same artefact and
             runner twice.
     """
-    return _FILE.read(path)
+    return DEVICE_FILE.read(path)
 
 
 def phone_results(report: DeviceReport) -> tuple[PhoneResult, ...]:
     """The report's entries, each with the device that it comes from."""
     return tuple(
         PhoneResult(
-            **vars(entry),
+            **vars(entry) | _beside_fp32(entry, report.artefacts),
             device=report.device,
             created=report.created.isoformat(),
             build=report.app.build,
@@ -268,3 +292,22 @@ def phone_results(report: DeviceReport) -> tuple[PhoneResult, ...]:
         )
         for entry in report.artefacts
     )
+
+
+def _beside_fp32(one: DeviceArtefact, all_: tuple[DeviceArtefact, ...]) -> dict[str, Any]:
+    """Its latency ratio, or notes that say why there is none."""
+    wanted = (one.target, one.model, one.runner, "fp32")
+    floats = [
+        other
+        for other in all_
+        if (other.target, other.model, other.runner, other.precision) == wanted
+    ]
+    known = [other.latency_ms_p50 for other in floats if other.latency_ms_p50 is not None]
+    if one.latency_ms_p50 is None or not known:
+        reason = (
+            f"the device report has no latency of the fp32 file for {one.target} with this runner"
+        )
+        if one.latency_ms_p50 is None:
+            reason = one.notes["latency_ms_p50"]
+        return {"notes": {**one.notes, "latency_ratio": reason}}
+    return {"latency_ratio": one.latency_ms_p50 / min(known)}

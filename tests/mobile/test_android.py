@@ -227,7 +227,8 @@ def test_python_reads_the_apps_device_report(core: tuple[Path, str]) -> None:
     assert report.app.name == "edge-deit-android"
     assert report.device.soc is None
     (row,) = report.artefacts
-    assert (row.latency_ms_p50, row.runs, row.threads) == (25.5, 50, 4)
+    assert (row.latency_ms_p50, row.runs, row.threads) == (50.5, 100, 4)
+    assert row.delegate == "XNNPACK"
     assert (row.load_ms, row.load_warm_ms, row.first_run_ms) == (12.5, 7.5, 90.0)
     assert (report.app.build, report.protocol) == ("release", PROTOCOL)
     assert row.check == ModelCheck("tiny.fp32.onnx", 4, 3, 0.75)

@@ -232,7 +232,7 @@ def test_python_reads_the_apps_device_report(cli: Cli) -> None:
     check = {"reference": "a.onnx", "images": 4, "same_top": 3, "cosine": 0.75}
     measured = times | {
         "runner": "Core ML, all",
-        "latency_ms": [*range(1, 51)],
+        "latency_ms": [*range(1, 101)],
         "check": check,
         "notes": {"peak_rss_bytes": "not told"},
     }
@@ -244,7 +244,8 @@ def test_python_reads_the_apps_device_report(cli: Cli) -> None:
     path.write_text(done.stdout, encoding="utf-8")
     found = read_device_report(path)
     (row,) = found.artefacts
-    assert (row.latency_ms_p50, row.runs, row.threads) == (25.5, 50, None)
+    assert (row.latency_ms_p50, row.runs, row.threads) == (50.5, 100, None)
+    assert row.delegate == "XNNPACK"
     assert (row.load_ms, row.load_warm_ms, row.first_run_ms) == (12.5, 7.5, 90)
     assert row.check == ModelCheck(**check)
     assert found.protocol == PROTOCOL
