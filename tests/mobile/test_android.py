@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folder_examples import assert_folder_run, folder_run
 from golden_examples import golden_file, ported_images
 from PIL import Image
 
@@ -118,6 +119,17 @@ def test_bad_input_is_one_line(check: Check, tmp_path: Path) -> None:
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_run_finds_what_numpy_finds(check: Check, tmp_path: Path) -> None:
+    name = "tiny.fp32.tflite"
+    made = json.loads((GOLDEN / "golden_spec.json").read_text(encoding="utf-8"))
+    made |= {"artefact": name, "sha256": "0" * 64, "size_bytes": 1, "target": "tflite"}
+    made |= {"backend": "xnnpack", "precision": "fp32", "task": "classification"}
+    done = check("run", "folder", *folder_run(tmp_path, made))
+    assert done.returncode == 0, done.stderr
+    assert_folder_run(done.stdout, made)
 
 
 # From a photo to an answer

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folder_examples import assert_folder_run, folder_run
 from golden_examples import golden_file
 from PIL import Image
 
@@ -264,6 +265,16 @@ def test_python_reads_the_apps_device_report(cli: Cli) -> None:
     done = cli("report", *files)
     assert (done.returncode, done.stdout) == (2, "")
     assert "check is null and notes do not say why" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_run_finds_what_numpy_finds(cli: Cli) -> None:
+    made = manifest_of(PreprocessSpec(crop_size=2), ["a", "b", "c", "d"])
+    folder = cli.folder / "folder"
+    folder.mkdir()
+    done = cli("folder", *folder_run(folder, made))
+    assert done.returncode == 0, done.stderr
+    assert_folder_run(done.stdout, made)
 
 
 @pytest.mark.slow

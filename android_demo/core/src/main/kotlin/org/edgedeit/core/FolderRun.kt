@@ -214,7 +214,15 @@ fun goldenFolder(
             val image = imageOf(spec, cases, answer)
             FolderPhoto(image.name) { StoredPhoto(null, image.upright()) }
         }
-    val known = answers.map { PhotoAnswer(it.image.orEmpty(), null, it.artefact ?: spec.artefact, it.logits) }
+    val known =
+        answers.map {
+            PhotoAnswer(
+                it.image.orEmpty(),
+                null,
+                it.artefact ?: spec.artefact,
+                it.logits,
+            )
+        }
     return Pair(photos, known)
 }
 
@@ -232,4 +240,8 @@ fun expectedLabel(
     spec: GoldenSpec,
     cases: GoldenCases,
     sample: String,
-): String? = cases.classification.find { it.image == sample }?.let { spec.labels[topK(it.logits, 1).first()] }
+): String? =
+    cases.classification
+        .find {
+            it.image == sample
+        }?.let { spec.labels[topK(it.logits, 1).first()] }

@@ -144,3 +144,19 @@ class Frame(
         private const val FULL = 360
     }
 }
+
+/**
+ * The size at which a camera is asked for frames: the smallest whose short side is at least `shortSide`, otherwise the
+ * largest.
+ *
+ * @throws EdgeDeitException for a camera that offers none.
+ */
+fun frameSize(
+    offered: List<Pair<Int, Int>>,
+    shortSide: Int,
+): Pair<Int, Int> {
+    val area = { size: Pair<Int, Int> -> size.first.toLong() * size.second }
+    return offered.filter { minOf(it.first, it.second) >= shortSide }.minByOrNull(area)
+        ?: offered.maxByOrNull(area)
+        ?: throw EdgeDeitException("the camera offers no frames that this app can read")
+}

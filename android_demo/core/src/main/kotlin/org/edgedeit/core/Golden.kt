@@ -103,7 +103,14 @@ class FrameCase internal constructor(
             }
         if (planes.size != PLANES) json["planes"].wrong("three planes")
         val (y, u, v) = planes
-        return Frame(json["width"].int(), json["height"].int(), y, u, v, colors()).upright(json["turn"].int())
+        return Frame(
+            json["width"].int(),
+            json["height"].int(),
+            y,
+            u,
+            v,
+            colors(),
+        ).upright(json["turn"].int())
     }
 
     private fun colors(): YuvColors =

@@ -36,7 +36,10 @@ class FolderRunTest {
         val exact = floatArrayOf(1f, 3f)
         // less their means -1, 1 and 0.5, -0.5: noise 2 * 1.5^2 of a signal of 2
         val found = run(names.map(::photo), names.map(::answer), exact, floatArrayOf(4f, 3f), exact)
-        assertEquals(listOf(3, 3, 2, 0), listOf(found.photos, found.compared, found.sameTop, found.skippedCount))
+        assertEquals(
+            listOf(3, 3, 2, 0),
+            listOf(found.photos, found.compared, found.sameTop, found.skippedCount),
+        )
         assertEquals(10 * kotlin.math.log10(6 / 4.5), checkNotNull(found.snrDb), 1e-12)
         val worst = found.worst.first()
         assertEquals(listOf("b/c.jpg", "cat", "dog"), listOf(worst.name, worst.answer, worst.expected))
@@ -53,13 +56,18 @@ class FolderRunTest {
     @Test
     fun `photos that cannot be compared are skipped with their reason`() {
         val broken = FolderPhoto("broken") { throw EdgeDeitException("no photo") }
-        val photos = listOf(broken, photo("unknown"), photo("other", "0".repeat(64)), photo("nan"), photo("good"))
+        val photos =
+            listOf(broken, photo("unknown"), photo("other", "0".repeat(64)), photo("nan"), photo("good"))
         val known = listOf("broken", "other", "nan", "good").map(::answer)
         val nan = floatArrayOf(Float.NaN, 0f)
         val found = run(photos, known, nan, floatArrayOf(1f, 3f))
         assertEquals(listOf(5, 1, 4), listOf(found.photos, found.compared, found.skippedCount))
         val reasons = listOf("no photo", "no such photo", "sha256 differs", "NaN")
-        for ((skipped, reason) in found.skipped.zip(reasons)) assertTrue(reason in skipped.reason, skipped.reason)
+        for ((skipped, reason) in found.skipped.zip(
+            reasons,
+        )) {
+            assertTrue(reason in skipped.reason, skipped.reason)
+        }
     }
 
     @Test
@@ -68,7 +76,16 @@ class FolderRunTest {
             assertThrows(EdgeDeitException::class.java) { action() }.message.orEmpty()
         }
         assertTrue("no photo" in refusal { run(emptyList(), listOf(answer("a")), floatArrayOf(1f)) })
-        assertTrue("write them again" in refusal { run(listOf(photo("a")), listOf(answer("a")), floatArrayOf(1f)) })
+        assertTrue(
+            "write them again" in
+                refusal {
+                    run(
+                        listOf(photo("a")),
+                        listOf(answer("a")),
+                        floatArrayOf(1f),
+                    )
+                },
+        )
         val gone = { _: ModelInput -> throw EdgeDeitException("LiteRT: the GPU is gone") }
         assertEquals(
             "LiteRT: the GPU is gone",
@@ -87,7 +104,12 @@ class FolderRunTest {
         assertEquals(listOf(1000, 10), listOf(all.skippedCount, all.skipped.size))
         var done = 0
         val found =
-            runFolder(names.map(::photo), names.map(::answer), manifest, { floatArrayOf(done.toFloat(), 3f) }) {
+            runFolder(
+                names.map(::photo),
+                names.map(::answer),
+                manifest,
+                { floatArrayOf(done.toFloat(), 3f) },
+            ) {
                 done = it
                 it < 400
             }
@@ -97,10 +119,14 @@ class FolderRunTest {
 
     @Test
     fun `another file's answers stand in where Python did not run this one`() {
-        val answers = listOf(answer("a", "tiny.fp32.onnx"), answer("b", "tiny.fp32.onnx"), answer("a", "third"))
+        val answers =
+            listOf(answer("a", "tiny.fp32.onnx"), answer("b", "tiny.fp32.onnx"), answer("a", "third"))
         val found = run(listOf(photo("a"), photo("b")), answers, floatArrayOf(1f, 3f))
         assertEquals(listOf("tiny.fp32.onnx", "2"), listOf(found.reference, "${found.compared}"))
-        assertEquals(manifest.artefact, run(listOf(photo("a")), answers + answer("a"), floatArrayOf(1f, 3f)).reference)
+        assertEquals(
+            manifest.artefact,
+            run(listOf(photo("a")), answers + answer("a"), floatArrayOf(1f, 3f)).reference,
+        )
     }
 
     @Test

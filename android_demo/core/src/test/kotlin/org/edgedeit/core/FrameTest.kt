@@ -19,7 +19,14 @@ class FrameTest {
     ): Frame {
         val buffer = ByteBuffer.wrap(bytes).duplicate().apply { limit(size) }
         val u = Plane(buffer, 8, rowStride, pixelStride)
-        return Frame(width, 2, Plane(buffer, 0, rowStride, 1), u, Plane(buffer, 9, rowStride, pixelStride), colors)
+        return Frame(
+            width,
+            2,
+            Plane(buffer, 0, rowStride, 1),
+            u,
+            Plane(buffer, 9, rowStride, pixelStride),
+            colors,
+        )
     }
 
     @Test
@@ -63,9 +70,24 @@ class FrameTest {
     }
 
     @Test
+    fun `the smallest frames that are large enough are asked for`() {
+        val offered = listOf(Pair(1920, 1080), Pair(320, 240), Pair(640, 480))
+        assertEquals(Pair(640, 480), frameSize(offered, 256))
+        assertEquals(Pair(320, 240), frameSize(offered, 240))
+        assertEquals(Pair(1920, 1080), frameSize(offered, 2000))
+        assertThrows(EdgeDeitException::class.java) { frameSize(emptyList(), 1) }
+    }
+
+    @Test
     fun `a frame is turned as sensor and screen say`() {
         // a phone's back camera lies at 90 degrees, its front camera at 270
-        assertEquals(listOf(90, 0, 270, 180), listOf(0, 90, 180, 270).map { Frame.turn(90, it, front = false) })
-        assertEquals(listOf(270, 0, 90, 180), listOf(0, 90, 180, 270).map { Frame.turn(270, it, front = true) })
+        assertEquals(
+            listOf(90, 0, 270, 180),
+            listOf(0, 90, 180, 270).map { Frame.turn(90, it, front = false) },
+        )
+        assertEquals(
+            listOf(270, 0, 90, 180),
+            listOf(0, 90, 180, 270).map { Frame.turn(270, it, front = true) },
+        )
     }
 }

@@ -14,7 +14,9 @@ class PlacementTest {
         manifest: Manifest,
         placement: Placement,
     ): String =
-        assertThrows(EdgeDeitException::class.java) { checkPlacement(manifest, placement) }.message.orEmpty()
+        assertThrows(
+            EdgeDeitException::class.java,
+        ) { checkPlacement(manifest, placement) }.message.orEmpty()
 
     @Test
     fun `what a file cannot run on is refused with what to choose`() {
@@ -34,7 +36,10 @@ class PlacementTest {
     @Test
     fun `everything is one, two and four threads, and the GPU where there is one`() {
         val rows = benchmarkPlan(files, BenchmarkChoice.Everything, cores = 8)
-        val said = rows.map { "${it.artefact.manifest.target} ${it.placement.processor} ${it.placement.threads}" }
+        val said =
+            rows.map {
+                "${it.artefact.manifest.target} ${it.placement.processor} ${it.placement.threads}"
+            }
         assertEquals(
             listOf("tflite CPU 1", "tflite CPU 2", "tflite CPU 4", "tflite GPU null") +
                 listOf("executorch CPU 1", "executorch CPU 2", "executorch CPU 4"),
