@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from golden_examples import golden_file
 
 from edge_deit.metrics.outputs import closeness
-from golden_examples import golden_file
 
 __all__ = ["assert_folder_run", "folder_run"]
 
@@ -19,7 +19,7 @@ _WRONG = 7
 
 
 def folder_run(folder: Path, manifest: dict[str, Any]) -> list[Path]:
-    """Answers to photos, the manifest and a folder of what a model returned, as the command lines take them.
+    """Answers to photos, the manifest and a folder of what a model returned, for the command lines.
 
     One photo is missing; one has another first answer.
     """

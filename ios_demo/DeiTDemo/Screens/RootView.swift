@@ -38,6 +38,9 @@ struct RootView: View {
             BenchmarkView(model: model.benchmark, library: library)
                 .tabItem { Label("Benchmark", systemImage: "stopwatch") }
                 .tag("benchmark")
+            FolderView(model: model.folder, app: model, library: library)
+                .tabItem { Label("Folder", systemImage: "folder") }
+                .tag("folder")
             SelfTestView(model: model.selfTest, library: library)
                 .tabItem { Label("Self-test", systemImage: "checkmark.seal") }
                 .tag("selftest")

@@ -40,14 +40,14 @@ fun checkPlacement(
     if (processor == Processor.CPU) return
     if (manifest.target == "executorch") {
         throw EdgeDeitException(
-            "${manifest.artefact} was exported for ${manifest.backend}, which runs on the CPU only; choose the " +
-                "CPU, or bundle a .tflite file for the $processor",
+            "${manifest.artefact} was exported for ${manifest.backend}, which runs on the CPU only; " +
+                "choose the CPU, or bundle a .tflite file for the $processor",
         )
     }
     if (processor == Processor.NPU) {
         throw EdgeDeitException(
-            "${manifest.artefact} cannot be asked to run on the NPU: this app has no maker's library for one, " +
-                "and LiteRT adds the CPU to the NPU without telling which ran; choose the CPU or the GPU",
+            "${manifest.artefact} cannot be asked to run on the NPU: this app has no maker's library " +
+                "for one, and LiteRT adds the CPU to the NPU without telling which ran; choose the CPU or the GPU",
         )
     }
 }
