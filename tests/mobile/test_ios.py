@@ -246,7 +246,7 @@ def test_python_reads_the_apps_device_report(cli: Cli) -> None:
     found = read_device_report(path)
     (row,) = found.artefacts
     assert (row.latency_ms_p50, row.runs, row.threads) == (50.5, 100, None)
-    assert row.delegate == "XNNPACK"
+    assert row.delegate == "onnx"
     assert (row.load_ms, row.load_warm_ms, row.first_run_ms) == (12.5, 7.5, 90)
     assert row.check == ModelCheck(**check)
     assert found.protocol == PROTOCOL
@@ -331,7 +331,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     done = cli(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert expected in done.stderr
-    assert done.stderr.count("\n") == (5 if not arguments else 1)
+    assert done.stderr.count("\n") == (6 if not arguments else 1)
     assert not (cli.folder / "out.f32").exists()
 
 

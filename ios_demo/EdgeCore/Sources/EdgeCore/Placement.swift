@@ -24,7 +24,7 @@ extension Manifest {
         case ("coreml", _), (_, "coreml"): return "Core ML"
         case ("coreai", _): return "Core AI"
         case (_, "xnnpack"): return "XNNPACK"
-        default: return backend
+        default: return backend.isEmpty ? target : backend
         }
     }
 }
