@@ -38,9 +38,9 @@ def device(
 
 
 def _show(report: DeviceReport) -> None:
-    from edge_deit.report.device_report import phone_results
     from edge_deit.report.device_rows import device_name, phone_cells, plan_cell, ran_by
     from edge_deit.report.figures import Footnotes
+    from edge_deit.report.phone_result import phone_results
 
     app_name = f"{report.app.name} {report.app.version}, {report.app.build}"
     out().print(f"{device_name(report.device)}; {app_name}; {report.created:%Y-%m-%d %H:%M} UTC")

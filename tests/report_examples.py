@@ -13,8 +13,8 @@ from edge_deit.report.device_records import (
     ModelCheck,
     Residency,
 )
-from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import Emulated, EmulatedCore
+from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import (
     ArtefactResult,
     BrokenImage,

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edge_deit.report.device_records import Device, Residency
-from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import EmulatedCore
 from edge_deit.report.figure import DASH, Figure, declared
 from edge_deit.report.figures import Cell, display_names, reason
+from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import Report
 from edge_deit.report.units import SHARE
 

@@ -29,8 +29,8 @@ from edge_deit.gating.thresholds import Rule, Thresholds, read_thresholds
 from edge_deit.metrics.outputs import closeness
 from edge_deit.metrics.paired import drop_interval
 from edge_deit.quantization.scheme import PRECISIONS
-from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import Emulated
+from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import ArtefactResult, Report, write_report
 from edge_deit.report.verdict import Check, Verdict
 from gate_examples import GOOD, GOOD_BY_PRECISION, counted, one_rule, report, rule

@@ -15,8 +15,9 @@ import pytest
 from conftest import CommandLine
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.report.device_records import App, CostShares, Device, Residency
-from edge_deit.report.device_report import DeviceReport, phone_results, read_device_report
+from edge_deit.report.device_report import DeviceReport, read_device_report
 from edge_deit.report.device_rows import phone_sentence
+from edge_deit.report.phone_result import phone_results
 from report_examples import DEVICE_REPORT as REPORT
 
 Change = Callable[[dict[str, Any]], object]
