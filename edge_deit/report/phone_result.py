@@ -1,4 +1,4 @@
-"""What phones and browsers measured: each entry of a device report with its device, beside the fp32 file."""
+"""What phones and browsers measured: entries of device reports with their device, beside the fp32 file."""
 
 from __future__ import annotations
 
