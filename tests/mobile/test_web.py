@@ -322,7 +322,8 @@ def test_python_reads_the_pages_device_report(tmp_path: Path) -> None:
     report = read_device_report(path)
     assert (report.app.name, report.device.os) == ("edge-deit-web", "Web")
     ran, unchecked, refused = report.artefacts
-    assert (ran.latency_ms_p50, ran.latency_ms_p90, ran.load_ms, ran.runs) == (50.5, 90.1, 7.5, 100)
+    assert (ran.latency_ms_p50, ran.load_ms, ran.runs) == (50.5, 7.5, 100)
+    assert ran.latency_ms_p90 == pytest.approx(90.1)
     assert (ran.load_warm_ms, ran.first_run_ms) == (4, 90)
     assert ran.check == ModelCheck("a.fp32.onnx", 4, 3, 0.75)
     assert "no answers" in unchecked.notes["check"]

@@ -80,6 +80,24 @@ class MeasuringTest {
     }
 
     @Test
+    fun `a processor that fails while it runs ends its row alone`() {
+        val slot = EngineSlot()
+        val broken =
+            object : Engine by Counted("gpu") {
+                override fun run(input: ModelInput): FloatArray =
+                    throw EdgeDeitException("LiteRT: the GPU is gone")
+            }
+        val said =
+            assertThrows(EdgeDeitException::class.java) {
+                measure(manifest, photo, slot, { time }, { true }) { broken }
+            }
+        assertEquals("LiteRT: the GPU is gone", said.message)
+        val found = measure(manifest, photo, slot, { time }, { true }) { Counted("cpu") }
+        assertEquals(Protocol.RUNS, found.latencyMs.size)
+        assertTrue(events.lastIndexOf("close gpu") < events.indexOf("open cpu"))
+    }
+
+    @Test
     fun `a run that is stopped ends at once`() {
         var asked = 0
         assertThrows(StoppedException::class.java) {
