@@ -1,7 +1,7 @@
 import EdgeCore
 import SwiftUI
 
-/// The three screens, or why there is nothing to show.
+/// The screens, or why there is nothing to show.
 struct RootView: View {
     let model: AppModel
     @SceneStorage("tab") private var tab = "classify"
