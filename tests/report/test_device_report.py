@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import CommandLine
+from conftest import ROOT, CommandLine
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.report.device_records import App, CostShares, Device, Residency
 from edge_deit.report.device_report import DeviceReport, read_device_report
@@ -444,3 +444,12 @@ def test_what_the_work_was_given_to_is_told() -> None:
     assert "LiteRT 2.3.0, CPU, 4 threads (XNNPACK), p50" in line
     (line,) = shown(lambda report: report["artefacts"][0].update(delegate="cpu"))
     assert "LiteRT 2.3.0, CPU, 4 threads, p50" in line
+
+
+def test_the_schema_takes_the_example_and_no_other_entry() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    text = (ROOT / "docs/device-report.schema.json").read_text(encoding="utf-8")
+    validator = jsonschema.Draft202012Validator(json.loads(text))
+    assert validator.is_valid(REPORT)
+    for change in (with_figure("delegate", ""), with_figure("npu", 1), with_figure("threads", 0)):
+        assert not validator.is_valid(changed(change))
