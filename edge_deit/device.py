@@ -38,16 +38,16 @@ def device(
 
 
 def _show(report: DeviceReport) -> None:
-    from edge_deit.report.device_report import phone_results
-    from edge_deit.report.device_rows import device_name, phone_cells, plan_cell
+    from edge_deit.report.device_rows import device_name, phone_cells, plan_cell, ran_by
     from edge_deit.report.figures import Footnotes
+    from edge_deit.report.phone_result import phone_results
 
     app_name = f"{report.app.name} {report.app.version}, {report.app.build}"
     out().print(f"{device_name(report.device)}; {app_name}; {report.created:%Y-%m-%d %H:%M} UTC")
     notes, rows = Footnotes(), phone_results(report)
     for one in rows:
         out().print("")
-        out().print(f"{one.path}, {one.runner}, {one.runs} runs")
+        out().print(f"{one.path}, {ran_by(one)}, {one.runs} runs")
         for cell in filter(None, (*phone_cells(one), plan_cell(one))):
             mark = f" [{notes.numbers(cell.reasons)}]" if cell.reasons else ""
             out().print(f"  {cell.label:<24} {cell.text}{mark}")

@@ -26,6 +26,9 @@ def golden(
     photos: Annotated[
         Path | None, typer.Option(help="Photos for the logits; default: bundled or generated ones.")
     ] = None,
+    images: Annotated[
+        int, typer.Option(help="At most so many of --photos, evenly spread, for a folder run.")
+    ] = 4,
     output: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path("golden"),
     threads: Annotated[int, typer.Option(help="Threads of the runner.")] = 2,
 ) -> None:
@@ -34,7 +37,12 @@ def golden(
 
     with Bars() as bars:
         cases, stand_in = golden_of(
-            artefact, photos=photos, output=output, threads=threads, progress=bars
+            artefact,
+            photos=photos,
+            images=images,
+            output=output,
+            threads=threads,
+            progress=bars,
         )
     table = Table(title=f"{artefact.name} -> {output}", title_justify="left")
     table.add_column("cases")

@@ -27,6 +27,7 @@ def ported_images(count: int) -> list[dict[str, Any]]:
 
 def golden_file(path: Path, images: list[dict[str, Any]]) -> Path:
     """Golden cases of images alone."""
-    cases = {"schema": 2, "images": images, "files": [], "classification": [], "refused": []}
+    others = ("files", "frames", "classification", "refused", "photos")
+    cases: dict[str, Any] = {"schema": 2, "images": images} | {name: [] for name in others}
     path.write_text(json.dumps(cases), encoding="utf-8")
     return path

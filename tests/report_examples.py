@@ -13,8 +13,8 @@ from edge_deit.report.device_records import (
     ModelCheck,
     Residency,
 )
-from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import Emulated, EmulatedCore
+from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import (
     ArtefactResult,
     BrokenImage,
@@ -244,7 +244,7 @@ DEVICE_REPORT: dict[str, Any] = {
         "photo_width": 4032,
         "photo_height": 3024,
         "warm_up": 5,
-        "runs": 50,
+        "runs": 100,
         "preprocess_runs": 5,
     },
     "conditions": {
@@ -263,7 +263,7 @@ DEVICE_REPORT: dict[str, Any] = {
             "model": "deit_tiny",
             "runner": "LiteRT 2.3.0, CPU, 4 threads",
             "threads": 4,
-            "runs": 50,
+            "runs": 100,
             "latency_ms_p50": 12.5,
             "latency_ms_p90": 13,
             "load_ms": 80.25,

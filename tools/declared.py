@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edge_deit.artefacts.manifest import MANIFEST_FILE
 from edge_deit.gating.limits import ARM64_LIMIT, BASELINE, DEVICE_LIMITS, LIMITS, Bound
+from edge_deit.report.device_report import DEVICE_FILE
 from edge_deit.report.report import REPORT_FILE
 from edge_deit.report.result import FIGURES, ArtefactResult
 
@@ -27,6 +28,7 @@ def documents() -> dict[Path, str]:
     limits = _with_table(gate.read_text(encoding="utf-8"), "limits", _limits())
     return {
         DOCS / "report.schema.json": _schema(REPORT_FILE.json_schema()),
+        DOCS / "device-report.schema.json": _schema(DEVICE_FILE.json_schema()),
         DOCS / "manifest.schema.json": _schema(MANIFEST_FILE.json_schema()),
         gate: _with_table(limits, "baseline", _changes()),
         validation: _with_table(validation.read_text(encoding="utf-8"), "figures", _figures()),

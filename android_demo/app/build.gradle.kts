@@ -60,5 +60,6 @@ android {
 dependencies {
     implementation(project(":core"))
     implementation(libs.litert)
+    implementation(libs.litert.gpu) // without it the GPU cannot be chosen: LiteRT says so
     implementation(libs.executorch)
 }

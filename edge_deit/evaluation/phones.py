@@ -8,7 +8,8 @@ from pathlib import Path
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
-from edge_deit.report.device_report import PhoneResult, phone_results, read_device_report
+from edge_deit.report.device_report import read_device_report
+from edge_deit.report.phone_result import PhoneResult, phone_results
 from edge_deit.report.result import ArtefactResult
 
 __all__ = ["measured_on_phones", "read_phones"]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import EmulatedCore
 from edge_deit.report.figure import Figure, Limit, declared
+from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import ArtefactResult
 from edge_deit.report.result import FIGURES
 

@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -26,6 +27,7 @@ from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
 from edge_deit.metrics.outputs import softmax, top_k
 from edge_deit.mobile.golden_files import file_cases
+from edge_deit.mobile.golden_frames import frame_cases
 from edge_deit.mobile.golden_images import PHOTOS, image_cases, own_cases, photo_cases, shortest
 from exporters import Runner
 
@@ -37,7 +39,7 @@ _CASES_SCHEMA: Final = 2
 
 _VERTICAL_FIRST_IF: Final = "rows lost > max(0, 2 * columns lost)"
 
-_KINDS: Final = ("images", "classification", "refused")
+_KINDS: Final = ("images", "files", "frames", "classification", "refused", "photos")
 _TOP: Final = 5
 
 
@@ -46,10 +48,11 @@ def measured_logits(
     manifest: Manifest,
     photos: Path | None = None,
     on_photo: Callable[[int], None] = lambda photos: None,
+    count: int = PHOTOS,
 ) -> dict[str, np.ndarray]:
     """The artefact's own logits (K,) on a few photos, by name; of probabilities their logarithms.
 
-    The photos are those of the folder where one is named, the bundled ones where the artefact holds the
+    The photos are `count` of the folder where one is named, the bundled ones where the artefact holds the
     bundled weights, otherwise generated. The latter two have image cases of the same names, so that an
     app can compare its model's outputs too. `on_photo` hears of each photo that was run.
 
@@ -58,17 +61,46 @@ def measured_logits(
     """
     spec = manifest.preprocess_spec
     if photos is not None:
-        chosen = [photo.path for photo in list_photos(photos).pick(PHOTOS).photos]
-        tensors = {path.relative_to(photos).as_posix(): load_pixels(path, spec) for path in chosen}
-    else:
-        bundled = manifest.weights.get("source") == "bundled"
-        cases = photo_cases(spec) if bundled else list(own_cases(spec))[:PHOTOS]
-        tensors = {case.name: case.tensor()[None] for case in cases}
+        return _photo_answers(runner, manifest, photos, count, on_photo)
+    bundled = manifest.weights.get("source") == "bundled"
+    cases = photo_cases(spec) if bundled else list(own_cases(spec))[:PHOTOS]
+    tensors = {case.name: case.tensor()[None] for case in cases}
     found = {}
     for name, pixels in tensors.items():
         found[name] = logits_of(runner, pixels, manifest.artefact, manifest.labels)
         on_photo(1)
     return found
+
+
+def _photo_answers(
+    runner: Runner,
+    manifest: Manifest,
+    photos: Path,
+    count: int,
+    on_photo: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """Logits (K,) on photos of a folder, evenly spread over it, by path in it."""
+    chosen = [photo.path for photo in list_photos(photos).pick(count).photos]
+    found = {}
+    for path in chosen:
+        pixels = load_pixels(path, manifest.preprocess_spec)
+        name = path.relative_to(photos).as_posix()
+        found[name] = logits_of(runner, pixels, manifest.artefact, manifest.labels)
+        on_photo(1)
+    return found
+
+
+def _photos(photos: Path, manifest: Manifest, logits: Mapping[str, np.ndarray]) -> list[Any]:
+    """What a folder run in the apps compares its answers with; the sha256 tells a file from another one."""
+    return [
+        {
+            "name": name,
+            "sha256": hashlib.sha256((photos / name).read_bytes()).hexdigest(),
+            "artefact": manifest.artefact,
+            "logits": [shortest(value) for value in values.astype(np.float32)],
+        }
+        for name, values in logits.items()
+    ]
 
 
 def _made_up_logits(classes: int) -> dict[str, np.ndarray]:
@@ -190,8 +222,10 @@ def golden_cases(
         "schema": _CASES_SCHEMA,
         "images": [case.to_json() for case in images],
         "files": [case.to_json() for case in file_cases()],
+        "frames": [case.to_json() for case in frame_cases()],
         "classification": [*answers, *made_up],
         "refused": _refused(classes),
+        "photos": [],
     }
 
 
@@ -228,11 +262,12 @@ def golden_of(
     artefact: Path,
     *,
     photos: Path | None = None,
+    images: int = PHOTOS,
     output: Path = Path("golden"),
     threads: int = 2,
     progress: Progress = SILENT,
 ) -> tuple[dict[str, int], str | None]:
-    """Write both files of an artefact into `output`.
+    """Write both files of an artefact into `output`, with its answers to at most `images` of the photos.
 
     Returns how many cases there are of each kind, and what stood in for the artefact's own runtime, None
     where that ran.
@@ -242,15 +277,21 @@ def golden_of(
     """
     if threads < 1:
         raise EdgeDeitError(f"--threads is {threads}; it must be at least 1")
+    if images < 1 or (photos is None and images != PHOTOS):
+        raise EdgeDeitError(
+            f"--images is {images}; it must be at least 1, and goes with --photos DIR"
+        )
     opened = read_artefact(artefact)
     check_one_photo(opened, "golden cases are for an app that classifies one at a time")
     manifest = opened.manifest
     spec = golden_spec(manifest)
     with (
-        patiently(opened, PHOTOS, progress) as on_photo,
+        patiently(opened, images, progress) as on_photo,
         open_runner(opened, threads) as runner,
     ):
-        logits = measured_logits(runner, manifest, photos, on_photo)
-    cases = golden_cases(manifest, logits)
+        logits = measured_logits(runner, manifest, photos, on_photo, images)
+    cases = golden_cases(manifest, dict(islice(logits.items(), PHOTOS)))
+    if photos is not None:
+        cases["photos"] = _photos(photos, manifest, logits)
     write_golden(output, spec, cases)
     return {name: len(cases[name]) for name in _KINDS}, stand_in(manifest)

@@ -69,7 +69,7 @@ class Protocol:
     preprocess_runs: Annotated[Positive, About("Timed passes from the photo to the model's input.")]
 
 
-PROTOCOL: Final = Protocol(4032, 3024, 5, 50, 5)
+PROTOCOL: Final = Protocol(4032, 3024, 5, 100, 5)
 """What a report of this version was measured by."""
 
 

@@ -29,10 +29,9 @@ from edge_deit.report.figure import Figure, Limit, declared
 from edge_deit.report.units import BYTES, COSINE, MILLISECONDS, SHARE
 
 __all__ = [
+    "DEVICE_FILE",
     "DeviceArtefact",
     "DeviceReport",
-    "PhoneResult",
-    "phone_results",
     "read_device_report",
 ]
 
@@ -58,7 +57,7 @@ class DeviceArtefact:
     precision: Annotated[Text, About("Precision of weights and activations.")]
     model: Annotated[Text, About("Name of the variant.")]
     runner: Annotated[Text, About("What ran it there.")]
-    threads: Annotated[Positive | None, About("Null where the runtime decides.")]
+    threads: Annotated[Positive | None, About("On the CPU; null where the runtime decides.")]
     runs: Annotated[Count, About("Inferences timed.")]
     latency_ms_p50: Annotated[
         _Measured | None,
@@ -104,6 +103,12 @@ class DeviceArtefact:
         Residency | None,
         About("Core ML's plan; null or absent where the runtime has none or does not tell."),
     ] = None
+    delegate: Annotated[
+        Text | None,
+        About(
+            "What the runtime gave the work to, such as XNNPACK or GPU; absent where it does not tell."
+        ),
+    ] = None
     notes: Annotated[Mapping[str, Text], About("Name of a figure -> why it is null.")]
 
     @property
@@ -144,21 +149,6 @@ class DeviceArtefact:
     ]:
         """Lowest cosine of the logits to Python's."""
         return None if self.check is None else self.check.cosine
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhoneResult(DeviceArtefact):
-    """An artefact's entry of a device report, and the device it comes from."""
-
-    device: Annotated[Device, About("The phone, or a browser's device.")]
-    created: Annotated[str | None, About("When it was measured: UTC, ISO 8601.")] = None
-    build: Annotated[str | None, About("How the app was built: release or debug.")] = None
-    conditions: Annotated[Conditions | None, About("The device's state meanwhile.")] = None
-
-    def remarks(self) -> tuple[str, ...]:
-        """What makes the figures worth less, one text each."""
-        debug = ("a debug build, whose times mean nothing",) if self.build == "debug" else ()
-        return debug + (self.conditions.remarks() if self.conditions else ())
 
 
 @dataclass(frozen=True)
@@ -236,7 +226,7 @@ _FIGURES: Final = (
 )
 """What may be null, with a reason."""
 
-_FILE: Final = JsonFile(
+DEVICE_FILE: Final = JsonFile(
     DeviceReport,
     "device report",
     "build the app of this version, measure again and share that report",
@@ -253,18 +243,4 @@ def read_device_report(path: Path) -> DeviceReport:
             of a wrong type or out of range, a null figure without a reason, or the same artefact and
             runner twice.
     """
-    return _FILE.read(path)
-
-
-def phone_results(report: DeviceReport) -> tuple[PhoneResult, ...]:
-    """The report's entries, each with the device that it comes from."""
-    return tuple(
-        PhoneResult(
-            **vars(entry),
-            device=report.device,
-            created=report.created.isoformat(),
-            build=report.app.build,
-            conditions=report.conditions,
-        )
-        for entry in report.artefacts
-    )
+    return DEVICE_FILE.read(path)

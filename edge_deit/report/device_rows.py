@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edge_deit.report.device_records import Device, Residency
-from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import EmulatedCore
 from edge_deit.report.figure import DASH, Figure, declared
 from edge_deit.report.figures import Cell, display_names, reason
+from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import Report
 from edge_deit.report.units import SHARE
 
@@ -22,6 +22,7 @@ __all__ = [
     "phone_rows",
     "phone_sentence",
     "plan_cell",
+    "ran_by",
 ]
 
 _ON_PHONES: Final[Mapping[str, Figure]] = declared(PhoneResult)
@@ -45,7 +46,7 @@ def phone_rows(report: Report, names: Sequence[str]) -> list[dict[str, Any]]:
             "name": name,
             "phone": device_name(found.device),
             "remarks": found.remarks(),
-            "runner": found.runner,
+            "runner": ran_by(found),
             "runs": found.runs,
             "threads": found.threads,
             "figures": phone_cells(found),
@@ -65,6 +66,14 @@ def device_name(device: Device) -> str:
         f"{device.cores} cores",
     )
     return ", ".join(part.strip() for part in parts if part.strip())
+
+
+def ran_by(found: PhoneResult) -> str:
+    """The runner, and what it gave the work to where its name does not say."""
+    delegate = found.delegate
+    if delegate is None or delegate.casefold() in found.runner.casefold():
+        return found.runner
+    return f"{found.runner} ({delegate})"
 
 
 def phone_cells(found: PhoneResult) -> list[Cell]:
@@ -122,7 +131,7 @@ def phone_sentence(found: PhoneResult) -> str:
     )
     times = f"p50 {p50}, p90 {p90}" if found.runs else reason(found.notes, "latency_ms_p50")
     parts = (
-        f"{device_name(found.device)}: {found.runner}, {times}",
+        f"{device_name(found.device)}: {ran_by(found)}, {times}",
         _agreed(found),
         _plan_sentence(found),
         *found.remarks(),

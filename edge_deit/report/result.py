@@ -16,9 +16,9 @@ from edge_deit.common.fields import About, Sha256, Text
 from edge_deit.report.accuracy_figures import AccuracyFigures
 from edge_deit.report.cost_figures import CostFigures
 from edge_deit.report.details import ClassResult, Flip, Layers
-from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import Emulated
 from edge_deit.report.figure import Figure, declared
+from edge_deit.report.phone_result import PhoneResult
 
 __all__ = ["FIGURES", "ArtefactResult"]
 

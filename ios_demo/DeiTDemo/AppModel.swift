@@ -22,6 +22,8 @@ final class AppModel {
 
     private(set) var content = Content.loading
     private(set) var photo: UIImage?
+    /// What Python answered to the sample that is shown; nil for other photos.
+    private(set) var expected: String?
     private(set) var result: Classification?
     private(set) var failure: String?
     private(set) var isBusy = false
@@ -42,12 +44,14 @@ final class AppModel {
     let worker = Worker()
     let benchmark: BenchmarkModel
     let selfTest: SelfTestModel
+    let folder: FolderModel
     private var decoded: DecodedPhoto?
     private var task: Task<Void, Never>?
 
     init() {
         benchmark = BenchmarkModel(worker: worker)
         selfTest = SelfTestModel(worker: worker)
+        folder = FolderModel(worker: worker)
     }
 
     var library: Library? {
@@ -85,6 +89,14 @@ final class AppModel {
         }
     }
 
+    /// A sample photo of the bundle.
+    func use(_ sample: GoldenCases.Image, of golden: GoldenFiles) {
+        perform(expected: golden.expectedLabel(sample.name)) { [worker] in
+            let decoded = try await worker.sample(sample)
+            return (UIImage(cgImage: decoded.source), decoded)
+        }
+    }
+
     /// A photo from the camera.
     func use(_ image: UIImage) {
         guard let pixels = image.cgImage else {
@@ -103,12 +115,15 @@ final class AppModel {
         failure = reason
     }
 
-    private func perform(_ prepare: @escaping () async throws -> (UIImage, DecodedPhoto)) {
+    private func perform(
+        expected: String? = nil, _ prepare: @escaping () async throws -> (UIImage, DecodedPhoto)
+    ) {
         run {
             let (image, decoded) = try await prepare()
             try Task.checkCancellation()
             self.photo = image
             self.decoded = decoded
+            self.expected = expected
             try await self.classify()
         }
     }

@@ -12,6 +12,8 @@ final class BenchmarkModel {
     private(set) var total = 0
     /// The finished report as a file, to share.
     private(set) var file: URL?
+    /// What the next run measures, nil for all kinds of processors; one that runs keeps its own.
+    var only: ComputeUnits?
 
     private let worker: Worker
     private var leftForeground = false
@@ -26,15 +28,15 @@ final class BenchmarkModel {
     func start(_ library: Library) {
         guard task == nil else { return }
         (rows, failures, file) = ([], [], nil)
-        let plan = library.artefacts.flatMap { artefact in choices(for: artefact).map { (artefact, $0) } }
+        let plan = benchmarkPlan(library.artefacts, only: only)
         (done, total) = (0, plan.count)
         UIApplication.shared.isIdleTimerDisabled = true  // a dimmed phone clocks down
         leftForeground = false
         let process = ProcessInfo.processInfo
         let (begin, saver) = (process.thermalState.name, process.isLowPowerModeEnabled)
         task = Task {
-            for (artefact, units) in plan where !Task.isCancelled {
-                await measure(artefact, units, library.golden)
+            for row in plan where !Task.isCancelled {
+                await measure(row.artefact, row.units, library.golden)
                 done += 1
             }
             let conditions = DeviceReport.Conditions(

@@ -85,7 +85,9 @@ actor Worker {
     ) async throws -> ArtefactReport {
         let measured = try measure(artefact, units, golden)
         close()  // a plan may need the memory of a model
-        var notes = ["peak_rss_bytes": "iOS tells the peak of the whole app, not of one artefact"]
+        let peak = peakResidentBytes()
+        var notes = ["peak_rss_bytes": "of the whole app since its start, files measured earlier included"]
+        if peak == nil { notes["peak_rss_bytes"] = "iOS does not tell" }
         if measured.check == nil { notes["check"] = "the bundle has no answers of Python's to golden photos" }
         var residency: Residency?
         do {
@@ -96,7 +98,7 @@ actor Worker {
         }
         return try ArtefactReport(
             manifest: artefact.manifest, runner: measured.runner, threads: measured.threads,
-            timings: measured.timings, peakRssBytes: nil, check: measured.check, residency: residency, notes: notes
+            timings: measured.timings, peakRssBytes: peak, check: measured.check, residency: residency, notes: notes
         )
     }
 
@@ -119,6 +121,63 @@ actor Worker {
         let engine = try load(artefact, units).engine
         let check = try golden?.check(artefact, runner: engine.runner) { try engine.predict($0) }
         return Measured(runner: engine.runner, threads: engine.threads, timings: timings, check: check)
+    }
+
+    /// A sample photo of the bundle, as if it had been decoded.
+    func sample(_ image: GoldenCases.Image) throws -> DecodedPhoto {
+        let stored = try image.stored()
+        return DecodedPhoto(image: stored.image, source: try stored.image.cgImage(), orientation: stored.orientation)
+    }
+
+    /// The classes of one camera frame, upright.
+    func classify(_ frame: RGBImage, with artefact: BundledArtefact, units: ComputeUnits) throws -> [RankedClass] {
+        let engine = try load(artefact, units).engine
+        let manifest = artefact.manifest
+        return try top(engine.predict(manifest.contract.input(frame, spec: manifest.preprocessing)), manifest)
+    }
+
+    /// A run over the photos of a folder, which holds what `edge_deit.golden` wrote; over the golden photos without one.
+    func runFolder(
+        _ folder: URL?, _ golden: GoldenFiles?, with artefact: BundledArtefact, units: ComputeUnits,
+        progress: @Sendable (Int, Int) -> Void
+    ) throws -> FolderResult {
+        let (photos, answers) = try folderPhotos(folder, golden, artefact)
+        defer { close() }
+        let engine = try load(artefact, units).engine
+        let result = try EdgeCore.runFolder(
+            photos, answers: answers, manifest: artefact.manifest, predict: { try engine.predict($0) },
+            progress: { done in
+                progress(done, photos.count)
+                return !Task.isCancelled
+            }
+        )
+        return result
+    }
+
+    private func folderPhotos(
+        _ folder: URL?, _ golden: GoldenFiles?, _ artefact: BundledArtefact
+    ) throws -> (photos: [FolderPhoto], answers: [GoldenCases.Photo]) {
+        guard let folder else {
+            guard let golden else { throw EdgeError("the bundle has no golden cases; bundle the model again") }
+            return try golden.folder(for: artefact.id)
+        }
+        let paths = try photoPaths(in: folder)
+        guard let own = try GoldenFiles(in: folder) else {
+            throw EdgeError(String(localized: "This folder has no golden_spec.json and golden_cases.json, which edge_deit.golden writes into it."))
+        }
+        guard own.spec.labels == artefact.manifest.labels, own.spec.preprocessing == artefact.manifest.preprocessing else {
+            throw EdgeError(String(localized: "The answers in this folder are those of another model: its labels or its preprocessing differ."))
+        }
+        let photos = paths.map { path in
+            FolderPhoto(name: path) {
+                let data = try Data(contentsOf: folder.appendingPathComponent(path))
+                let decoded = try PhotoDecoder.decode(data)
+                return StoredPhoto(
+                    sha256: SHA256Digest.hex([UInt8](data)), image: decoded.image, orientation: decoded.orientation
+                )
+            }
+        }
+        return (photos, own.cases.photos)
     }
 
     func selfTest(_ golden: GoldenFiles, progress: @Sendable (Int, Int) -> Void) throws -> SelfTestResult {

@@ -29,8 +29,8 @@ from edge_deit.gating.thresholds import Rule, Thresholds, read_thresholds
 from edge_deit.metrics.outputs import closeness
 from edge_deit.metrics.paired import drop_interval
 from edge_deit.quantization.scheme import PRECISIONS
-from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.emulated import Emulated
+from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import ArtefactResult, Report, write_report
 from edge_deit.report.verdict import Check, Verdict
 from gate_examples import GOOD, GOOD_BY_PRECISION, counted, one_rule, report, rule
@@ -438,6 +438,7 @@ def test_thresholds_are_read_whole(tmp_path: Path) -> None:
 SLOW = replace(PHONE, runner="LiteRT 2.3.0, CPU, 1 threads", latency_ms_p50=30.0)
 THREE = replace(PHONE, check=replace(PHONE.check, same_top=3)) if PHONE.check else PHONE
 UNCHECKED = replace(PHONE, check=None, notes={"check": "no answers to compare"})
+HALF = replace(PHONE, latency_ratio=0.5)
 FAILED = replace(PHONE, latency_ms_p50=None, notes={"latency_ms_p50": "did not load"})
 
 
@@ -455,6 +456,16 @@ FAILED = replace(PHONE, latency_ms_p50=None, notes={"latency_ms_p50": "did not l
             "error",
             "a debug build",
         ),
+        (
+            "max_device_latency_ratio",
+            0.5,
+            (replace(SLOW, latency_ratio=0.7), HALF),
+            "passed",
+            "0.5",
+        ),
+        ("max_device_latency_ratio", 0.4, (HALF,), "failed", "too much"),
+        ("max_device_latency_ratio", 0.4, (PHONE,), "error", "no such figure in the report"),
+        ("max_device_latency_ratio", 0.4, (), "error", "no device report of 'Phone 9'"),
         ("min_device_agreement", 1.0, (PHONE, SLOW), "passed", ""),
         ("min_device_agreement", 1.0, (PHONE, THREE), "failed", "run the app's self-test"),
         ("min_device_agreement", 0.5, (PHONE, UNCHECKED), "error", "no answers to compare"),

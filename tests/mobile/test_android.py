@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folder_examples import assert_folder_run, folder_run
 from golden_examples import golden_file, ported_images
 from PIL import Image
 
@@ -118,6 +119,17 @@ def test_bad_input_is_one_line(check: Check, tmp_path: Path) -> None:
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_run_finds_what_numpy_finds(check: Check, tmp_path: Path) -> None:
+    name = "tiny.fp32.tflite"
+    made = json.loads((GOLDEN / "golden_spec.json").read_text(encoding="utf-8"))
+    made |= {"artefact": name, "sha256": "0" * 64, "size_bytes": 1, "target": "tflite"}
+    made |= {"backend": "xnnpack", "precision": "fp32", "task": "classification"}
+    done = check("run", "folder", *folder_run(tmp_path, made))
+    assert done.returncode == 0, done.stderr
+    assert_folder_run(done.stdout, made)
 
 
 # From a photo to an answer
@@ -227,7 +239,8 @@ def test_python_reads_the_apps_device_report(core: tuple[Path, str]) -> None:
     assert report.app.name == "edge-deit-android"
     assert report.device.soc is None
     (row,) = report.artefacts
-    assert (row.latency_ms_p50, row.runs, row.threads) == (25.5, 50, 4)
+    assert (row.latency_ms_p50, row.runs, row.threads) == (50.5, 100, 4)
+    assert row.delegate == "XNNPACK"
     assert (row.load_ms, row.load_warm_ms, row.first_run_ms) == (12.5, 7.5, 90.0)
     assert (report.app.build, report.protocol) == ("release", PROTOCOL)
     assert row.check == ModelCheck("tiny.fp32.onnx", 4, 3, 0.75)

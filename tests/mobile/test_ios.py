@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folder_examples import assert_folder_run, folder_run
 from golden_examples import golden_file
 from PIL import Image
 
@@ -232,7 +233,7 @@ def test_python_reads_the_apps_device_report(cli: Cli) -> None:
     check = {"reference": "a.onnx", "images": 4, "same_top": 3, "cosine": 0.75}
     measured = times | {
         "runner": "Core ML, all",
-        "latency_ms": [*range(1, 51)],
+        "latency_ms": [*range(1, 101)],
         "check": check,
         "notes": {"peak_rss_bytes": "not told"},
     }
@@ -244,7 +245,8 @@ def test_python_reads_the_apps_device_report(cli: Cli) -> None:
     path.write_text(done.stdout, encoding="utf-8")
     found = read_device_report(path)
     (row,) = found.artefacts
-    assert (row.latency_ms_p50, row.runs, row.threads) == (25.5, 50, None)
+    assert (row.latency_ms_p50, row.runs, row.threads) == (50.5, 100, None)
+    assert row.delegate == "onnx"
     assert (row.load_ms, row.load_warm_ms, row.first_run_ms) == (12.5, 7.5, 90)
     assert row.check == ModelCheck(**check)
     assert found.protocol == PROTOCOL
@@ -263,6 +265,16 @@ def test_python_reads_the_apps_device_report(cli: Cli) -> None:
     done = cli("report", *files)
     assert (done.returncode, done.stdout) == (2, "")
     assert "check is null and notes do not say why" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_run_finds_what_numpy_finds(cli: Cli) -> None:
+    made = manifest_of(PreprocessSpec(crop_size=2), ["a", "b", "c", "d"])
+    folder = cli.folder / "folder"
+    folder.mkdir()
+    done = cli("folder", *folder_run(folder, made))
+    assert done.returncode == 0, done.stderr
+    assert_folder_run(done.stdout, made)
 
 
 @pytest.mark.slow
@@ -319,7 +331,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     done = cli(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert expected in done.stderr
-    assert done.stderr.count("\n") == (5 if not arguments else 1)
+    assert done.stderr.count("\n") == (6 if not arguments else 1)
     assert not (cli.folder / "out.f32").exists()
 
 

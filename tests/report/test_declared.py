@@ -135,7 +135,9 @@ def test_the_schema_is_of_this_version() -> None:
     assert "schema" in found["required"]
 
 
-@pytest.mark.parametrize("name", ["report.schema.json", "manifest.schema.json"])
+@pytest.mark.parametrize(
+    "name", ["report.schema.json", "manifest.schema.json", "device-report.schema.json"]
+)
 def test_every_property_is_described_and_no_other_allowed(name: str) -> None:
     def faults(node: Any, path: str) -> list[str]:
         if not isinstance(node, dict):

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from conftest import CommandLine
+from conftest import ROOT, CommandLine
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.report.device_records import App, CostShares, Device, Residency
-from edge_deit.report.device_report import DeviceReport, phone_results, read_device_report
+from edge_deit.report.device_report import DeviceReport, read_device_report
 from edge_deit.report.device_rows import phone_sentence
+from edge_deit.report.phone_result import phone_results
 from report_examples import DEVICE_REPORT as REPORT
 
 Change = Callable[[dict[str, Any]], object]
@@ -186,10 +187,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "empty note": (with_figure("notes", {"peak_rss_bytes": ""}), "notes.peak_rss_bytes is"),
     "notes as list": (with_figure("notes", []), r"notes is \[\]"),
     "build": (lambda r: r["app"].update(build="fast"), "build is .*release or debug"),
-    "other runs": (with_figure("runs", 30), r"runs is 30; the protocol has 50"),
+    "other runs": (with_figure("runs", 30), r"runs is 30; the protocol has 100"),
     "other photo": (
         lambda r: r["protocol"].update(photo_width=1920),
-        r"protocol is not that of schema 2 \(photo_width 4032, photo_height 3024, warm_up 5, runs 50",
+        r"protocol is not that of schema 2 \(photo_width 4032, photo_height 3024, warm_up 5, runs 100",
     ),
     "no protocol": (lambda r: r.pop("protocol"), "protocol is missing"),
     "thermal": (lambda r: r["conditions"].update(thermal_end=3), "thermal_end is 3"),
@@ -355,7 +356,7 @@ def test_the_command_shows_a_report_alone(command_line: CommandLine, tmp_path: P
         assert words in done.stdout, done.stdout
     assert "\\n" not in done.stdout
     for line in (
-        "deit_tiny.int8.tflite, LiteRT 2.3.0, CPU, 4 threads, 50 runs",
+        "deit_tiny.int8.tflite, LiteRT 2.3.0, CPU, 4 threads, 100 runs",
         "  latency p90              13.0 ms",
         "  cosine to Python         0.99980",
     ):
@@ -378,8 +379,8 @@ def test_the_command_shows_a_plan_or_why_there_is_none(
     lines = done.stdout.splitlines()
     plan = "Neural Engine 240 of 252 operators (97.0 % of the cost), CPU 12 (3.0 % of the cost)"
     assert f"  Core ML's plan           {plan}" in lines
-    assert "  Core ML's plan           \N{EN DASH} [2]" in lines
-    assert "[2] too old" in lines
+    assert "  Core ML's plan           \N{EN DASH} [3]" in lines
+    assert "[3] too old" in lines
     done = command_line("device", written(tmp_path, REPORT))
     assert "plan" not in done.stdout
 
@@ -392,3 +393,63 @@ def test_the_command_refuses_what_is_no_report(
     done = command_line("device", written(tmp_path, REPORT), tmp_path / file)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert file in done.stderr
+
+
+# Beside the fp32 file
+
+
+def with_fp32(**changes: Any) -> Change:
+    """A second entry, of the fp32 file, whose median is 25 ms."""
+
+    def change(report: dict[str, Any]) -> None:
+        first = report["artefacts"][0]
+        other = {"path": "a.fp32.tflite", "sha256": "f" * 64, "precision": "fp32"}
+        slow = {"latency_ms_p50": 25.0, "latency_ms_p90": 30.0}
+        report["artefacts"].append(first | other | slow | changes)
+
+    return change
+
+
+def test_latency_is_set_beside_the_fp32_files(tmp_path: Path) -> None:
+    report = read_device_report(written(tmp_path, changed(with_fp32())))
+    assert [one.latency_ratio for one in phone_results(report)] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"runner": "LiteRT 2.3.0, GPU"}, {"target": "executorch"}, {"model": "deit_small"}]
+)
+def test_another_runner_target_or_model_gives_no_ratio(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    report = read_device_report(written(tmp_path, changed(with_fp32(**changes))))
+    one = phone_results(report)[0]
+    assert one.latency_ratio is None
+    assert "no latency of the fp32 file for tflite" in one.notes["latency_ratio"]
+
+
+def test_what_did_not_run_has_no_ratio(tmp_path: Path) -> None:
+    def failed(report: dict[str, Any]) -> None:
+        with_fp32()(report)
+        first = report["artefacts"][0]
+        first |= {"latency_ms_p50": None, "latency_ms_p90": None, "runs": 0}
+        first["notes"] |= {"latency_ms_p50": "no GPU", "latency_ms_p90": "no GPU"}
+
+    one, other = phone_results(read_device_report(written(tmp_path, changed(failed))))
+    assert (one.latency_ratio, one.notes["latency_ratio"]) == (None, "no GPU")
+    assert other.latency_ratio == 1.0
+
+
+def test_what_the_work_was_given_to_is_told() -> None:
+    (line,) = shown(lambda report: report["artefacts"][0].update(delegate="XNNPACK"))
+    assert "LiteRT 2.3.0, CPU, 4 threads (XNNPACK), p50" in line
+    (line,) = shown(lambda report: report["artefacts"][0].update(delegate="cpu"))
+    assert "LiteRT 2.3.0, CPU, 4 threads, p50" in line
+
+
+def test_the_schema_takes_the_example_and_no_other_entry() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    text = (ROOT / "docs/device-report.schema.json").read_text(encoding="utf-8")
+    validator = jsonschema.Draft202012Validator(json.loads(text))
+    assert validator.is_valid(REPORT)
+    for change in (with_figure("delegate", ""), with_figure("npu", 1), with_figure("threads", 0)):
+        assert not validator.is_valid(changed(change))

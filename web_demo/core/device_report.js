@@ -5,7 +5,7 @@ import { percentile } from "./statistics.js";
  *
  * edge_deit/report/device_records.py says what each figure is, and refuses reports of another protocol.
  */
-export const PROTOCOL = { photo_width: 4032, photo_height: 3024, warm_up: 5, runs: 50, preprocess_runs: 5 };
+export const PROTOCOL = { photo_width: 4032, photo_height: 3024, warm_up: 5, runs: 100, preprocess_runs: 5 };
 
 /** What may be null, each then with a reason in `notes`. */
 const FIGURES = [

@@ -11,15 +11,9 @@ protocol Engine: AnyObject {
     func predict(_ input: ModelInput) throws -> [Float]
 }
 
-/// Where Core ML and Core AI may run a model; other runtimes decide that when they are built.
-enum ComputeUnits: String, CaseIterable, Identifiable, Codable, Sendable {
-    case all, cpuOnly, cpuAndGPU, cpuAndNeuralEngine
-
-    var id: String { rawValue }
-}
-
 /// Loads the artefact with its own runtime.
 func loadEngine(_ artefact: BundledArtefact, units: ComputeUnits) throws -> any Engine {
+    try artefact.manifest.check(units)
     switch artefact.manifest.target {
     case "coreml":
         return try CoreMLEngine(artefact, units: units)
@@ -41,9 +35,4 @@ func loadEngine(_ artefact: BundledArtefact, units: ComputeUnits) throws -> any 
     case let other:
         throw EdgeError("\(artefact.id) is for \(other), which this app has no runtime for")
     }
-}
-
-/// Compute units worth trying for an artefact: all of them for Core ML and Core AI, one row for the others.
-func choices(for artefact: BundledArtefact) -> [ComputeUnits] {
-    ["coreml", "coreai"].contains(artefact.manifest.target) ? ComputeUnits.allCases : [.all]
 }

@@ -3,7 +3,7 @@ import SwiftUI
 
 /// Every bundled artefact on every kind of compute unit, and the report to share.
 struct BenchmarkView: View {
-    let model: BenchmarkModel
+    @Bindable var model: BenchmarkModel
     let library: Library
     @Environment(\.scenePhase) private var phase
 
@@ -31,6 +31,12 @@ struct BenchmarkView: View {
                 .accessibilityLabel("Progress")
             Button("Stop", role: .cancel) { model.stop() }
         } else {
+            Picker("Compute units", selection: $model.only) {
+                Text("All kinds, one after the other").tag(ComputeUnits?.none)
+                ForEach(ComputeUnits.allCases) { units in
+                    Text(units.title).tag(ComputeUnits?.some(units))
+                }
+            }
             Button("Measure all files") { model.start(library) }
         }
         if let file = model.file {
@@ -53,6 +59,8 @@ private struct BenchmarkRow: View {
             LabeledContent("90th percentile") { Text(verbatim: milliseconds(row.latencyMsP90)) }
             LabeledContent("Preprocessing") { Text(verbatim: milliseconds(row.preprocessMsP50)) }
             LabeledContent("Loading") { Text(verbatim: milliseconds(row.loadMs)) }
+            LabeledContent("Loading again") { Text(verbatim: milliseconds(row.loadWarmMs)) }
+            LabeledContent("First run") { Text(verbatim: milliseconds(row.firstRunMs)) }
             if let plan = row.residency {
                 LabeledContent("Planned for the Neural Engine") {
                     Text(verbatim: "\(plan.operators[.neuralEngine] ?? 0) / \(plan.total)")

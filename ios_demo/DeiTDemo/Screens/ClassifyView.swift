@@ -8,6 +8,8 @@ struct ClassifyView: View {
     let library: Library
     @State private var selection: PhotosPickerItem?
     @State private var showsCamera = false
+    @State private var showsLive = false
+    @State private var live: LiveModel?
 
     var body: some View {
         NavigationStack {
@@ -19,7 +21,7 @@ struct ClassifyView: View {
                             .foregroundStyle(.red)
                     }
                 }
-                if let result = model.result { ResultSection(result: result) }
+                if let result = model.result { ResultSection(result: result, expected: model.expected) }
                 Section("Model") { settings }
             }
             .navigationTitle("Edge DeiT")
@@ -49,6 +51,26 @@ struct ClassifyView: View {
         if CameraPicker.isAvailable {
             Button { takePhoto() } label: { Label("Take photo", systemImage: "camera") }
         }
+        if let golden = library.golden {
+            Menu {
+                ForEach(golden.samples, id: \.name) { sample in
+                    Button { model.use(sample, of: golden) } label: { Text(verbatim: sample.name) }
+                }
+            } label: {
+                Label("Sample photo", systemImage: "photo.stack")
+            }
+        }
+        if let artefact = model.artefact, LiveView.isAvailable {
+            Button {
+                live = LiveModel(worker: model.worker, artefact: artefact, units: model.units)
+                showsLive = true
+            } label: {
+                Label("Live camera", systemImage: "video")
+            }
+            .fullScreenCover(isPresented: $showsLive) {
+                if let live { LiveView(model: live) }
+            }
+        }
         if model.isBusy {
             ProgressView().accessibilityLabel("Working")
         }
@@ -68,11 +90,9 @@ struct ClassifyView: View {
                 Text(verbatim: artefact.id).tag(artefact.id)
             }
         }
-        if model.artefact?.manifest.target == "coreml" {
-            Picker("Compute units", selection: $model.units) {
-                ForEach(ComputeUnits.allCases) { units in
-                    Text(units.title).tag(units)
-                }
+        Picker("Compute units", selection: $model.units) {
+            ForEach(ComputeUnits.allCases) { units in
+                Text(units.title).tag(units)
             }
         }
         if model.artefact?.manifest.isForVision == true {
@@ -100,6 +120,8 @@ struct ClassifyView: View {
 /// The five classes as bars, and the times.
 struct ResultSection: View {
     let result: Classification
+    /// Python's first answer, where it is known.
+    let expected: String?
 
     var body: some View {
         Section("Result") {
@@ -114,6 +136,9 @@ struct ResultSection: View {
                     ProgressView(value: found.probability)
                 }
                 .accessibilityElement(children: .combine)
+            }
+            if let expected {
+                LabeledContent("Python's answer") { Text(verbatim: expected) }
             }
         }
         Section("Time (median)") {

@@ -1,7 +1,7 @@
 import EdgeCore
 import SwiftUI
 
-/// The three screens, or why there is nothing to show.
+/// The screens, or why there is nothing to show.
 struct RootView: View {
     let model: AppModel
     @SceneStorage("tab") private var tab = "classify"
@@ -38,6 +38,9 @@ struct RootView: View {
             BenchmarkView(model: model.benchmark, library: library)
                 .tabItem { Label("Benchmark", systemImage: "stopwatch") }
                 .tag("benchmark")
+            FolderView(model: model.folder, app: model, library: library)
+                .tabItem { Label("Folder", systemImage: "folder") }
+                .tag("folder")
             SelfTestView(model: model.selfTest, library: library)
                 .tabItem { Label("Self-test", systemImage: "checkmark.seal") }
                 .tag("selftest")

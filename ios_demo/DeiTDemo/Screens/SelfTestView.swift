@@ -68,6 +68,7 @@ struct SelfTestView: View {
                     Label("Some cases differ", systemImage: "xmark.circle").foregroundStyle(.red)
                 }
                 LabeledContent("Images") { Text(verbatim: String(result.images)) }
+                LabeledContent("Camera frames") { Text(verbatim: String(result.frames)) }
                 LabeledContent("Classifications") { Text(verbatim: String(result.classifications)) }
                 LabeledContent("Refusals") { Text(verbatim: String(result.refusals)) }
             }

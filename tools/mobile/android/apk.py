@@ -25,6 +25,9 @@ WIDE_ABIS: Final = ("arm64-v8a", "x86_64")
 OWN: Final = ".DYNAMIC_RECEIVER_NOT_EXPORTED_PERMISSION"
 """Of the app itself, from androidx.core: no other app gets or gives it."""
 
+WANTED: Final = ("android.permission.CAMERA",)
+"""What the app itself asks for."""
+
 _ANDROID: Final = "{http://schemas.android.com/apk/res/android}"
 _LOAD: Final = 1  # program header of a segment that is mapped
 
@@ -35,7 +38,7 @@ def permissions(manifest: Path) -> Iterator[str]:
     for kind in ("uses-permission", "uses-permission-sdk-23"):
         for element in root.iter(kind):
             name = element.attrib[f"{_ANDROID}name"]
-            if not name.endswith(OWN):
+            if not name.endswith(OWN) and name not in WANTED:
                 yield f"{manifest.name} asks for {name}; remove it in the app's manifest (tools:node)"
 
 

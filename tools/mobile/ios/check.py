@@ -25,7 +25,7 @@ CORE: Final = PROJECT / "EdgeCore"
 STUBS: Final = Path(__file__).resolve().parent / "stubs"
 MODULES: Final = (
     *("CoreGraphics", "ImageIO", "CoreVideo", "CoreML", "Vision", "AVFoundation"),
-    *("UIKit", "SwiftUI", "PhotosUI", "ExecuTorch", "CoreAI"),
+    *("UniformTypeIdentifiers", "UIKit", "SwiftUI", "PhotosUI", "ExecuTorch", "CoreAI"),
 )
 """Stand-ins for Apple's frameworks and ExecuTorch, in the order in which they import each other."""
 OPTIONAL: Final = ("ExecuTorch", "CoreAI")

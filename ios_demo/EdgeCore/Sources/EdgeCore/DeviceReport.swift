@@ -123,6 +123,8 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
     public let precision: String
     public let model: String
     public let runner: String
+    /// What the runtime gave the work to.
+    public let delegate: String
     public let threads: Int?
     public let runs: Int
     public let latencyMsP50: Double
@@ -163,6 +165,7 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
         precision = manifest.precision
         model = manifest.model
         self.runner = runner
+        delegate = manifest.delegate
         self.threads = threads
         runs = timings.latencyMs.count
         latencyMsP50 = try percentile(timings.latencyMs, 0.5)
@@ -186,7 +189,7 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case path, sha256, target, precision, model, runner, threads, runs, check, residency, notes
+        case path, sha256, target, precision, model, runner, delegate, threads, runs, check, residency, notes
         case latencyMsP50 = "latency_ms_p50"
         case latencyMsP90 = "latency_ms_p90"
         case loadMs = "load_ms"
@@ -204,6 +207,7 @@ public struct ArtefactReport: Encodable, Equatable, Sendable, Identifiable {
         try values.encode(precision, forKey: .precision)
         try values.encode(model, forKey: .model)
         try values.encode(runner, forKey: .runner)
+        try values.encode(delegate, forKey: .delegate)
         try values.encode(threads, forKey: .threads)  // null, not absent
         try values.encode(runs, forKey: .runs)
         try values.encode(latencyMsP50, forKey: .latencyMsP50)

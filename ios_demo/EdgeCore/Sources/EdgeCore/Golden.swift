@@ -69,6 +69,24 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
         }
     }
 
+    /// A camera's frame and the upright pixels that must come of it; one without an answer must be refused.
+    public struct Frame: Decodable, Equatable, Sendable {
+        public let name: String
+        public let width: Int
+        public let height: Int
+        public let turn: Int
+        public let matrix: YuvColors.Matrix
+        public let range: YuvColors.Range
+        public let buffer: FrameBytes
+        public let planes: [Plane]
+        public let rgbSha256: String?
+
+        enum CodingKeys: String, CodingKey {
+            case name, width, height, turn, matrix, range, buffer, planes
+            case rgbSha256 = "rgb_sha256"
+        }
+    }
+
     /// Logits with their probabilities, to 1e-6, and the order of the largest, exactly.
     public struct Classification: Decodable, Equatable, Sendable {
         public let name: String
@@ -105,10 +123,20 @@ public struct GoldenCases: Decodable, Equatable, Sendable {
         }
     }
 
+    /// What the file `artefact` answered in Python to a photo of a folder, by its path in there.
+    public struct Photo: Decodable, Equatable, Sendable {
+        public let name: String
+        public let sha256: String?
+        public let artefact: String
+        public let logits: [Double]
+    }
+
     public let images: [Image]
     public let files: [File]
+    public let frames: [Frame]
     public let classification: [Classification]
     public let refused: [Refused]
+    public let photos: [Photo]
 }
 
 /// The two golden files of one bundle.
@@ -122,7 +150,7 @@ public struct GoldenFiles: Equatable, Sendable {
     }
 
     /// nil when the folder has neither file; one without the other is an error.
-    init?(in folder: URL) throws {
+    public init?(in folder: URL) throws {
         let urls = ["golden_spec.json", "golden_cases.json"].map(folder.appendingPathComponent)
         guard urls.contains(where: { FileManager.default.fileExists(atPath: $0.path) }) else { return nil }
         try self.init(spec: urls[0], cases: urls[1])

@@ -39,7 +39,7 @@ public enum GoldenPixels: Decodable, Equatable, Sendable {
     }
 
     /// Squares of `block` pixels whose colours are a 32-bit hash of seed and place.
-    private static func generated(_ width: Int, _ height: Int, _ seed: UInt32, _ block: Int) -> [UInt8] {
+    static func generated(_ width: Int, _ height: Int, _ seed: UInt32, _ block: Int) -> [UInt8] {
         let blocksAcross = (width + block - 1) / block
         let size = 3 * width * height
         return [UInt8](unsafeUninitializedCapacity: size) { out, count in
@@ -59,6 +59,40 @@ public enum GoldenPixels: Decodable, Equatable, Sendable {
                 }
             }
             count = size
+        }
+    }
+}
+
+/// Bytes of a frame's buffer: spelled out, or the first ones of a row of generated pixels.
+public enum FrameBytes: Decodable, Equatable, Sendable {
+    case hash(seed: UInt32, count: Int)
+    case bytes([UInt8])
+
+    enum CodingKeys: String, CodingKey { case hash, base64 }
+
+    private struct Hash: Decodable {
+        let seed: UInt32
+        let bytes: Int
+    }
+
+    public init(from decoder: Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        if let data = try values.decodeIfPresent(Data.self, forKey: .base64) {
+            self = .bytes([UInt8](data))
+            return
+        }
+        let hash = try values.decode(Hash.self, forKey: .hash)
+        guard (1...(1 << 26)).contains(hash.bytes) else {
+            throw EdgeError("a golden frame of \(hash.bytes) bytes is refused")
+        }
+        self = .hash(seed: hash.seed, count: hash.bytes)
+    }
+
+    public func bytes() -> [UInt8] {
+        switch self {
+        case let .bytes(bytes): return bytes
+        case let .hash(seed, count):
+            return Array(GoldenPixels.generated((count + 2) / 3, 1, seed, 1).prefix(count))
         }
     }
 }

@@ -16,11 +16,12 @@ public struct Failure: Codable, Equatable, Sendable, Identifiable {
 /// How many golden cases were run and which did not come out as Python's.
 public struct SelfTestResult: Codable, Equatable, Sendable {
     public fileprivate(set) var images = 0
+    public fileprivate(set) var frames = 0
     public fileprivate(set) var classifications = 0
     public fileprivate(set) var refusals = 0
     public fileprivate(set) var failures: [Failure] = []
 
-    public var total: Int { images + classifications + refusals }
+    public var total: Int { images + frames + classifications + refusals }
     /// A run without cases has shown nothing and does not pass.
     public var passed: Bool { total > 0 && failures.isEmpty }
 
@@ -48,7 +49,8 @@ extension GoldenFiles {
     ) throws -> SelfTestResult {
         var result = SelfTestResult()
         let files = decode == nil ? [] : cases.files
-        let total = cases.images.count + files.count + cases.classification.count + cases.refused.count + 1
+        let total = cases.images.count + files.count + cases.frames.count + cases.classification.count
+            + cases.refused.count + 1
         func step() throws {
             progress(result.total, total)
             try Task.checkCancellation()
@@ -61,6 +63,10 @@ extension GoldenFiles {
         for file in files {
             try step()
             result.record(\.images, file.name) { try decode.map { try file.mismatch($0) } ?? nil }
+        }
+        for frame in cases.frames {
+            try step()
+            result.record(\.frames, frame.name) { try frame.mismatch() }
         }
         for classification in cases.classification {
             try step()
@@ -93,6 +99,31 @@ extension GoldenCases.File {
             return "the decoder changes the stored values; are colours converted?"
         }
         return nil
+    }
+}
+
+extension GoldenCases.Frame {
+    /// The upright pixels. Raises where the planes do not hold the frame, or it cannot be turned so.
+    func upright() throws -> RGBImage {
+        guard planes.count == 3 else { throw EdgeError("a frame of \(planes.count) planes; it must have three") }
+        let bytes = buffer.bytes()
+        let frame = try Frame(
+            width: width, height: height, y: planes[0], u: planes[1], v: planes[2], count: bytes.count,
+            colors: YuvColors(matrix, range)
+        )
+        return try bytes.withUnsafeBytes { try frame.upright(turn: turn, of: $0) }
+    }
+
+    /// What is wrong with the conversion, or nil.
+    func mismatch() throws -> String? {
+        let image: RGBImage
+        do {
+            image = try upright()
+        } catch let error as EdgeError {
+            return rgbSha256 == nil ? nil : error.message
+        }
+        guard let rgbSha256 else { return "it was converted; it must be refused" }
+        return SHA256Digest.hex(image.pixels) == rgbSha256 ? nil : "the pixels differ"
     }
 }
 

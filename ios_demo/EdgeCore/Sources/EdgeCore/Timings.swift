@@ -9,7 +9,7 @@ public struct MeasuringProtocol: Encodable, Equatable, Sendable {
     public let photoWidth = 4032
     public let photoHeight = 3024
     public let warmUp = 5
-    public let runs = 50
+    public let runs = 100
     public let preprocessRuns = 5
 
     enum CodingKeys: String, CodingKey {

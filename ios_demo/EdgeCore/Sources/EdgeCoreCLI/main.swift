@@ -5,6 +5,7 @@ let usage = """
     usage: edgecore-cli preprocess MANIFEST.json RAW.rgb WIDTH HEIGHT ORIENTATION OUT
            edgecore-cli rank MANIFEST.json RETURNED.f32
            edgecore-cli golden SPEC.json CASES.json
+           edgecore-cli folder CASES.json MANIFEST.json RETURNED
            edgecore-cli bundle FOLDER
            edgecore-cli report MANIFEST.json MEASURED.json
     """
@@ -58,6 +59,27 @@ func golden(_ arguments: [String]) throws -> Bool {
     let result = try GoldenFiles(spec: urls[0], cases: urls[1]).selfTest()
     try printJSON(result)
     return result.passed
+}
+
+/// A folder run over what a model returned for each photo: NAME.f32 in a folder.
+func folder(_ arguments: [String]) throws {
+    let returned = URL(fileURLWithPath: arguments[2])
+    let manifest = try manifest(arguments[1])
+    let answers = try JSONDecoder().decode(GoldenCases.self, from: bytes(arguments[0])).photos
+    var name = ""
+    func path(_ name: String) -> String { returned.appendingPathComponent("\(name).f32").path }
+    let black = try RGBImage(width: 1, height: 1, pixels: [0, 0, 0])
+    let photos = answers.map { answer in
+        FolderPhoto(name: answer.name) {
+            name = answer.name
+            guard FileManager.default.fileExists(atPath: path(name)) else { throw EdgeError("\(name) cannot be read") }
+            return StoredPhoto(sha256: answer.sha256, image: black)
+        }
+    }
+    let result = try runFolder(photos, answers: answers, manifest: manifest, predict: { _ in
+        try floats(littleEndian: bytes(path(name)))
+    })
+    try printJSON(result)
 }
 
 /// What the app would find in a folder that `edge_deit.bundle` filled.
@@ -145,6 +167,7 @@ func run(_ arguments: [String]) throws -> Int32 {
     case ("preprocess", 6): try preprocess(rest)
     case ("rank", 2): try rankFile(rest)
     case ("bundle", 1): try bundle(rest[0])
+    case ("folder", 3): try folder(rest)
     case ("report", 2): try report(rest)
     case ("golden", 2): return try golden(rest) ? 0 : 1
     default: throw EdgeError(usage)

@@ -47,7 +47,7 @@ final class GoldenTests: XCTestCase {
              "images": [{"name": "pixel", "width": 1, "height": 1, "orientation": 1, "pixels": {"base64": "AIAA"},
                "bytes_sha256": "\(bytes ?? square)", "tensor_sha256": "\(digest ?? right)", "samples": [[0, \(sample)]],
                "preprocessing": \(Self.preprocessing)}],
-             "files": \(images),
+             "files": \(images), "frames": [], "photos": [],
              "classification": [{"name": "two", "image": \(answers.map { "\"\($0)\"" } ?? "null"),
                "artefact": \(answers == nil ? "null" : "\"\(file)\""), "logits": [0, 0.5], "probabilities": [0.377541, 0.622459],
                "top": \(top)}],
@@ -68,6 +68,8 @@ final class GoldenTests: XCTestCase {
         XCTAssertEqual(result.failures, [])
         XCTAssertTrue(result.passed)
         XCTAssertGreaterThan(result.images, 40)
+        XCTAssertEqual(result.frames, files.cases.frames.count)
+        XCTAssertGreaterThan(result.frames, 40)
         XCTAssertEqual(told, Array(1...result.total))
     }
 

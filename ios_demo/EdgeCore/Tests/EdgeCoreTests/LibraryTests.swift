@@ -155,20 +155,22 @@ final class LibraryTests: XCTestCase {
         XCTAssertEqual(
             Set(row.keys),
             [
-                "path", "sha256", "target", "precision", "model", "runner", "threads", "runs", "latency_ms_p50",
+                "path", "sha256", "target", "precision", "model", "runner", "delegate", "threads", "runs",
+                "latency_ms_p50",
                 "latency_ms_p90", "load_ms", "load_warm_ms", "first_run_ms", "preprocess_ms_p50", "peak_rss_bytes",
                 "check", "notes",
             ]
         )
         XCTAssertTrue(row["peak_rss_bytes"] is NSNull)
         XCTAssertTrue(row["threads"] is NSNull)
+        XCTAssertEqual(row["delegate"] as? String, "Core ML")
         XCTAssertTrue(row["check"] is NSNull)
         let conditions = try XCTUnwrap(found["conditions"] as? [String: Any])
         XCTAssertEqual(conditions.count, 5)
         XCTAssertTrue(conditions["thermal_end"] is NSNull)
         XCTAssertEqual(
             found["protocol"] as? [String: Int],
-            ["photo_width": 4032, "photo_height": 3024, "warm_up": 5, "runs": 50, "preprocess_runs": 5]
+            ["photo_width": 4032, "photo_height": 3024, "warm_up": 5, "runs": 100, "preprocess_runs": 5]
         )
         XCTAssertEqual(row["latency_ms_p50"] as? Double, 20)
         XCTAssertEqual(row["latency_ms_p90"] as? Double, 28)

@@ -7,7 +7,7 @@ import android.content.res.AssetManager
 
 class LiteRtException : Exception()
 
-enum class Accelerator { CPU }
+enum class Accelerator { CPU, GPU, NPU }
 
 abstract class JniHandle : AutoCloseable {
     override fun close(): Unit = TODO()

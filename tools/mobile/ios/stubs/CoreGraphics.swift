@@ -5,7 +5,25 @@ public typealias CFString = NSString
 public typealias CFData = NSData
 public typealias CFDictionary = NSDictionary
 
+public struct CGBitmapInfo: OptionSet {
+    public let rawValue: UInt32
+    public init(rawValue: UInt32) { self.rawValue = rawValue }
+}
+
+public enum CGColorRenderingIntent: Int32 {
+    case defaultIntent, absoluteColorimetric, relativeColorimetric, perceptual, saturation
+}
+
+public final class CGDataProvider {
+    public init?(data: CFData) { nil }
+}
+
 public final class CGImage: @unchecked Sendable {
+    public init?(
+        width: Int, height: Int, bitsPerComponent: Int, bitsPerPixel: Int, bytesPerRow: Int, space: CGColorSpace,
+        bitmapInfo: CGBitmapInfo, provider: CGDataProvider, decode: UnsafePointer<CGFloat>?, shouldInterpolate: Bool,
+        intent: CGColorRenderingIntent
+    ) { nil }
     public var width: Int { fatalError() }
     public var height: Int { fatalError() }
     public var colorSpace: CGColorSpace? { fatalError() }

@@ -10,10 +10,27 @@ public final class CVPixelBuffer {}
 public struct CVPixelBufferLockFlags: OptionSet {
     public let rawValue: UInt64
     public init(rawValue: UInt64) { self.rawValue = rawValue }
+    public static let readOnly = CVPixelBufferLockFlags(rawValue: 1)
 }
 
 public let kCVReturnSuccess: CVReturn = 0
 public let kCVPixelFormatType_32BGRA: OSType = 0x4247_5241
+public let kCVPixelFormatType_420YpCbCr8BiPlanarFullRange: OSType = 0x3432_3066
+public let kCVPixelBufferPixelFormatTypeKey: CFString = "PixelFormatType"
+public let kCVImageBufferYCbCrMatrixKey: CFString = "CVImageBufferYCbCrMatrix"
+public let kCVImageBufferYCbCrMatrix_ITU_R_709_2: CFString = "ITU_R_709_2"
+
+public func CVBufferCopyAttachment(
+    _ buffer: CVPixelBuffer, _ key: CFString, _ mode: UnsafeMutablePointer<UInt32>?
+) -> AnyObject? { fatalError() }
+public func CVPixelBufferGetPlaneCount(_ buffer: CVPixelBuffer) -> Int { fatalError() }
+public func CVPixelBufferGetBaseAddressOfPlane(_ buffer: CVPixelBuffer, _ plane: Int) -> UnsafeMutableRawPointer? {
+    fatalError()
+}
+public func CVPixelBufferGetBytesPerRowOfPlane(_ buffer: CVPixelBuffer, _ plane: Int) -> Int { fatalError() }
+public func CVPixelBufferGetHeightOfPlane(_ buffer: CVPixelBuffer, _ plane: Int) -> Int { fatalError() }
+public func CVPixelBufferGetWidth(_ buffer: CVPixelBuffer) -> Int { fatalError() }
+public func CVPixelBufferGetHeight(_ buffer: CVPixelBuffer) -> Int { fatalError() }
 public let kCVPixelBufferIOSurfacePropertiesKey: CFString = "IOSurfaceProperties"
 
 public func CVPixelBufferCreate(

@@ -5,6 +5,11 @@ extension String {
     init(localized key: String) { self = key }
 }
 
+extension URL {
+    func startAccessingSecurityScopedResource() -> Bool { fatalError() }
+    func stopAccessingSecurityScopedResource() {}
+}
+
 extension ProcessInfo {
     enum ThermalState: Int { case nominal, fair, serious, critical }
     var thermalState: ThermalState { fatalError() }

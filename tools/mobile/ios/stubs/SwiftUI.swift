@@ -3,6 +3,7 @@
 @_exported import Foundation
 @_exported import Observation
 @_exported import UIKit
+@_exported import UniformTypeIdentifiers
 
 @MainActor @preconcurrency public protocol View {
     associatedtype Body: View
@@ -171,6 +172,11 @@ public struct Picker<Label: View, Value: Hashable, Content: View>: View {
     public var body: Never { fatalError() }
 }
 
+public struct Menu<Label: View, Content: View>: View {
+    public init(@ViewBuilder content: () -> Content, @ViewBuilder label: () -> Label) {}
+    public var body: Never { fatalError() }
+}
+
 public struct ShareLink<Label: View>: View {
     public init(item: URL, @ViewBuilder label: () -> Label) {}
     public var body: Never { fatalError() }
@@ -263,6 +269,11 @@ public struct EnabledTextSelectability { public static let enabled = EnabledText
     public func monospacedDigit() -> some View { Opaque() }
     public func scaledToFit() -> some View { Opaque() }
     public func frame(maxWidth: CGFloat? = nil, maxHeight: CGFloat? = nil) -> some View { Opaque() }
+    public func onDisappear(perform action: (() -> Void)? = nil) -> some View { Opaque() }
+    public func fileImporter(
+        isPresented: Binding<Bool>, allowedContentTypes: [UTType],
+        onCompletion: @escaping (Result<URL, any Error>) -> Void
+    ) -> some View { Opaque() }
     public func ignoresSafeArea() -> some View { Opaque() }
     public func sheet<Content: View>(
         isPresented: Binding<Bool>, @ViewBuilder content: @escaping () -> Content

@@ -7,6 +7,7 @@ public final class UIImage: @unchecked Sendable {
         case up, down, left, right, upMirrored, downMirrored, leftMirrored, rightMirrored
     }
     public init?(data: Data) { nil }
+    public init(cgImage: CGImage) { fatalError() }
     public var cgImage: CGImage? { fatalError() }
     public var imageOrientation: Orientation { fatalError() }
     public var size: CGSize { fatalError() }

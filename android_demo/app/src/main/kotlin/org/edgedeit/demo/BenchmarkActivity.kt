@@ -9,11 +9,14 @@ import android.view.View
 import android.view.WindowManager
 import android.widget.Button
 import android.widget.ProgressBar
+import android.widget.Spinner
 import android.widget.TableLayout
 import android.widget.TextView
 import android.widget.Toast
+import org.edgedeit.core.BenchmarkChoice
 import org.edgedeit.core.Measurement
 import org.edgedeit.core.Protocol
+import org.edgedeit.core.benchmarkThreads
 import org.edgedeit.core.percentile
 
 /** Measures all bundled models and shares the figures as a device report. */
@@ -30,12 +33,27 @@ class BenchmarkActivity : Activity() {
             R.id.start,
         ).setOnClickListener { if (model.running) model.stop() else model.start() }
         findViewById<View>(R.id.share).setOnClickListener { share() }
+        fillChoice()
         model.onChange = ::render
         render()
     }
 
+    private fun fillChoice() {
+        val placements = Placements.all()
+        val names =
+            listOf(getString(R.string.measure_everything)) + placements.map { Placements.text(this, it) }
+        val kept = (model.choice as? BenchmarkChoice.Only)?.placement
+        val spinner = findViewById<Spinner>(R.id.choice)
+        Choices.fill(spinner, names, placements.indexOf(kept) + 1) { index ->
+            model.choice =
+                placements.getOrNull(index - 1)?.let(BenchmarkChoice::Only) ?: BenchmarkChoice.Everything
+        }
+        findViewById<View>(R.id.choice_label).visibility = View.VISIBLE
+        spinner.visibility = View.VISIBLE
+    }
+
     private fun explanation(): String {
-        val counts = BenchmarkModel.THREADS.joinToString()
+        val counts = benchmarkThreads(BenchmarkModel.CORES).joinToString()
         val text = getString(R.string.benchmark_text, Protocol.RUNS, Protocol.WARM_UP, counts)
         return if (BuildConfig.DEBUG) text + "\n\n" + getString(R.string.debug_build) else text
     }
@@ -53,6 +71,7 @@ class BenchmarkActivity : Activity() {
 
     private fun render() {
         findViewById<Button>(R.id.start).setText(if (model.running) R.string.stop else R.string.start)
+        findViewById<View>(R.id.choice).isEnabled = !model.running
         keepScreenOn(model.running) // a dimmed phone clocks down
         val busy = findViewById<ProgressBar>(R.id.busy)
         busy.visibility = if (model.running) View.VISIBLE else View.INVISIBLE
@@ -88,8 +107,7 @@ class BenchmarkActivity : Activity() {
         }
     }
 
-    private fun name(row: BenchmarkRow): String =
-        row.file + ", " + resources.getQuantityString(R.plurals.thread_count, row.threads, row.threads)
+    private fun name(row: BenchmarkRow): String = row.file + ", " + Placements.text(this, row.placement)
 
     private fun agreement(measured: Measurement): String =
         measured.check?.let { getString(R.string.self_test_progress, it.sameTop, it.images) }.orEmpty()

@@ -5,16 +5,19 @@ import android.os.Build
 import android.os.PowerManager
 import android.os.SystemClock
 import org.edgedeit.core.AppInfo
+import org.edgedeit.core.BenchmarkChoice
 import org.edgedeit.core.Bundle
-import org.edgedeit.core.BundledArtefact
 import org.edgedeit.core.Conditions
 import org.edgedeit.core.DeviceInfo
 import org.edgedeit.core.GoldenCases
 import org.edgedeit.core.Measurement
 import org.edgedeit.core.ModelCheck
+import org.edgedeit.core.Placement
+import org.edgedeit.core.PlannedRow
 import org.edgedeit.core.Protocol
 import org.edgedeit.core.RgbImage
 import org.edgedeit.core.StoppedException
+import org.edgedeit.core.benchmarkPlan
 import org.edgedeit.core.checkModel
 import org.edgedeit.core.deviceReport
 import org.edgedeit.core.measure
@@ -26,12 +29,12 @@ import java.util.Date
 /** One line of the benchmark's table: a measurement, or why there is none. */
 class BenchmarkRow(
     val file: String,
-    val threads: Int,
+    val placement: Placement,
     val measurement: Measurement?,
     val problem: String?,
 )
 
-/** Measures every bundled artefact with one, two and four threads. Outlives rotations; its fields belong to the main thread. */
+/** Measures every bundled artefact where it was chosen to run. Outlives rotations; its fields belong to the main thread. */
 class BenchmarkModel private constructor(
     private val context: Context,
 ) {
@@ -58,7 +61,11 @@ class BenchmarkModel private constructor(
     /** Whether the run is over and has measured something. */
     val shareable: Boolean get() = conditions != null && rows.any { it.measurement != null }
 
+    /** What the next run measures; one that runs keeps its own. */
+    var choice: BenchmarkChoice = BenchmarkChoice.Everything
+
     fun start() {
+        val choice = choice
         rows.clear()
         problem = null
         conditions = null
@@ -66,7 +73,7 @@ class BenchmarkModel private constructor(
         stopped = false
         leftForeground = false
         onChange()
-        Background.run(context, ::measureAll) { found, problem ->
+        Background.run(context, { measureAll(choice) }) { found, problem ->
             conditions = found
             this.problem = problem
             running = false
@@ -96,18 +103,16 @@ class BenchmarkModel private constructor(
     }
 
     /** Measures until all is done or the user stops, and returns the phone's state meanwhile. */
-    private fun measureAll(): Conditions {
+    private fun measureAll(choice: BenchmarkChoice): Conditions {
         val power = context.getSystemService(PowerManager::class.java)
         val (begin, saver) = Pair(thermal(power), power.isPowerSaveMode)
         val bundle = BundleAssets(context).load()
-        val plan = bundle?.artefacts.orEmpty().flatMap { artefact -> THREADS.map { Pair(artefact, it) } }
+        val plan = benchmarkPlan(bundle?.artefacts.orEmpty(), choice, CORES)
         Background.main { total = plan.size }
         val cases = bundle?.goldenCases()
         val photo = Protocol.photo()
         try {
-            for ((artefact, threads) in plan) {
-                measureRow(checkNotNull(bundle), cases, artefact, threads, photo)
-            }
+            for (row in plan) measureRow(checkNotNull(bundle), cases, row, photo)
         } catch (_: StoppedException) {
             // what was measured before stays
         } finally {
@@ -125,19 +130,18 @@ class BenchmarkModel private constructor(
     private fun measureRow(
         bundle: Bundle,
         cases: GoldenCases?,
-        artefact: BundledArtefact,
-        threads: Int,
+        row: PlannedRow,
         photo: RgbImage,
     ) {
         if (stopped) throw StoppedException()
         Background.main {
-            current = artefact.file
+            current = row.artefact.file
             onChange()
         }
         val (measurement, problem) =
-            Background.attempt(context) { measureOne(bundle, cases, artefact, threads, photo) }
+            Background.attempt(context) { measureOne(bundle, cases, row, photo) }
         Background.main {
-            rows.add(BenchmarkRow(artefact.file, threads, measurement, problem))
+            rows.add(BenchmarkRow(row.artefact.file, row.placement, measurement, problem))
             onChange()
         }
     }
@@ -145,12 +149,11 @@ class BenchmarkModel private constructor(
     private fun measureOne(
         bundle: Bundle,
         cases: GoldenCases?,
-        artefact: BundledArtefact,
-        threads: Int,
+        row: PlannedRow,
         photo: RgbImage,
     ): Measurement {
-        val manifest = artefact.manifest
-        val load = Engines.prepare(context, artefact, threads)
+        val manifest = row.artefact.manifest
+        val load = Engines.prepare(context, row.artefact, row.placement)
         val timings =
             measure(manifest, photo, Engines.slot, SystemClock::elapsedRealtimeNanos, { !stopped }, load)
         val engine = Engines.slot.get(manifest.artefact, load)
@@ -162,7 +165,16 @@ class BenchmarkModel private constructor(
                 }
             }
         val peak = peakRssBytes()
-        return Measurement(manifest, engine.runner, threads, timings, peak, check, notes(peak, check))
+        return Measurement(
+            manifest,
+            engine.runner,
+            engine.delegate,
+            row.placement.threads,
+            timings,
+            peak,
+            check,
+            notes(peak, check),
+        )
     }
 
     private fun notes(
@@ -202,8 +214,7 @@ class BenchmarkModel private constructor(
         fun of(context: Context): BenchmarkModel =
             kept ?: BenchmarkModel(context.applicationContext).also { kept = it }
 
-        /** Of each file, as far as the phone has so many cores. */
-        val THREADS = listOf(1, 2, 4).filter { it <= Runtime.getRuntime().availableProcessors() }
+        val CORES = Runtime.getRuntime().availableProcessors()
 
         /** Android's words for its thermal states, 0 to 6. */
         private val THERMAL =

@@ -1,15 +1,16 @@
 package org.edgedeit.demo
 
+import android.Manifest
 import android.app.Activity
+import android.app.AlertDialog
 import android.content.ActivityNotFoundException
 import android.content.ClipData
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.os.Build
 import android.os.Bundle
 import android.provider.MediaStore
 import android.view.View
-import android.widget.AdapterView
-import android.widget.ArrayAdapter
 import android.widget.ImageView
 import android.widget.LinearLayout
 import android.widget.ProgressBar
@@ -32,6 +33,9 @@ class MainActivity : Activity() {
         if (retained == null) restore(state)
         find<View>(R.id.pick).setOnClickListener { pick() }
         find<View>(R.id.take).setOnClickListener { take() }
+        find<View>(R.id.sample).setOnClickListener { model.samples(::chooseSample) }
+        find<View>(R.id.folder).setOnClickListener { show(FolderActivity::class.java) }
+        find<View>(R.id.live).setOnClickListener { show(LiveActivity::class.java) }
         find<View>(R.id.benchmark).setOnClickListener { show(BenchmarkActivity::class.java) }
         find<View>(R.id.self_test).setOnClickListener { show(SelfTestActivity::class.java) }
         model.onChange = ::render
@@ -45,14 +49,14 @@ class MainActivity : Activity() {
             return
         }
         model.selected = state.getInt(SELECTED)
-        model.threads = state.getInt(THREADS, model.threads)
+        model.placement = Placements.read(state) ?: model.placement
         if (state.getBoolean(ANSWERED)) model.repeat()
     }
 
     override fun onSaveInstanceState(out: Bundle) {
         super.onSaveInstanceState(out)
         out.putInt(SELECTED, model.selected)
-        out.putInt(THREADS, model.threads)
+        Placements.write(model.placement, out)
         out.putBoolean(ANSWERED, model.answer != null)
     }
 
@@ -64,7 +68,21 @@ class MainActivity : Activity() {
         super.onDestroy()
     }
 
-    private fun show(screen: Class<out Activity>) = startActivity(Intent(this, screen))
+    /** The other screens run what is chosen here. */
+    private fun show(screen: Class<out Activity>) {
+        val choice = Bundle().apply { putInt(SELECTED, model.selected) }
+        Placements.write(model.placement, choice)
+        startActivity(Intent(this, screen).putExtras(choice))
+    }
+
+    private fun chooseSample(names: List<String>) {
+        if (isFinishing) return
+        AlertDialog
+            .Builder(this)
+            .setTitle(R.string.sample)
+            .setItems(names.toTypedArray()) { _, index -> model.openSample(names[index]) }
+            .show()
+    }
 
     private fun pick() {
         val intent =
@@ -76,7 +94,12 @@ class MainActivity : Activity() {
         ask(intent.setType("image/*"), PICK, R.string.no_picker)
     }
 
+    /** A camera app may only be asked by an app that may use the camera, or never names it. */
     private fun take() {
+        if (checkSelfPermission(Manifest.permission.CAMERA) != PackageManager.PERMISSION_GRANTED) {
+            requestPermissions(arrayOf(Manifest.permission.CAMERA), ASK_CAMERA)
+            return
+        }
         // a photo of an earlier time would be taken for the one that a camera app failed to write
         SharedFilesProvider.file(this, SharedFilesProvider.CAMERA).delete()
         val uri = SharedFilesProvider.uri(this, SharedFilesProvider.CAMERA)
@@ -86,6 +109,19 @@ class MainActivity : Activity() {
                 .addFlags(Intent.FLAG_GRANT_WRITE_URI_PERMISSION or Intent.FLAG_GRANT_READ_URI_PERMISSION)
         intent.clipData = ClipData.newRawUri(null, uri) // what carries the grant
         ask(intent, TAKE, R.string.no_camera)
+    }
+
+    override fun onRequestPermissionsResult(
+        request: Int,
+        permissions: Array<String>,
+        results: IntArray,
+    ) {
+        if (request != ASK_CAMERA) return
+        if (results.firstOrNull() == PackageManager.PERMISSION_GRANTED) {
+            take()
+        } else {
+            Toast.makeText(this, R.string.camera_denied, Toast.LENGTH_LONG).show()
+        }
     }
 
     private fun ask(
@@ -165,9 +201,14 @@ class MainActivity : Activity() {
                 answer.runner,
             )
         val photo = answer.photo
-        if (photo.scale == 1) return timing
-        val note = getString(R.string.scaled_down, photo.storedWidth, photo.storedHeight, photo.scale)
-        return "$timing\n\n$note"
+        val python = model.expected?.let { getString(R.string.expected, it) }
+        val note =
+            if (photo.scale == 1) {
+                null
+            } else {
+                getString(R.string.scaled_down, photo.storedWidth, photo.storedHeight, photo.scale)
+            }
+        return listOfNotNull(python, timing, note).joinToString("\n\n")
     }
 
     private fun fillChoices(bundle: org.edgedeit.core.Bundle) {
@@ -180,43 +221,24 @@ class MainActivity : Activity() {
                 getString(R.string.artefact, manifest.model, engine, manifest.precision)
             }
         model.selected = model.selected.coerceIn(names.indices)
-        fill(artefacts, names, model.selected) { index ->
+        Choices.fill(artefacts, names, model.selected) { index ->
             if (model.selected != index) {
                 model.selected = index
                 model.repeat()
             }
         }
-        val counts = (setOf(1, 2, model.threads) + Runtime.getRuntime().availableProcessors()).sorted()
-        val texts = counts.map { resources.getQuantityString(R.plurals.thread_count, it, it) }
-        fill(find(R.id.threads), texts, counts.indexOf(model.threads)) { index ->
-            if (model.threads != counts[index]) {
-                model.threads = counts[index]
+        val places = Placements.all()
+        val texts = places.map { Placements.text(this, it) }
+        Choices.fill(
+            find(R.id.placement),
+            texts,
+            places.indexOf(model.placement).coerceAtLeast(0),
+        ) { index ->
+            if (model.placement != places[index]) {
+                model.placement = places[index]
                 model.repeat()
             }
         }
-    }
-
-    private fun fill(
-        spinner: Spinner,
-        names: List<String>,
-        selected: Int,
-        chosen: (Int) -> Unit,
-    ) {
-        val adapter = ArrayAdapter(this, android.R.layout.simple_spinner_item, names)
-        adapter.setDropDownViewResource(android.R.layout.simple_spinner_dropdown_item)
-        spinner.adapter = adapter
-        spinner.setSelection(selected)
-        spinner.onItemSelectedListener =
-            object : AdapterView.OnItemSelectedListener {
-                override fun onItemSelected(
-                    parent: AdapterView<*>?,
-                    view: View?,
-                    position: Int,
-                    id: Long,
-                ) = chosen(position)
-
-                override fun onNothingSelected(parent: AdapterView<*>?) = Unit
-            }
     }
 
     private fun showAnswer(answer: Answer?) {
@@ -252,11 +274,13 @@ class MainActivity : Activity() {
 
     private fun <T : View> find(id: Int): T = findViewById(id)
 
-    private companion object {
-        const val PICK = 1
-        const val TAKE = 2
+    companion object {
+        /** Index into the bundle's artefacts, for the screens that run one. */
         const val SELECTED = "selected"
-        const val THREADS = "threads"
-        const val ANSWERED = "answered"
+
+        private const val PICK = 1
+        private const val TAKE = 2
+        private const val ASK_CAMERA = 3
+        private const val ANSWERED = "answered"
     }
 }

@@ -6,12 +6,14 @@ import android.net.Uri
 import android.os.SystemClock
 import org.edgedeit.core.Bundle
 import org.edgedeit.core.BundledArtefact
+import org.edgedeit.core.Placement
 import org.edgedeit.core.Ranked
+import org.edgedeit.core.expectedLabel
 import org.edgedeit.core.median
 import org.edgedeit.core.rank
+import org.edgedeit.core.samplePhotos
 import org.edgedeit.demo.engine.Engines
 import java.io.File
-import java.io.FileNotFoundException
 
 /** What became of one photo; times in milliseconds. */
 class Answer(
@@ -38,6 +40,10 @@ class MainModel(
         private set
     var answer: Answer? = null
         private set
+
+    /** What Python answered to the sample that is shown; null for other photos. */
+    var expected: String? = null
+        private set
     var problem: String? = null
         private set
     var running = 0
@@ -45,7 +51,7 @@ class MainModel(
 
     /** Index into the bundle's artefacts. */
     var selected = 0
-    var threads = defaultThreads()
+    var placement = defaultPlacement()
 
     /** Called after every change while a screen shows this. */
     var onChange: () -> Unit = {}
@@ -67,15 +73,27 @@ class MainModel(
 
     /** Copies a chosen photo, or takes over the camera's, and classifies it. */
     fun open(uri: Uri) {
+        expected = null
+        classify { PhotoFiles.copy(context, uri, photoFile) }
+    }
+
+    /** Hands the names of the bundle's sample photos to `done`. */
+    fun samples(done: (List<String>) -> Unit) {
+        val bundle = bundle ?: return
+        start({ samplePhotos(bundle.goldenSpec, bundle.goldenCases()).map { it.name } }) { names, problem ->
+            this.problem = problem
+            if (names != null) done(names)
+        }
+    }
+
+    /** Classifies a sample photo of the bundle. */
+    fun openSample(name: String) {
+        val bundle = bundle ?: return
         classify {
-            try {
-                val source =
-                    context.contentResolver.openInputStream(uri) ?: throw FileNotFoundException("$uri")
-                source.use { from -> photoFile.outputStream().use { from.copyTo(it) } }
-            } catch (error: RuntimeException) {
-                // the app that lent the photo took it back, or failed itself
-                throw Problem(R.string.unreadable_photo, error.message.orEmpty(), cause = error)
-            }
+            val cases = bundle.goldenCases()
+            val sample = samplePhotos(bundle.goldenSpec, cases).first { it.name == name }
+            PhotoFiles.write(sample.upright(), photoFile)
+            expectedLabel(bundle.goldenSpec, cases, name).let { Background.main { expected = it } }
         }
     }
 
@@ -99,10 +117,10 @@ class MainModel(
             return
         }
         val artefact = bundle?.artefacts?.getOrNull(selected) ?: return
-        val threads = threads
+        val placement = placement
         start({
             fetch()
-            answerOf(artefact, threads)
+            answerOf(artefact, placement)
         }) { answer, problem ->
             this.answer = answer
             this.problem = problem
@@ -111,14 +129,14 @@ class MainModel(
 
     private fun answerOf(
         artefact: BundledArtefact,
-        threads: Int,
+        placement: Placement,
     ): Answer {
         val photo = PhotoReader.read(photoFile)
         val started = SystemClock.elapsedRealtimeNanos()
         val manifest = artefact.manifest
         val input = manifest.contract.input(photo.image, manifest.preprocessing)
         val preprocessMs = milliseconds(started)
-        val engine = Engines.open(context, artefact, threads)
+        val engine = Engines.open(context, artefact, placement)
         val returned = engine.run(input) // the first run allocates; it is not timed
         val samples =
             DoubleArray(RUNS) {
@@ -156,8 +174,9 @@ class MainModel(
         private const val PREVIEW_SIZE = 1024
         private const val MOST_THREADS = 4
 
-        /** Four, or what the phone has: more only wakes its slow cores. */
-        fun defaultThreads(): Int = minOf(MOST_THREADS, Runtime.getRuntime().availableProcessors())
+        /** The CPU with four threads, or what the phone has: more only wakes its slow cores. */
+        fun defaultPlacement(): Placement =
+            Placement.cpu(minOf(MOST_THREADS, Runtime.getRuntime().availableProcessors()))
 
         /** Milliseconds since a time of `SystemClock.elapsedRealtimeNanos`. */
         fun milliseconds(since: Long): Double = (SystemClock.elapsedRealtimeNanos() - since) / 1e6

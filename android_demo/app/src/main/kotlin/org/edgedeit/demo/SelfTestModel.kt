@@ -92,7 +92,7 @@ class SelfTestModel(
     ) {
         val (found, problem) =
             Background.attempt(context) {
-                val engine = Engines.open(context, artefact, MainModel.defaultThreads())
+                val engine = Engines.open(context, artefact, MainModel.defaultPlacement())
                 checkModel(bundle.goldenSpec, cases, artefact.manifest, engine.runner, engine::run)
             }
         Background.main {

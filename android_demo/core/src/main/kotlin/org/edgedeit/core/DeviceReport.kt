@@ -32,12 +32,13 @@ class Conditions(
 /**
  * What was measured of one artefact with one runner.
  *
- * `notes` says by a figure's name what a reader must know of it, or why it is null.
+ * `delegate` is what the runtime gave the work to, and `threads` are those of the CPU. `notes` says by a figure's name what a reader must know of it, or why it is null.
  */
 class Measurement(
     val manifest: Manifest,
     val runner: String,
-    val threads: Int,
+    val delegate: String,
+    val threads: Int?,
     val timings: Timings,
     val peakRssBytes: Long?,
     val check: ModelCheck?,
@@ -111,6 +112,7 @@ private fun artefact(measured: Measurement): Map<String, Any?> {
         "precision" to measured.manifest.precision,
         "model" to measured.manifest.model,
         "runner" to measured.runner,
+        "delegate" to measured.delegate,
         "threads" to measured.threads,
         "runs" to timings.latencyMs.size,
         "latency_ms_p50" to percentile(timings.latencyMs, 0.5),

@@ -1,5 +1,6 @@
 package org.edgedeit.core
 
+import java.nio.ByteBuffer
 import kotlin.Double.Companion.POSITIVE_INFINITY as INFINITY
 
 /** What the golden cases belong to: the model's preprocessing, labels and rules of ranking. */
@@ -61,9 +62,15 @@ class ImageCase(
     val tensorSha256: String,
     val samples: List<Pair<Int, Float>>,
 ) {
+    /** Whether the pixels are those of a photo, not made by the contract's hash. */
+    val isStored: Boolean get() = "base64" in pixels
+
+    /** The photo as it is meant to be seen. */
+    fun upright(): RgbImage = RgbImage.upright(width, height, orientation, raw())
+
     /** The stored rows of red, green, blue bytes: written out, or made by the contract's hash. */
     fun raw(): ByteArray {
-        if ("base64" in pixels) return decodeBase64(pixels["base64"].string())
+        if (isStored) return decodeBase64(pixels["base64"].string())
         val hash = pixels["hash"]
         return hashedPixels(width, height, hash["seed"].int(), hash["block"].int(least = 1))
     }
@@ -77,6 +84,50 @@ class FileCase(
     val height: Int,
     val rgbSha256: String,
 )
+
+/** A camera's frame and the upright pixels that must come of it; one without an answer must be refused. */
+class FrameCase internal constructor(
+    val name: String,
+    private val json: Json,
+    val rgbSha256: String?,
+) {
+    /** @throws EdgeDeitException where the planes do not hold the frame, or it cannot be turned so. */
+    fun upright(): RgbImage {
+        val source = json["buffer"]
+        val bytes =
+            if ("base64" in source) decodeBase64(source["base64"].string()) else hashed(source["hash"])
+        val buffer = ByteBuffer.wrap(bytes)
+        val planes =
+            json["planes"].items().map {
+                Plane(buffer, it["offset"].int(), it["row_stride"].int(), it["pixel_stride"].int())
+            }
+        if (planes.size != PLANES) json["planes"].wrong("three planes")
+        val (y, u, v) = planes
+        return Frame(
+            json["width"].int(),
+            json["height"].int(),
+            y,
+            u,
+            v,
+            colors(),
+        ).upright(json["turn"].int())
+    }
+
+    private fun colors(): YuvColors =
+        YuvColors.entries.find {
+            it.matrix == json["matrix"].string() && it.range == json["range"].string()
+        }
+            ?: json["matrix"].wrong("one of ${YuvColors.entries.map { it.matrix }.distinct()}")
+
+    private fun hashed(hash: Json): ByteArray {
+        val size = hash["bytes"].int(least = 1)
+        return hashedPixels((size + 2) / 3, 1, hash["seed"].int(), 1).copyOf(size)
+    }
+
+    private companion object {
+        const val PLANES = 3
+    }
+}
 
 /**
  * Logits, and the probabilities and order that must come of them.
@@ -103,10 +154,12 @@ class RefusedCase(
 class GoldenCases private constructor(
     val images: List<ImageCase>,
     val files: List<FileCase>,
+    val frames: List<FrameCase>,
     val classification: List<ClassificationCase>,
     val refused: List<RefusedCase>,
+    val photos: List<PhotoAnswer>,
 ) {
-    val size: Int get() = images.size + files.size + classification.size + refused.size
+    val size: Int get() = images.size + files.size + frames.size + classification.size + refused.size
 
     companion object {
         private const val SCHEMA = 2
@@ -121,8 +174,10 @@ class GoldenCases private constructor(
             return GoldenCases(
                 json["images"].items().map(::image),
                 json["files"].items().map(::file),
+                json["frames"].items().map(::frame),
                 json["classification"].items().map(::classification),
                 json["refused"].items().map { RefusedCase(it["name"].string(), anyDoubles(it["logits"])) },
+                json["photos"].items().map(::photo),
             )
         }
 
@@ -157,6 +212,12 @@ class GoldenCases private constructor(
                 Manifest.sha256Of(json["rgb_sha256"]),
             )
 
+        private fun frame(json: Json): FrameCase {
+            val answer = json["rgb_sha256"]
+            val digest = if (answer.isNull) null else Manifest.sha256Of(answer)
+            return FrameCase(json["name"].string(), json, digest)
+        }
+
         private fun classification(json: Json): ClassificationCase =
             ClassificationCase(
                 json["name"].string(),
@@ -165,6 +226,14 @@ class GoldenCases private constructor(
                 json["logits"].doubles(),
                 json["probabilities"].doubles(),
                 json["top"].ints().toList(),
+            )
+
+        private fun photo(json: Json): PhotoAnswer =
+            PhotoAnswer(
+                json["name"].string(),
+                Manifest.sha256Of(json["sha256"]),
+                json["artefact"].string(),
+                json["logits"].doubles(),
             )
 
         private fun textOrNull(json: Json): String? = if (json.isNull) null else json.string()

@@ -59,9 +59,10 @@ class Json private constructor(
         return number.toLong()
     }
 
+    /** Numbers; a folder's answers have a million, so a place is only written down for one that is none. */
     fun doubles(): DoubleArray {
-        val items = items()
-        return DoubleArray(items.size) { items[it].double() }
+        val items = value as? List<*> ?: wrong("a list")
+        return DoubleArray(items.size) { items[it] as? Double ?: Json(items[it], "$path[$it]").double() }
     }
 
     fun ints(): IntArray {

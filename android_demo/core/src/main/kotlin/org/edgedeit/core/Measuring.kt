@@ -9,7 +9,7 @@ object Protocol {
     const val PHOTO_WIDTH = 4032
     const val PHOTO_HEIGHT = 3024
     const val WARM_UP = 5
-    const val RUNS = 50
+    const val RUNS = 100
     const val PREPROCESS_RUNS = 5
     private const val SEED = 1
     private const val BLOCK = 8

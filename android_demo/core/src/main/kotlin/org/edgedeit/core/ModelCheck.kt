@@ -44,13 +44,13 @@ fun checkModel(
             "the golden cases are for another model than ${manifest.artefact}; bundle them again, together",
         )
     }
-    val answers = answersOf(spec, cases, manifest.artefact)
+    val answers = goldenAnswers(spec, cases, manifest.artefact)
     var sameTop = 0
     var lowest = Double.POSITIVE_INFINITY
     for (answer in answers) {
         val image = imageOf(spec, cases, answer)
-        val upright = RgbImage.upright(image.width, image.height, image.orientation, image.raw())
-        val logits = manifest.contract.logits(run(manifest.contract.input(upright, spec.preprocessing)))
+        val input = manifest.contract.input(image.upright(), spec.preprocessing)
+        val logits = manifest.contract.logits(run(input))
         val (first) = rank(logits, manifest.labels, 1)
         if (first.index == topK(answer.logits, 1).first()) sameTop++
         lowest = minOf(lowest, cosine(centred(logits), centred(answer.logits)))
@@ -61,7 +61,7 @@ fun checkModel(
 }
 
 /** What this file answered in Python; where it did not run there, what the spec's did. */
-private fun answersOf(
+internal fun goldenAnswers(
     spec: GoldenSpec,
     cases: GoldenCases,
     artefact: String,
@@ -72,7 +72,7 @@ private fun answersOf(
     }
 }
 
-private fun imageOf(
+internal fun imageOf(
     spec: GoldenSpec,
     cases: GoldenCases,
     answer: ClassificationCase,

@@ -3,7 +3,7 @@ package org.edgedeit.core
 import kotlin.math.abs
 
 /** Which part of the port a case checks. */
-enum class CaseKind { IMAGE, FILE, CLASSIFICATION, REFUSED }
+enum class CaseKind { IMAGE, FILE, FRAME, CLASSIFICATION, REFUSED }
 
 /** How one golden case ended; `failure` is null when it passed. */
 class CaseResult(
@@ -30,6 +30,7 @@ fun selfTest(
             files.asSequence().map { (case, decode) ->
                 Triple(CaseKind.FILE, case.name) { checkFile(case, decode) }
             } +
+            cases.frames.asSequence().map { Triple(CaseKind.FRAME, it.name) { checkFrame(it) } } +
             cases.classification.asSequence().map {
                 Triple(CaseKind.CLASSIFICATION, it.name) { checkClassification(it, spec.topK) }
             } +
@@ -48,8 +49,7 @@ fun selfTest(
 }
 
 private fun checkImage(case: ImageCase): String? {
-    val upright = RgbImage.upright(case.width, case.height, case.orientation, case.raw())
-    val square = square(upright, case.preprocessing)
+    val square = square(case.upright(), case.preprocessing)
     val tensor = normalise(square, case.preprocessing)
     if (sha256(littleEndian(tensor)) == case.tensorSha256) {
         return if (sha256(square) == case.bytesSha256) null else "the bytes differ"
@@ -77,6 +77,20 @@ private fun checkFile(
         else -> {
             null
         }
+    }
+}
+
+private fun checkFrame(case: FrameCase): String? {
+    val image =
+        try {
+            case.upright()
+        } catch (error: EdgeDeitException) {
+            return if (case.rgbSha256 == null) null else error.message
+        }
+    return when (case.rgbSha256) {
+        null -> "it was converted; it must be refused"
+        sha256(image.bytes) -> null
+        else -> "the pixels differ"
     }
 }
 

@@ -18,6 +18,7 @@ class DeviceReportTest {
             Measurement(
                 manifest = Manifest.parse(Texts.manifest(), "m"),
                 runner = "LiteRT 2.3.0, CPU, 4 threads",
+                delegate = "XNNPACK",
                 threads = 4,
                 timings = Timings(12.5, 7.5, 90.0, times, doubleArrayOf(5.0, 7.0)),
                 peakRssBytes = peak,
@@ -45,9 +46,10 @@ class DeviceReportTest {
         assertTrue(json["device"]["soc"].isNull)
         val (row) = json["artefacts"].items()
         assertEquals("tiny.int8.tflite", row["path"].string())
-        assertEquals(50, row["runs"].int())
-        assertEquals(25.5, row["latency_ms_p50"].double())
-        assertEquals(45.1, row["latency_ms_p90"].double(), 1e-12)
+        assertEquals(100, row["runs"].int())
+        assertEquals("XNNPACK", row["delegate"].string())
+        assertEquals(50.5, row["latency_ms_p50"].double())
+        assertEquals(90.1, row["latency_ms_p90"].double(), 1e-12)
         assertEquals(12.5, row["load_ms"].double())
         assertEquals(7.5, row["load_warm_ms"].double())
         assertEquals(90.0, row["first_run_ms"].double())

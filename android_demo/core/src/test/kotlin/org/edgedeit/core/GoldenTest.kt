@@ -35,7 +35,7 @@ class GoldenTest {
         bytes: String = Texts.SHA,
     ) = """{"schema": 2, "images": [{"name": "dot", "width": 1, "height": 1, "orientation": 1,
         "pixels": {"base64": "AP+A"}, "preprocessing": ${Texts.PREPROCESSING},
-        "bytes_sha256": "$bytes", "tensor_sha256": "$tensor", "samples": [[0, -1], [4, 1]]}], "files": [],
+        "bytes_sha256": "$bytes", "tensor_sha256": "$tensor", "samples": [[0, -1], [4, 1]]}], "files": [], "frames": [], "photos": [],
         "classification": [{"name": "tie", "image": null, "artefact": null, "logits": [1, 1], "probabilities": [0.5, 0.5], "top": $top}],
         "refused": [{"name": "nan", "logits": $refused}]}"""
 

@@ -16,6 +16,7 @@ class MeasuringTest {
         private val answer: FloatArray = floatArrayOf(1f, 2f),
     ) : Engine {
         override val runner = name
+        override val delegate = "none"
         private var runs = 0
 
         init {
@@ -76,6 +77,24 @@ class MeasuringTest {
         assertThrows(EdgeDeitException::class.java) {
             measure(manifest, photo, EngineSlot(), { time }, { true }) { Counted("n", nan) }
         }
+    }
+
+    @Test
+    fun `a processor that fails while it runs ends its row alone`() {
+        val slot = EngineSlot()
+        val broken =
+            object : Engine by Counted("gpu") {
+                override fun run(input: ModelInput): FloatArray =
+                    throw EdgeDeitException("LiteRT: the GPU is gone")
+            }
+        val said =
+            assertThrows(EdgeDeitException::class.java) {
+                measure(manifest, photo, slot, { time }, { true }) { broken }
+            }
+        assertEquals("LiteRT: the GPU is gone", said.message)
+        val found = measure(manifest, photo, slot, { time }, { true }) { Counted("cpu") }
+        assertEquals(Protocol.RUNS, found.latencyMs.size)
+        assertTrue(events.lastIndexOf("close gpu") < events.indexOf("open cpu"))
     }
 
     @Test

@@ -5,6 +5,8 @@ import android.os.Build
 import org.edgedeit.core.BundledArtefact
 import org.edgedeit.core.Engine
 import org.edgedeit.core.EngineSlot
+import org.edgedeit.core.Placement
+import org.edgedeit.core.checkPlacement
 import org.edgedeit.demo.BundleAssets
 import org.edgedeit.demo.Problem
 import org.edgedeit.demo.R
@@ -33,10 +35,10 @@ object Engines {
     fun open(
         context: Context,
         artefact: BundledArtefact,
-        threads: Int,
+        placement: Placement,
     ): Engine {
-        val load = prepare(context, artefact, threads)
-        return slot.get(Pair(artefact.file, threads), load)
+        val load = prepare(context, artefact, placement)
+        return slot.get(Pair(artefact.file, placement), load)
     }
 
     /**
@@ -46,26 +48,28 @@ object Engines {
      * Java classes or its native library are missing.
      *
      * @throws Problem for a damaged file.
+     * @throws org.edgedeit.core.EdgeDeitException for a processor that the file cannot run on.
      */
     fun prepare(
         context: Context,
         artefact: BundledArtefact,
-        threads: Int,
+        placement: Placement,
     ): () -> Engine {
+        checkPlacement(artefact.manifest, placement)
         val assets = BundleAssets(context)
         val manifest = artefact.manifest
         if (manifest.target == "executorch") {
             val file = assets.extract(artefact)
             return {
                 load(context, manifest.target) {
-                    ExecuTorchEngine(file, manifest.inputShape, threads)
+                    ExecuTorchEngine(file, manifest.inputShape, checkNotNull(placement.threads))
                 }
             }
         }
         assets.verify(artefact)
         return {
             load(context, manifest.target) {
-                LiteRtEngine(context.assets, assets.path(artefact.file), threads)
+                LiteRtEngine(context.assets, assets.path(artefact.file), placement)
             }
         }
     }

@@ -21,6 +21,7 @@ class ExecuTorchEngine(
     threads: Int,
 ) : Engine {
     override val runner = "ExecuTorch ${BuildConfig.EXECUTORCH_VERSION}, XNNPACK, $threads threads"
+    override val delegate = "XNNPACK"
 
     private val shape = LongArray(shape.size) { shape[it].toLong() }
     private val module =

@@ -6,24 +6,32 @@ import com.google.ai.edge.litert.CompiledModel
 import org.edgedeit.core.EdgeDeitException
 import org.edgedeit.core.Engine
 import org.edgedeit.core.ModelInput
+import org.edgedeit.core.Placement
+import org.edgedeit.core.Processor
 import org.edgedeit.demo.BuildConfig
 
 /**
- * A .tflite on LiteRT's CPU path (XNNPACK), mapped straight from the APK's assets.
+ * A .tflite on LiteRT's CPU path (XNNPACK) or on the GPU alone, mapped straight from the APK's assets.
+ *
+ * The GPU is asked for without the CPU beside it: then LiteRT refuses a file that the GPU cannot run as a whole, in
+ * place of running parts of it on the CPU without a word.
  *
  * @throws EdgeDeitException where LiteRT refuses the file or a run.
  */
 class LiteRtEngine(
     assets: AssetManager,
     path: String,
-    threads: Int,
+    placement: Placement,
 ) : Engine {
-    override val runner = "LiteRT ${BuildConfig.LITERT_VERSION}, CPU, $threads threads"
+    private val place =
+        placement.processor.name + placement.threads?.let { ", $it threads" }.orEmpty()
+    override val runner = "LiteRT ${BuildConfig.LITERT_VERSION}, $place"
+    override val delegate = if (placement.processor == Processor.CPU) "XNNPACK" else "GPU"
 
     private val model =
         guarded {
-            val options = CompiledModel.Options(Accelerator.CPU)
-            options.cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
+            val options = CompiledModel.Options(accelerator(placement.processor))
+            placement.threads?.let { options.cpuOptions = CompiledModel.CpuOptions(numThreads = it) }
             CompiledModel.create(assets, path, options)
         }
     private val inputs = guarded { closingOnFailure(model::close) { model.createInputBuffers() } }
@@ -48,6 +56,13 @@ class LiteRtEngine(
         for (buffer in inputs) buffer.close()
         model.close()
     }
+
+    private fun accelerator(processor: Processor) =
+        when (processor) {
+            Processor.CPU -> Accelerator.CPU
+            Processor.GPU -> Accelerator.GPU
+            Processor.NPU -> Accelerator.NPU
+        }
 
     private fun <T> guarded(call: () -> T): T = guarded("LiteRT", call)
 }

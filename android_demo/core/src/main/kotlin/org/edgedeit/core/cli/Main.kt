@@ -2,15 +2,19 @@ package org.edgedeit.core.cli
 
 import org.edgedeit.core.Bundle
 import org.edgedeit.core.EdgeDeitException
+import org.edgedeit.core.FolderPhoto
+import org.edgedeit.core.FolderResult
 import org.edgedeit.core.GoldenCases
 import org.edgedeit.core.GoldenSpec
 import org.edgedeit.core.Json
 import org.edgedeit.core.Manifest
 import org.edgedeit.core.ModelInput
 import org.edgedeit.core.RgbImage
+import org.edgedeit.core.StoredPhoto
 import org.edgedeit.core.floats
 import org.edgedeit.core.littleEndian
 import org.edgedeit.core.rank
+import org.edgedeit.core.runFolder
 import org.edgedeit.core.selfTest
 import org.edgedeit.core.sha256
 import java.io.File
@@ -24,6 +28,7 @@ private const val USAGE = """
 preprocess MANIFEST.json RAW.rgb WIDTH HEIGHT ORIENTATION OUT
 rank MANIFEST.json RETURNED.f32
 golden SPEC.json CASES.json
+folder CASES.json MANIFEST.json RETURNED
 bundle FOLDER"""
 
 /** The core from a command line, for tests on a computer: 0 done, 1 a case failed, 2 bad input. */
@@ -50,6 +55,7 @@ private fun command(arguments: List<String>): Int {
         Pair("preprocess", 6) -> preprocessFile(files)
         Pair("rank", 2) -> rankFile(files[0], files[1])
         Pair("golden", 2) -> golden(files[0], files[1])
+        Pair("folder", 3) -> folder(files[0], files[1], File(files[2]))
         Pair("bundle", 1) -> bundle(File(files[0]))
         else -> throw EdgeDeitException("not a command; these are:$USAGE")
     }
@@ -116,6 +122,52 @@ private fun golden(
     println("$passed passed, $failed failed")
     return if (failed == 0) 0 else FAILED
 }
+
+/** A folder run over what a model returned for each photo: NAME.f32 in a folder. */
+private fun folder(
+    cases: String,
+    path: String,
+    returned: File,
+): Int {
+    val answers = GoldenCases.parse(File(cases).readText(), cases).photos
+    val manifest = manifest(path)
+    var name = ""
+    val black = RgbImage(1, 1, ByteArray(3))
+    val photos =
+        answers.map { answer ->
+            FolderPhoto(answer.name) {
+                name = answer.name
+                val found = File(returned, "$name.f32")
+                if (!found.exists()) throw EdgeDeitException("$name cannot be read")
+                StoredPhoto(answer.sha256, black)
+            }
+        }
+    val result =
+        runFolder(photos, answers, manifest, { floats(File(returned, "$name.f32").readBytes()) }) { true }
+    println(Json.write(plain(result)))
+    return 0
+}
+
+private fun plain(result: FolderResult): Map<String, Any?> =
+    linkedMapOf(
+        "artefact" to result.artefact,
+        "reference" to result.reference,
+        "photos" to result.photos,
+        "compared" to result.compared,
+        "same_top" to result.sameTop,
+        "snr_db" to result.snrDb,
+        "worst" to
+            result.worst.map {
+                linkedMapOf(
+                    "name" to it.name,
+                    "answer" to it.answer,
+                    "expected" to it.expected,
+                    "snr_db" to it.snrDb,
+                )
+            },
+        "skipped" to result.skipped.map { linkedMapOf("name" to it.name, "reason" to it.reason) },
+        "skipped_count" to result.skippedCount,
+    )
 
 /** Reads a bundle as the app does, and checks the files' sha256. */
 private fun bundle(folder: File): Int {
