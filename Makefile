@@ -22,7 +22,7 @@ demo: $(STAMP)
 		--target executorch --target coreml --target tflite --target onnx
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-clients: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m clients tests/clients

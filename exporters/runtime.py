@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -98,7 +99,8 @@ class Runtime:
     its files cannot be run here by anything. `check` refuses a file that would make the runtime read
     something outside it, as far as that shows without the runtime; it raises EdgeDeitError. `units`
     names the processors that a runner may be told to use, the default first. `modules` are what `load`
-    will import. `sparing` takes a precision and a form (None: the target has but
+    will import; `needless` what the first of them imports where it is installed, and no file needs.
+    `sparing` takes a precision and a form (None: the target has but
     one) and says whether such files are run so slowly here that a check takes few photos and no latency is
     measured. `timeout_s` is for one load, or one photo.
     """
@@ -116,9 +118,27 @@ class Runtime:
     units: tuple[str, ...] = ()
     sparing: Callable[[str, str | None], Sparing | None] = lambda precision, form: None
     timeout_s: float = TIMEOUT_S
+    needless: tuple[str, ...] = ()
 
     def warm_up(self) -> None:
-        """Import what `load` needs, as far as it is installed; `load` says what is missing."""
+        """Import what `load` needs, as far as it is installed; `load` says what is missing.
+
+        For a process that runs files and does nothing else: what is `needless` passes for not installed.
+        """
         with contextlib.suppress(ImportError):
-            for name in self.modules:
+            with _absent(self.needless):
+                importlib.import_module(self.modules[0])
+            for name in self.modules[1:]:
                 importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _absent(names: Sequence[str]) -> Iterator[None]:
+    """Importing one of these packages fails meanwhile, unless it is loaded already."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: Python's own word for it
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

@@ -45,6 +45,53 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = (
+    "mobile/test_ios",
+    "evaluation/test_sabotage",
+    "conversion/test_export",
+    "mobile/test_android",
+    "evaluation/test_layers",
+    "conversion/test_masked_image",
+    "exporters/test_fixed_batch",
+    "evaluation/test_kills",
+    "commands/test_bad_input",
+    "exporters/test_relatives",
+    "project/test_benchmarks",
+    "commands/test_no_local_paths",
+    "exporters/test_tflite",
+    "exporters/test_executorch",
+    "exporters/test_photo_bytes",
+    "mobile/test_web",
+    "conversion/test_same_bytes",
+    "artefacts/test_process",
+    "quantization/test_pinning",
+    "evaluation/test_validate",
+    "artefacts/test_mutations",
+    "conversion/test_int4",
+    "conversion/test_crew",
+    "evaluation/test_validate_artefacts",
+    "exporters/test_onnx",
+    "exporters/test_coreml",
+    "examples/test_examples",
+    "conversion/test_layout",
+    "emulation/test_arm64",
+    "mobile/test_bundle",
+    "exporters/test_coreai",
+    "conversion/test_conditioning",
+    "quantization/test_palette",
+    "commands/test_weights",
+)
+"""Files of tests that take a minute or nearly, the longest first. A worker takes whole files (`make test`):
+a long one that came last would run alone."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all others in their own order."""
+    places = {ROOT / "tests" / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile(
     "fuzz",

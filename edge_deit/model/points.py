@@ -63,7 +63,7 @@ def shaped(tensors: Mapping[str, np.ndarray], config: DeiTConfig) -> Points:
     Tensors may have leading dimensions of 1, and all tokens where only those that are read are compared. Of
     several photos the first counts.
     """
-    points = {}
+    points, last = {}, f"blocks.{config.depth - 1}."
     for name in point_names(config):
         values = tensors[name]
         if name == "logits":
@@ -73,7 +73,9 @@ def shaped(tensors: Mapping[str, np.ndarray], config: DeiTConfig) -> Points:
             values = values.reshape(-1, *values.shape[-2:])[: config.num_heads]
         else:
             values = values.reshape(-1, config.embed_dim)[: config.num_tokens]
-        if config.num_classes and name.startswith(f"blocks.{config.depth - 1}."):
+        if config.num_classes and (
+            name.startswith(last) or (name, config.depth) == ("embedding", 1)
+        ):
             values = values[..., : _read_tokens(config), :]
         points[name] = values
     return points

@@ -71,6 +71,35 @@ def test_the_process_loads_no_torch(name: str, exported: Exported) -> None:
     assert name.replace("tflite", "litert") in maps  # the right process was looked at
 
 
+@LINUX
+@pytest.mark.slow
+def test_the_process_loads_no_converter(exported: Exported) -> None:
+    """What coremltools would bring along, four times its own work, reads no file."""
+    with Worker("coreml") as worker:
+        worker.load(exported("coreml"), 1)(pixels_for(0))
+        maps = Path(f"/proc/{process_of(worker).pid}/maps").read_text(encoding="utf-8")
+    assert "coremltools" in maps or "libtorch" in maps  # the right process was looked at
+    for name in ("sklearn", "torchao", "tokenizers"):
+        assert f"/{name}/" not in maps
+
+
+def test_what_no_file_needs_can_be_imported_later(tmp_path: Path) -> None:
+    (tmp_path / "first_of_two.py").write_text(
+        "try:\n    import second_of_two\nexcept ImportError:\n    second_of_two = None\n", "utf-8"
+    )
+    (tmp_path / "second_of_two.py").write_text("", encoding="utf-8")
+    code = (
+        "from dataclasses import replace\nfrom exporters import runtime_of\n"
+        "replace(runtime_of('onnx'), modules=('first_of_two',), needless=('second_of_two',)).warm_up()\n"
+        "import first_of_two, second_of_two\nprint(first_of_two.second_of_two)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
+    )  # fmt: skip
+    assert done.stdout == "None\n"
+
+
 def test_predict_loads_no_torch() -> None:
     code = "import sys, edge_deit.predict; print('torch' in sys.modules)"
     done = subprocess.run(

@@ -119,6 +119,20 @@ def test_points_are_the_same_in_every_form(kind: str) -> None:
         assert layers.first_drop is None
 
 
+def test_of_one_block_the_tokens_that_are_read_are_compared() -> None:
+    """Its files add to no other token, so what enters the block is not in them whole."""
+    model = random_model(replace(CONFIGS["distilled"], depth=1))
+    whole = reader_of(deploy(model)).read
+
+    def read(pixels: np.ndarray) -> Points:
+        points = whole(pixels)
+        return points | {"embedding": points["embedding"][:2]}
+
+    layers = compare_layers(model, LayerReader("", read), photos(2))
+    assert not below(layers, SAME_DB)
+    assert len(layers.names) == 5
+
+
 def test_conditioning_changes_no_point() -> None:
     model = random_model(CONFIG)
     conditioned = condition(deploy(model), grey_photos(4), SPEC)

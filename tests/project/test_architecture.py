@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from importlinter.api import read_configuration
 
+from conftest import LONGEST
 from exporters import TARGETS
 from source_tree import (
     COMMANDS,
@@ -245,3 +246,8 @@ def test_one_spelling_of_quantize() -> None:
         if other in line.lower()
     ]
     assert not found, f"write quantize: {found}"
+
+
+def test_the_order_of_tests_names_files_that_are_there() -> None:
+    assert not [name for name in LONGEST if not (ROOT / "tests" / f"{name}.py").is_file()]
+    assert len(set(LONGEST)) == len(LONGEST)
