@@ -9,8 +9,8 @@ from rich.table import Table
 
 from edge_deit.common.console import new_app, out, run
 from edge_deit.common.quiet import quiet
-from exporters import TARGETS, Target
-from exporters import target as find_target
+from edge_deit.exporters import TARGETS, Target
+from edge_deit.exporters import target as find_target
 
 __all__ = ["doctor"]
 

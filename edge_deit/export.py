@@ -13,9 +13,9 @@ from rich.text import Text
 from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import peak_memory_bytes
+from edge_deit.exporters import TARGETS
+from edge_deit.exporters.programs import opened_by
 from edge_deit.quantization.scheme import PRECISIONS, Precision
-from exporters import TARGETS
-from exporters.programs import opened_by
 
 if TYPE_CHECKING:
     from edge_deit.checkpoint.options import LoadOptions
@@ -203,9 +203,9 @@ def _options(*chosen: Any) -> LoadOptions:
 def _one_of(option: str, value: str | None) -> Any:
     """The value of an option that takes one of a few words."""
     from edge_deit.conversion.layout import LayoutName
+    from edge_deit.exporters import Form
     from edge_deit.model.config import Task
     from edge_deit.model.file_form import InputKind, ReturnKind
-    from exporters import Form
 
     words = {
         "task": Task,

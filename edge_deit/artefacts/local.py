@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters import FileRunner, Runtime, runtime_of
+from edge_deit.exporters import FileRunner, Runtime, runtime_of
 
 __all__ = ["LocalRunner", "load_local", "one_line"]
 

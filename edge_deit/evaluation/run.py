@@ -28,11 +28,11 @@ from edge_deit.evaluation.latency import Rounds
 from edge_deit.evaluation.measure import Opened, Settings, judge_photos, measure, open_models
 from edge_deit.evaluation.phones import measured_on_phones, read_phones
 from edge_deit.evaluation.results import calibration_hashes, data_result
+from edge_deit.exporters import tool_versions
 from edge_deit.report.device_report import PhoneResult
 from edge_deit.report.html import write_html
 from edge_deit.report.report import ArtefactResult, LeftOut, Report, write_report
 from edge_deit.report.text import markdown
-from exporters import tool_versions
 
 __all__ = ["validate_artefacts"]
 

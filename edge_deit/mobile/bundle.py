@@ -19,6 +19,7 @@ from edge_deit.artefacts.runners import open_runner, patiently
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
+from edge_deit.exporters import target as find_target
 from edge_deit.mobile.deliveries import (
     Delivery,
     check_alone,
@@ -28,7 +29,6 @@ from edge_deit.mobile.deliveries import (
 from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
 from edge_deit.mobile.golden_images import PHOTOS
 from edge_deit.mobile.replace import OWN_NAMES, owned_files, set_replaced
-from exporters import target as find_target
 
 __all__ = ["Bundled", "bundle_artefacts"]
 

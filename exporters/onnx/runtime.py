@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.onnx.session import open_session
-from exporters.runtime import FileRunner, Runtime, contiguous, in_order
+from edge_deit.exporters.onnx.session import open_session
+from edge_deit.exporters.runtime import FileRunner, Runtime, contiguous, in_order
 
 __all__ = ["RUNTIME", "check", "load_runner", "runs_on"]
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.runtime import FileRunner, Runtime, contiguous, in_order
-from exporters.tflite.file import verify
+from edge_deit.exporters.runtime import FileRunner, Runtime, contiguous, in_order
+from edge_deit.exporters.tflite.file import verify
 
 __all__ = ["RUNTIME", "load_runner", "open_interpreter", "runs_on"]
 

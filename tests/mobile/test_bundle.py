@@ -24,11 +24,11 @@ from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest,
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.exporters import TARGETS, Runner
+from edge_deit.exporters import target as find_target
 from edge_deit.mobile import bundle as writing
 from edge_deit.mobile import replace as exchanging
 from edge_deit.mobile.deliveries import Delivery
-from exporters import TARGETS, Runner
-from exporters import target as find_target
 
 ANDROID, IOS, WEB = "app/src/main/assets/edge_deit", "DeiTDemo/Bundled", "edge_deit"
 LABELS = ["Übergröße", "b", "c"]

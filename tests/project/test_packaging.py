@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from exporters import TARGETS
-from exporters import target as find_target
+from edge_deit.exporters import TARGETS
+from edge_deit.exporters import target as find_target
 from source_tree import ROOT, extras, project
 
 pytestmark = pytest.mark.newest
