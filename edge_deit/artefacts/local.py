@@ -57,7 +57,7 @@ def one_line(name: str, runtime: Runtime, doing: str) -> Iterator[None]:
         raise
     except ModuleNotFoundError as error:
         raise EdgeDeitError(
-            f"{name} needs {error.name}: pip install 'edge-deit[{runtime.extra}]'"
+            f"{name} needs {error.name}: pip install 'edge-deit[{runtime.alone or runtime.extra}]'"
         ) from error
     except MemoryError as error:
         raise EdgeDeitError(

@@ -89,7 +89,7 @@ def load_runner(path: Path, threads: int) -> FileRunner:
 def runs_on() -> str | None:
     """None when ONNX Runtime is installed, otherwise why the file cannot be run here."""
     if importlib.util.find_spec("onnxruntime") is None:
-        return "ONNX Runtime is not installed: pip install 'edge-deit[onnx]'"
+        return "ONNX Runtime is not installed: pip install 'edge-deit[runtime-onnx]'"
     return None
 
 
@@ -112,6 +112,7 @@ RUNTIME: Final = Runtime(
     label="ONNX Runtime",
     suffix=".onnx",
     extra="onnx",
+    alone="runtime-onnx",
     modules=("onnxruntime",),
     load=lambda path, threads, units: load_runner(path, threads),
     runs_on=runs_on,
