@@ -32,8 +32,9 @@ def doctor() -> None:
         target = find_target(name)
         missing = target.remedy()
         with quiet():
-            reason = None if missing else target.runs_on()
-        runs = "no" if missing else ("reference*" if reason else "yes")
+            absent = target.runtime.remedy()
+            reason = None if absent else target.runs_on()
+        runs = "no" if absent else ("reference*" if reason else "yes")
         table.add_row(
             name, "no" if missing else "yes", runs, ", ".join(target.precisions), _versions(target)
         )

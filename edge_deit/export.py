@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -14,6 +15,7 @@ from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import peak_memory_bytes
 from edge_deit.exporters import TARGETS
+from edge_deit.exporters import target as find_target
 from edge_deit.exporters.programs import opened_by
 from edge_deit.quantization.scheme import PRECISIONS, Precision
 
@@ -156,6 +158,7 @@ def export(
     before it is kept; a file that is wrong is an error. Core ML runs only on macOS: elsewhere its file
     is run by reference numerics, and the table says so.
     """
+    _check_installed()
     from edge_deit.conversion.run import export_model
 
     with Bars() as bars:
@@ -192,6 +195,15 @@ def _targets(names: list[str] | None, layout: str) -> list[str] | None:
     if not names and layout == "plain":
         raise EdgeDeitError(f"--target is missing; choose one of: {', '.join(TARGETS)}, all")
     return None if not names or "all" in names else names
+
+
+def _check_installed() -> None:
+    """Refuse an installation that only runs files, or has no target yet."""
+    if importlib.util.find_spec("torch") is None:
+        extras = ", ".join(find_target(name).extra for name in TARGETS)
+        raise EdgeDeitError(
+            f"no target is installed: pip install 'edge-deit[tflite]', for instance; there are: {extras}"
+        )
 
 
 def _options(*chosen: Any) -> LoadOptions:
