@@ -1,8 +1,8 @@
 """Runs `Classifier` on Arm: python tools/release/arm64.py WHEEL ARTEFACT PHOTO... says how near it comes.
 
-The wheel and what `edge-deit[runtime]` or `edge-deit[runtime-onnx]` needs are installed for aarch64 from PyPI
-into a folder in ~/.cache/edge-deit-release, and run in the Debian that `python -m edge_deit.arm64 --setup`
-makes. The answers are compared with those of the artefact on this processor.
+The wheel and what `edge-deit[runtime]` or `edge-deit[runtime-onnx]` needs are installed for aarch64 from
+PyPI into a folder in ~/.cache/edge-deit-release, and run in the Debian that
+`python -m edge_deit.arm64 --setup` makes. The answers are compared with those of this processor.
 """
 
 from __future__ import annotations

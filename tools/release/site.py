@@ -1,7 +1,7 @@
 """Lays out the documents for mkdocs: python tools/release/site.py FOLDER
 
-README becomes the first page, the documents in `docs` keep their place. A link to a page stays a link; one to any
-other file of the repository becomes its name, and one that leads nowhere stays as it is, so that mkdocs refuses it.
+README becomes the first page, the documents in `docs` keep their place. A link to a page stays a link, one
+to any other file of the repository becomes its name; one that leads nowhere stays, and mkdocs refuses it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+}
 LINK = re.compile(r"(?<!!)\[([^\]\[]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -25,7 +29,6 @@ def main(folder: Path) -> None:
     for name, place in (pages | {"docs/api.md": "api.md"}).items():
         text = (ROOT / name).read_text(encoding="utf-8")
         text = LINK.sub(lambda found, name=name, place=place: link(found, name, place, pages), text)
-        text = text.replace("](docs/pictures/", "](docs/pictures/")
         (folder / place).write_text(text, encoding="utf-8")
     (folder / "docs/api.md").unlink()
 
