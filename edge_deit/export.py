@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -158,9 +159,7 @@ def export(
     before it is kept; a file that is wrong is an error. Core ML runs only on macOS: elsewhere its file
     is run by reference numerics, and the table says so.
     """
-    _check_installed()
-    from edge_deit.conversion.run import export_model
-
+    export_model = _exporter()
     with Bars() as bars:
         result = export_model(
             weights,
@@ -197,13 +196,16 @@ def _targets(names: list[str] | None, layout: str) -> list[str] | None:
     return None if not names or "all" in names else names
 
 
-def _check_installed() -> None:
-    """Refuse an installation that only runs files, or has no target yet."""
+def _exporter() -> Callable[..., ExportResult]:
+    """`export_model`; an installation that only runs files, or has no target yet, is refused."""
     if importlib.util.find_spec("torch") is None:
         extras = ", ".join(find_target(name).extra for name in TARGETS)
         raise EdgeDeitError(
             f"no target is installed: pip install 'edge-deit[tflite]', for instance; there are: {extras}"
         )
+    from edge_deit.conversion.run import export_model
+
+    return export_model
 
 
 def _options(*chosen: Any) -> LoadOptions:

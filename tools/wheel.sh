@@ -25,18 +25,19 @@ unset PYTHONPATH
 
 say() { echo "--- $*"; }
 
-environment() { # NAME, then what uv installs into it
-  local folder="$cache/$1" key
-  shift
-  key="$(printf '%s\n' "$@" | cat - tools/release/*.txt requirements*.lock pyproject.toml | sha256sum)"
+environment() { # NAME REQUIREMENTS: made once, and anew when the list or the pins are others
+  local folder="$cache/$1" key install
+  key="$(cat "$2" "$cache/pins.txt" | sha256sum)"
   if [ "$(cat "$folder.stamp" 2>/dev/null)" != "$key" ]; then
     say "installing into $folder, once"
     rm -rf "$folder" "$folder.stamp"
     "$uv" venv --quiet --python 3.11 "$folder"
+    install=("$uv" pip install --quiet --no-cache --python "$folder/bin/python" --requirement "$2")
+    [ "$1" = build ] || install+=(--constraint "$cache/pins.txt")
     # PyTorch's CPU build for Linux is on PyTorch's own index alone; where it is found already, that is not asked
-    "$uv" pip install --quiet --no-cache --python "$folder/bin/python" "$@" 2>"$folder.log" ||
-      "$uv" pip install --quiet --no-cache --python "$folder/bin/python" --extra-index-url "$torch_index" \
-        --index-strategy unsafe-best-match "$@" 2>>"$folder.log" || { cat "$folder.log" >&2; exit 1; }
+    "${install[@]}" 2>"$folder.log" ||
+      "${install[@]}" --extra-index-url "$torch_index" --index-strategy unsafe-best-match 2>>"$folder.log" ||
+      { cat "$folder.log" >&2; exit 1; }
     echo "$key" >"$folder.stamp"
   fi
 }
@@ -55,10 +56,13 @@ fails() { # WORDS COMMAND...: exit code 2, and one line on stderr that holds the
   fi
 }
 
+# what the lock pins, without hashes: a wheel of our own has none there
+sed -nE 's/^([A-Za-z0-9._-]+==[^ ;]+).*/\1/p' requirements.lock >"$cache/pins.txt"
+[ "$(uname -sm)" != "Linux x86_64" ] || sed -nE 's/^(torch==[^ ;]*\+cpu).*/\1/p' requirements-torch.lock >>"$cache/pins.txt"
 say "wheel and sdist, from the files that git tracks"
 git ls-files >"$work/tracked"
 tar --create --files-from "$work/tracked" | tar --extract --directory "$work/source"
-environment build --requirement tools/release/build.txt
+environment build tools/release/build.txt
 dist="${DIST:-$work/dist}"
 mkdir -p "$dist"
 rm -f "$dist"/edge_deit-*
@@ -68,16 +72,11 @@ rm -f "$dist"/edge_deit-*
 wheel="$(echo "$dist"/edge_deit-*.whl)"
 "$cache/build/bin/python" tools/release/contents.py "$wheel" "$dist"/edge_deit-*.tar.gz "$work/tracked"
 
-# what the lock pins, without hashes: a wheel of our own has none there
-sed -nE 's/^([A-Za-z0-9._-]+==[^ ;]+).*/\1/p' requirements.lock >"$work/pins"
-[ "$(uname -sm)" != "Linux x86_64" ] || sed -nE 's/^(torch==[^ ;]*\+cpu).*/\1/p' requirements-torch.lock >>"$work/pins"
 needs() { # the requirements of an extra
   "$cache/build/bin/python" tools/release/needs.py "$wheel" "$1"
 }
 needs tflite >"$work/tflite.txt"
 needs runtime >"$work/runtime.txt"
-sed -n 's/^onnxruntime/&/p' "$work/pins" >>"$work/runtime.txt"
-cp "$work/pins" "$cache/pins.txt"
 
 cd "$work"
 echo 'raise SystemExit("the wrong package called exporters")' >exporters/__init__.py
@@ -85,7 +84,7 @@ photos=("$root"/edge_deit/assets/validation/000[0-4]*.png)
 photos=("${photos[@]:0:5}")
 
 say "one target alone"
-(cd "$root" && environment tflite --constraint "$cache/pins.txt" --requirement "$work/tflite.txt")
+environment tflite "$work/tflite.txt"
 put tflite
 bin="$cache/tflite/bin"
 for other in executorch coremltools onnx; do
@@ -97,14 +96,14 @@ tflite="out files/deit_tiny_distilled.fp32.tflite"
 mkdir data
 head -n 21 "$root/edge_deit/assets/validation/labels.csv" >data/labels.csv
 tail -n +2 data/labels.csv | cut -d, -f1 | (cd "$root/edge_deit/assets/validation" && xargs cp -t "$OLDPWD/data")
-"$bin/edge-deit" validate "$tflite" --data data --output report >table
+"$bin/edge-deit" validate "$tflite" --data data --no-latency --output report >table
 "$bin/edge-deit" gate report/report.json --thresholds "$root/tools/release/thresholds.toml"
 "$bin/edge-deit" bundle "$tflite" --android "my app" --web page >/dev/null
 test -x "my app/gradlew" && test -f "my app/app/src/main/assets/edge_deit/bundle.json" && test -f page/index.html
 fails "pip install 'edge-deit[onnx]'" "$bin/edge-deit" export --target onnx --output other
 
 say "without PyTorch"
-(cd "$root" && environment runtime --constraint "$cache/pins.txt" --requirement "$work/runtime.txt")
+environment runtime "$work/runtime.txt"
 put runtime
 bin="$cache/runtime/bin"
 ! "$bin/python" -c 'import torch' 2>/dev/null || { echo "torch is installed: this tests nothing" >&2; exit 1; }

@@ -30,7 +30,7 @@ from edge_deit.evaluation.phones import measured_on_phones, read_phones
 from edge_deit.evaluation.results import calibration_hashes, data_result
 from edge_deit.exporters import tool_versions
 from edge_deit.report.device_report import PhoneResult
-from edge_deit.report.html import write_html
+from edge_deit.report.html import no_html, write_html
 from edge_deit.report.report import ArtefactResult, LeftOut, Report, write_report
 from edge_deit.report.text import markdown
 
@@ -263,8 +263,9 @@ def _replaced(output: Path) -> Iterator[None]:
 
 
 def _write(report: Report, output: Path, root: Path) -> None:
-    """`report.json` last: where it is, the others are whole too."""
-    write_html(report, output / "report.html", data_root=root)
+    """`report.json` last: where it is, the others are whole too. A page only where one can be made."""
+    if no_html() is None:
+        write_html(report, output / "report.html", data_root=root)
     write_text(output / "report.md", markdown(report, None))
     write_report(report, output / "report.json")
 
