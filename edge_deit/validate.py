@@ -129,9 +129,9 @@ def _summary(report: Report, output: Path, seconds: float) -> None:
         out().print(f"{len(data.broken)} broken photos left out: {names}{more}")
     if report.environment["vnni"] is not None and any(o.latency_ratio for o in report.artefacts):
         out().print(ARM_NOTE)
-    if (reason := no_html()) is not None:
-        out().print(reason)
-    written = ".html, .json and .md" if reason is None else ".json and .md"
+    if (absent := no_html()) is not None:
+        out().print(absent)
+    written = ".html, .json and .md" if absent is None else ".json and .md"
     out().print(
         f"{output / 'report'}{written}; {seconds:.0f} s, peak {peak_memory_bytes() / 1e9:.1f} GB"
     )
