@@ -20,5 +20,5 @@ if [ "$(cat "$folder.stamp" 2>/dev/null)" != "$key" ]; then
   echo "$key" >"$folder.stamp"
 fi
 "$folder/bin/python" tools/release/site.py build/docs
-NO_MKDOCS_2_WARNING=1 "$folder/bin/mkdocs" build --strict --quiet
+NO_MKDOCS_2_WARNING=1 "$folder/bin/mkdocs" build --strict 2>&1 | grep -v "^INFO" || [ "${PIPESTATUS[0]}" = 0 ]
 echo "build/site: $(find build/site -name '*.html' | wc -l) pages"
