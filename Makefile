@@ -4,7 +4,8 @@
 #   make test   runs all tests, WORKERS of them side by side
 # make check is what CI runs; make fuzz searches long for inputs that break something; make test-clients opens
 # the files in other people's programs, which it installs once into ~/.cache/edge-deit-clients; make test-newest runs
-# a part of the tests with Python 3.13, in an environment that it makes once in ~/.cache/edge-deit-newest.
+# a part of the tests with Python 3.13, in an environment that it makes once in ~/.cache/edge-deit-newest; make
+# test-wheel builds the wheel and uses it as somebody without a checkout does; make docs builds the site of the docs.
 
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -15,7 +16,7 @@ WORKERS ?= 2
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 LOCKED := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement
 
-.PHONY: demo test test-clients test-newest fuzz lint types check clean
+.PHONY: demo test test-clients test-newest test-wheel docs fuzz lint types check clean
 
 demo: $(STAMP)
 	$(BIN)/python -m edge_deit.export --precision fp32 --precision int8 --output out \
@@ -29,6 +30,12 @@ test-clients: $(STAMP)
 
 test-newest: # the environment is its own: tools/newest.sh
 	WORKERS=$(WORKERS) bash tools/newest.sh
+
+test-wheel: $(STAMP) # the environments are its own: tools/wheel.sh
+	bash tools/wheel.sh $(BIN)/uv
+
+docs: $(STAMP) # the environment is its own: tools/docs.sh
+	bash tools/docs.sh $(BIN)/uv
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'fuzz or hypothesis' --hypothesis-profile fuzz

@@ -33,9 +33,9 @@ from edge_deit.common.host import describe_host
 from edge_deit.data.labels import match_labels
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
+from edge_deit.exporters import TARGETS, tool_versions
+from edge_deit.exporters import target as find_target
 from edge_deit.quantization.scheme import PRECISIONS
-from exporters import TARGETS, tool_versions
-from exporters import target as find_target
 from harness.candidates import Candidate, find_ours, find_stock, select, torch_candidate
 from harness.processes import run_logits
 from harness.real import real_folder

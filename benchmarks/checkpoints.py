@@ -35,11 +35,11 @@ from edge_deit.common.quiet import quiet
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
+from edge_deit.exporters import Target
+from edge_deit.exporters import target as find_target
+from edge_deit.exporters.target import run_each
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deit import DeiT
-from exporters import Target
-from exporters import target as find_target
-from exporters.target import run_each
 from harness.real import real_folder
 from tables.grid import Grid, show
 

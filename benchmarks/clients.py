@@ -42,7 +42,7 @@ from edge_deit.common.console import new_app, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.data.preprocess import load_pixels
-from exporters.huggingface import FILE_NAMES
+from edge_deit.exporters.huggingface import FILE_NAMES
 from tables.grid import Grid, show, to_markdown
 
 __all__ = ["clients", "compared"]

@@ -30,11 +30,11 @@ from edge_deit.common.files import size_of, write_text
 from edge_deit.common.quiet import quiet
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
+from edge_deit.exporters import ExportRequest, Form, Runner
+from edge_deit.exporters import target as find_target
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.quantization.scheme import Precision, Scheme
-from exporters import ExportRequest, Form, Runner
-from exporters import target as find_target
 from harness.real import real_folder
 from tables.grid import Grid, show, to_markdown
 from toolchains.builders import Source, coreai_float32
@@ -186,7 +186,7 @@ def _summary(path: Path) -> Counter[str]:
 
 
 def _program(path: Path) -> Counter[str]:
-    from exporters.coreml.package import read_specification
+    from edge_deit.exporters.coreml.package import read_specification
 
     (function,) = read_specification(path).mlProgram.functions.values()
     (block,) = function.block_specializations.values()

@@ -28,10 +28,10 @@ from edge_deit.evaluation.accuracy import Evaluation, EvaluationRequest, judge
 from edge_deit.evaluation.journal import Judged
 from edge_deit.evaluation.results import Measured, artefact_result, data_result
 from edge_deit.evaluation.tally import Tally
+from edge_deit.exporters import tool_versions
 from edge_deit.gating.judge import judge_report
 from edge_deit.gating.thresholds import read_thresholds
 from edge_deit.report.report import Report
-from exporters import tool_versions
 from tables.grid import Grid, show
 
 __all__ = ["false_alarms"]

@@ -24,16 +24,16 @@ from edge_deit.checkpoint.load import load_model
 from edge_deit.common.console import new_app, progress, run
 from edge_deit.common.quiet import quiet
 from edge_deit.data.calibration import calibration_set
+from edge_deit.exporters.tflite import integer_constants, integer_params, widths
+from edge_deit.exporters.tflite.file import pack, unpack
+from edge_deit.exporters.tflite.full import quantize_fully
+from edge_deit.exporters.tflite.integer_form import IntegerDeiT, fit_to_photos
+from edge_deit.exporters.tflite.versions import declare_versions
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import quantizable_layers
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import condition, passes
-from exporters.tflite import integer_constants, integer_params, widths
-from exporters.tflite.file import pack, unpack
-from exporters.tflite.full import quantize_fully
-from exporters.tflite.integer_form import IntegerDeiT, fit_to_photos
-from exporters.tflite.versions import declare_versions
 from harness.real import real_folder
 from tables.grid import Grid, show
 

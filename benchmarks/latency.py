@@ -24,9 +24,9 @@ from edge_deit.common.console import new_app, progress, run, status_console
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import describe_host
 from edge_deit.evaluation.latency import Rounds, interleave
+from edge_deit.exporters import tool_versions
 from edge_deit.metrics.ratios import ratio_of_medians
 from edge_deit.model.config import DeiTConfig
-from exporters import tool_versions
 from harness.candidates import (
     TORCH_NAME,
     Candidate,

@@ -29,13 +29,13 @@ from edge_deit.common.quiet import quiet
 from edge_deit.data.calibration import calibration_set
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
+from edge_deit.exporters import ExportRequest
+from edge_deit.exporters import target as find_target
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.quantization.condition import Conditioned, condition, passes
 from edge_deit.quantization.rounding import int8_scale
 from edge_deit.quantization.scheme import Scheme
-from exporters import ExportRequest
-from exporters import target as find_target
 from harness.real import real_folder
 from tables.grid import Grid, show, to_markdown
 

@@ -30,7 +30,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.common.quiet import quiet
 from edge_deit.data.calibration import calibration_set
-from exporters import tool_versions
+from edge_deit.exporters import tool_versions
 from toolchains.builders import Source
 from toolchains.recipes import StockRecipe, at_hand, find_recipe
 from toolchains.stamp import Stamp, read_stamp

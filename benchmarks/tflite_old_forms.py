@@ -35,13 +35,13 @@ from edge_deit.conversion.conditioning import conditioning_cache, find_condition
 from edge_deit.conversion.inputs import export_photos
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
+from edge_deit.exporters import ExportRequest
+from edge_deit.exporters import target as find_target
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.scheme import Scheme
 from environments import run_script
-from exporters import ExportRequest
-from exporters import target as find_target
 from harness.real import real_folder
 from tables.grid import Grid, show, to_markdown
 

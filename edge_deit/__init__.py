@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from edge_deit.artefacts.classifier import Classifier
     from edge_deit.checkpoint.load import Checkpoint, load_model
     from edge_deit.common.errors import EdgeDeitError
     from edge_deit.common.progress import SILENT, Progress
@@ -25,6 +26,7 @@ __all__ = [
     "SILENT",
     "VARIANTS",
     "Checkpoint",
+    "Classifier",
     "DeiT",
     "DeiTConfig",
     "EdgeDeitError",
@@ -42,6 +44,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "artefacts.classifier": ("Classifier",),
     "checkpoint.load": ("Checkpoint", "load_model"),
     "common.errors": ("EdgeDeitError",),
     "common.progress": ("SILENT", "Progress"),
@@ -54,6 +57,9 @@ _HOMES: Final = {
     "report.verdict": ("Verdict",),
 }
 
+_BROUGHT: Final = dict.fromkeys(("torch", "safetensors", "scipy"), "edge-deit[torch]")
+"""What a runtime-only installation lacks -> what brings it."""
+
 
 if sys.argv[:1] == ["-m"] or (sys.argv[:1] and sys.argv[0].endswith("edge-deit")):
     # a command of ours is about to be imported, and nothing else runs in this process
@@ -65,7 +71,14 @@ if sys.argv[:1] == ["-m"] or (sys.argv[:1] and sys.argv[0].endswith("edge-deit")
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            try:
+                return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            except ModuleNotFoundError as error:
+                remedy = _BROUGHT.get(str(error.name).partition(".")[0])
+                if remedy is None:
+                    raise
+                said = f"{__name__}.{name} needs {error.name}: pip install '{remedy}'"
+                raise ModuleNotFoundError(said, name=error.name) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -27,20 +27,21 @@ def bundle(
         list[Path], typer.Argument(help="Exported files of one checkpoint, with their manifests.")
     ],
     android: Annotated[
-        Path | None, typer.Option(help="The Android project, e.g. android_demo.")
+        Path | None, typer.Option(help="The Android project, or a new folder: it is made.")
     ] = None,
     ios: Annotated[
-        Path | None, typer.Option(help="The Xcode project's folder, e.g. ios_demo.")
+        Path | None, typer.Option(help="The Xcode project's folder, or a new one: it is made.")
     ] = None,
-    web: Annotated[Path | None, typer.Option(help="The web page's folder, e.g. web_demo.")] = None,
+    web: Annotated[Path | None, typer.Option(help="The web page's folder, or a new one.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the runners.")] = 2,
 ) -> None:
     """Copy artefacts, labels and the self-test's golden cases into the apps, in place of the former set.
 
-    Example: python -m edge_deit.bundle out/deit_tiny.int8.tflite --android android_demo
+    Example: python -m edge_deit.bundle out/deit_tiny.int8.tflite --android my_app
 
-    With several projects each gets the files that its app can run. All is verified and copied before
-    anything is replaced.
+    Where a folder is not there, or empty, the app's project is made in it. With several
+    projects each gets the files that its app can run. All is verified and copied before anything is
+    replaced.
     """
     from edge_deit.mobile.bundle import bundle_artefacts
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from edge_deit.common.console import new_app, out, run
 from edge_deit.common.quiet import quiet
-from exporters import TARGETS, Target
-from exporters import target as find_target
+from edge_deit.exporters import TARGETS, Target
+from edge_deit.exporters import target as find_target
 
 __all__ = ["doctor"]
 
@@ -32,8 +32,9 @@ def doctor() -> None:
         target = find_target(name)
         missing = target.remedy()
         with quiet():
-            reason = None if missing else target.runs_on()
-        runs = "no" if missing else ("reference*" if reason else "yes")
+            absent = target.runtime.remedy()
+            reason = None if absent else target.runs_on()
+        runs = "no" if absent else ("reference*" if reason else "yes")
         table.add_row(
             name, "no" if missing else "yes", runs, ", ".join(target.precisions), _versions(target)
         )

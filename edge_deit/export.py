@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -13,9 +15,10 @@ from rich.text import Text
 from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import peak_memory_bytes
+from edge_deit.exporters import TARGETS
+from edge_deit.exporters import target as find_target
+from edge_deit.exporters.programs import opened_by
 from edge_deit.quantization.scheme import PRECISIONS, Precision
-from exporters import TARGETS
-from exporters.programs import opened_by
 
 if TYPE_CHECKING:
     from edge_deit.checkpoint.options import LoadOptions
@@ -156,8 +159,7 @@ def export(
     before it is kept; a file that is wrong is an error. Core ML runs only on macOS: elsewhere its file
     is run by reference numerics, and the table says so.
     """
-    from edge_deit.conversion.run import export_model
-
+    export_model = _exporter()
     with Bars() as bars:
         result = export_model(
             weights,
@@ -194,6 +196,18 @@ def _targets(names: list[str] | None, layout: str) -> list[str] | None:
     return None if not names or "all" in names else names
 
 
+def _exporter() -> Callable[..., ExportResult]:
+    """`export_model`; an installation that only runs files, or has no target yet, is refused."""
+    if importlib.util.find_spec("torch") is None:
+        extras = ", ".join(find_target(name).extra for name in TARGETS)
+        raise EdgeDeitError(
+            f"no target is installed: pip install 'edge-deit[tflite]', for instance; there are: {extras}"
+        )
+    from edge_deit.conversion.run import export_model
+
+    return export_model
+
+
 def _options(*chosen: Any) -> LoadOptions:
     from edge_deit.checkpoint.options import LoadOptions
 
@@ -203,9 +217,9 @@ def _options(*chosen: Any) -> LoadOptions:
 def _one_of(option: str, value: str | None) -> Any:
     """The value of an option that takes one of a few words."""
     from edge_deit.conversion.layout import LayoutName
+    from edge_deit.exporters import Form
     from edge_deit.model.config import Task
     from edge_deit.model.file_form import InputKind, ReturnKind
-    from exporters import Form
 
     words = {
         "task": Task,

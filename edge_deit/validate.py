@@ -107,6 +107,7 @@ def validate(
 def _summary(report: Report, output: Path, seconds: float) -> None:
     from edge_deit.report.device_rows import phone_lines
     from edge_deit.report.figures import console_heads, console_row
+    from edge_deit.report.html import no_html
 
     data = report.data
     title = f"{data.images} photos against the float model"
@@ -128,8 +129,11 @@ def _summary(report: Report, output: Path, seconds: float) -> None:
         out().print(f"{len(data.broken)} broken photos left out: {names}{more}")
     if report.environment["vnni"] is not None and any(o.latency_ratio for o in report.artefacts):
         out().print(ARM_NOTE)
+    if (absent := no_html()) is not None:
+        out().print(absent)
+    written = ".html, .json and .md" if absent is None else ".json and .md"
     out().print(
-        f"{output / 'report.html'}, .json and .md; {seconds:.0f} s, peak {peak_memory_bytes() / 1e9:.1f} GB"
+        f"{output / 'report'}{written}; {seconds:.0f} s, peak {peak_memory_bytes() / 1e9:.1f} GB"
     )
 
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
-from exporters.runtime import MASK_NAME, FileRunner, Runner, Runtime
-from exporters.target import ExportRequest, Form, Target
+from edge_deit.exporters.runtime import MASK_NAME, FileRunner, Runner, Runtime
+from edge_deit.exporters.target import ExportRequest, Form, Target
 
 __all__ = [
     "MASK_NAME",
@@ -28,20 +28,20 @@ __all__ = [
 ]
 
 TARGETS: Final[dict[str, str]] = {
-    "executorch": "exporters.executorch.target",
-    "coreml": "exporters.coreml.target",
-    "coreai": "exporters.coreai.target",
-    "tflite": "exporters.tflite.target",
-    "onnx": "exporters.onnx.target",
+    "executorch": "edge_deit.exporters.executorch.target",
+    "coreml": "edge_deit.exporters.coreml.target",
+    "coreai": "edge_deit.exporters.coreai.target",
+    "tflite": "edge_deit.exporters.tflite.target",
+    "onnx": "edge_deit.exporters.onnx.target",
 }
 """Target name -> module whose `TARGET` describes it. They import neither torch nor a converter."""
 
 RUNTIMES: Final[dict[str, str]] = {
-    "executorch": "exporters.executorch.runtime",
-    "coreml": "exporters.coreml.runtime",
-    "coreai": "exporters.coreai.runtime",
-    "tflite": "exporters.tflite.runtime",
-    "onnx": "exporters.onnx.runtime",
+    "executorch": "edge_deit.exporters.executorch.runtime",
+    "coreml": "edge_deit.exporters.coreml.runtime",
+    "coreai": "edge_deit.exporters.coreai.runtime",
+    "tflite": "edge_deit.exporters.tflite.runtime",
+    "onnx": "edge_deit.exporters.onnx.runtime",
 }
 """Target name -> module whose `RUNTIME` describes what runs it. They import neither torch nor a runtime."""
 

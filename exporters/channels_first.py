@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.model.form import (
     DeployAttention,
     DeployBlock,
@@ -23,7 +24,6 @@ from edge_deit.model.form import (
     RMSNorm,
     TokenScale,
 )
-from exporters.target import ExportRequest
 
 __all__ = ["channels_first", "in_form"]
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.quantization.scheme import LayerRanges, Range
-from exporters.target import ExportRequest
 
 __all__ = ["quantize_graph"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ class Runtime:
     """How the files of one target are run.
 
     `label` is the runtime's name as a user knows it, `suffix` and `folder` what a file of the target
-    looks like, `extra` what to install. `load` takes the file, a number of threads and one of `units`
+    looks like, `extra` what to install, `alone` the extra that brings what runs files and no torch
+    (None: there is none), `older` a package that can take the place of `modules`. `load` takes the file,
+    a number of threads and one of `units`
     (None: the default). `runs_on` returns None when the real runtime works on this machine, otherwise
     one line that says why not and what stands in; `unchecked` takes a backend and returns one line when
     its files cannot be run here by anything. `check` refuses a file that would make the runtime read
@@ -119,6 +122,20 @@ class Runtime:
     sparing: Callable[[str, str | None], Sparing | None] = lambda precision, form: None
     timeout_s: float = TIMEOUT_S
     needless: tuple[str, ...] = ()
+    alone: str | None = None
+    older: str | None = None
+
+    def remedy(self) -> str | None:
+        """What to install so that files can be run here, in one line; None when nothing is missing.
+
+        `LiteRT is not installed: pip install 'edge-deit[runtime]'`.
+        """
+        found = importlib.util.find_spec
+        if all(found(name.partition(".")[0]) is not None for name in self.modules):
+            return None
+        if self.older is not None and found(self.older) is not None:
+            return None
+        return f"{self.label} is not installed: pip install 'edge-deit[{self.alone or self.extra}]'"
 
     def warm_up(self) -> None:
         """Import what `load` needs, as far as it is installed; `load` says what is missing.

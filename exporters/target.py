@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
+from edge_deit.exporters.runtime import MASK_NAME, Runner, Runtime
 from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
-from exporters.runtime import MASK_NAME, Runner, Runtime
 
 if TYPE_CHECKING:  # so that the list of targets costs no torch
     import numpy as np

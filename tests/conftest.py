@@ -26,10 +26,10 @@ from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.exporters import target
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deit import DeiT
 from edge_deit.quantization.scheme import Precision
-from exporters import target
 from shared import once, shared_root
 
 os.environ["EDGE_DEIT_CACHE"] = ""  # what tests condition is no use to anyone

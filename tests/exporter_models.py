@@ -13,11 +13,11 @@ from torch import nn
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
 from edge_deit.data.calibration import CalibrationSet
+from edge_deit.exporters.target import ExportRequest, Target
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deit import DeiT
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.quantization.scheme import LayerRanges, Scheme
-from exporters.target import ExportRequest, Target
 
 CONFIGS = {
     "plain": DeiTConfig(depth=2, image_size=64, num_classes=10),

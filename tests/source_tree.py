@@ -26,15 +26,16 @@ ROOT = Path(__file__).parents[1]
 
 def _module_files() -> dict[str, Path]:
     found = {}
-    for package in ("edge_deit", "exporters"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    for folder, within in (("edge_deit", ()), ("exporters", ("edge_deit",))):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if not path.is_relative_to(ROOT / "edge_deit/exporters"):  # a link to the other folder
+                parts = (*within, *path.relative_to(ROOT).with_suffix("").parts)
+                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
 FILES = _module_files()
-"""Module name -> file, of all modules of both packages."""
+"""Module name -> file, of all modules."""
 
 COMMANDS = sorted(
     name
@@ -51,8 +52,8 @@ def tree(path: Path) -> ast.Module:
 
 
 def package_of(name: str) -> str:
-    """`edge_deit.data.photos` -> `edge_deit.data`; a command is its own; all of exporters is one."""
-    return "exporters" if name.startswith("exporters") else ".".join(name.split(".")[:2])
+    """`edge_deit.data.photos` -> `edge_deit.data`; a command is its own."""
+    return ".".join(name.split(".")[:2])
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_deit.exporters.channels_first import channels_first
+from edge_deit.exporters.target import Form
 from edge_deit.model.form import DeployDeiT
-from exporters.channels_first import channels_first
-from exporters.target import Form
 
 __all__ = ["CHANGES", "changed"]
 

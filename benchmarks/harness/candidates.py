@@ -14,9 +14,9 @@ from edge_deit.artefacts.manifest import manifest_path, read_manifest
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, size_of
+from edge_deit.exporters import TARGETS, Runner
+from edge_deit.exporters import target as find_target
 from edge_deit.model.outputs import as_runner
-from exporters import TARGETS, Runner
-from exporters import target as find_target
 from toolchains.recipes import RECIPES
 from toolchains.runners import load_stock
 from toolchains.stamp import read_stamp

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporters.tflite.file import contents, drop_unused, kind, pack, unpack
-from exporters.tflite.versions import declare_versions
+from edge_deit.exporters.tflite.file import contents, drop_unused, kind, pack, unpack
+from edge_deit.exporters.tflite.versions import declare_versions
 
 __all__ = ["FORMS", "write_form"]
 

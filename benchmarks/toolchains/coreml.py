@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge_deit.common.errors import EdgeDeitError
-from exporters import Runner
-from exporters.coreml import reference as mil_reference
-from exporters.coreml.operators import OPERATORS
-from exporters.coreml.package import read_specification
+from edge_deit.exporters import Runner
+from edge_deit.exporters.coreml import reference as mil_reference
+from edge_deit.exporters.coreml.operators import OPERATORS
+from edge_deit.exporters.coreml.package import read_specification
 
 __all__ = ["load"]
 

@@ -16,8 +16,8 @@ import numpy as np
 
 import toolchains.coreml as stock_coreml
 from edge_deit.common.errors import EdgeDeitError
-from exporters import Runner
-from exporters import target as find_target
+from edge_deit.exporters import Runner
+from edge_deit.exporters import target as find_target
 
 __all__ = ["load_stock"]
 

@@ -11,7 +11,7 @@ from typing import Final
 from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.opening import check_regular
-from exporters import RUNTIMES, Runtime, runtime_of
+from edge_deit.exporters import RUNTIMES, Runtime, runtime_of
 
 __all__ = [
     "Artefact",

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_deit.artefacts.manifest import Manifest
 from edge_deit.data.preprocess import PreprocessSpec, bytes_of
-from exporters import Runner
+from edge_deit.exporters import Runner
 
 if TYPE_CHECKING:  # so that running files costs no torch
     from edge_deit.model.file_form import FileForm

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters import FileRunner, Runtime, runtime_of
+from edge_deit.exporters import FileRunner, Runtime, runtime_of
 
 __all__ = ["LocalRunner", "load_local", "one_line"]
 
@@ -57,7 +57,7 @@ def one_line(name: str, runtime: Runtime, doing: str) -> Iterator[None]:
         raise
     except ModuleNotFoundError as error:
         raise EdgeDeitError(
-            f"{name} needs {error.name}: pip install 'edge-deit[{runtime.extra}]'"
+            f"{name} needs {error.name}: pip install 'edge-deit[{runtime.alone or runtime.extra}]'"
         ) from error
     except MemoryError as error:
         raise EdgeDeitError(

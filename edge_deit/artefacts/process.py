@@ -25,7 +25,7 @@ from edge_deit.artefacts.wire import Message, receive, send
 from edge_deit.common.child import end_child, start_child
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import is_verbose
-from exporters import runtime_of
+from edge_deit.exporters import runtime_of
 
 __all__ = ["IsolatedRunner", "RunnerCrashError", "Worker"]
 

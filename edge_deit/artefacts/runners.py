@@ -16,8 +16,8 @@ from edge_deit.artefacts.manifest import Manifest
 from edge_deit.artefacts.process import RunnerCrashError, Worker
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
-from exporters import FileRunner, Runner, check_units, runtime_of
-from exporters.runtime import Sparing
+from edge_deit.exporters import FileRunner, Runner, check_units, runtime_of
+from edge_deit.exporters.runtime import Sparing
 
 __all__ = [
     "ArtefactRunner",

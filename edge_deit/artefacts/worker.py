@@ -28,7 +28,7 @@ from edge_deit.artefacts.local import LocalRunner, load_local, one_line
 from edge_deit.artefacts.wire import Message, receive, send
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import size_of
-from exporters import runtime_of
+from edge_deit.exporters import runtime_of
 
 if TYPE_CHECKING:
     from edge_deit.model.points import LayerReader
@@ -100,8 +100,8 @@ class _Held:
         return {}, []
 
     def _look(self, path: Path, header: dict[str, Any]) -> Message:
+        from edge_deit.exporters import target
         from edge_deit.model.config import DeiTConfig
-        from exporters import target
 
         self._reader = None
         open_reader = target(self._target).layer_reader

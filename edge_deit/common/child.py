@@ -18,7 +18,7 @@ __all__ = ["end_child", "start_child"]
 
 _PACKAGES: Final = str(Path(edge_deit.__file__).parents[1])
 _START: Final = (  # our own packages are those of this process, whatever else is called so
-    "import sys; sys.path.insert(0, sys.argv[1]); import edge_deit, exporters; del sys.path[0]; "
+    "import sys; sys.path.insert(0, sys.argv[1]); import edge_deit; del sys.path[0]; "
     "import importlib; importlib.import_module(sys.argv[2]).main(int(sys.argv[3]), *sys.argv[4:])"
 )
 _STDERR: Final = 2

@@ -177,6 +177,8 @@ def _explained(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         where = f": {error.filename}" if error.filename else ""
         return f"{_EXPLAINED.get(error.errno, os.strerror(error.errno))}{where}"
+    if isinstance(error, ModuleNotFoundError) and error.name in _BROUGHT:
+        return f"this needs {error.name}: pip install 'edge-deit[{_BROUGHT[error.name]}]'"
     if isinstance(error, MemoryError):
         return "out of memory; give fewer or smaller photos, or a smaller model"
     if isinstance(error, RecursionError):
@@ -184,6 +186,9 @@ def _explained(error: Exception) -> str:
     words = f"{type(error).__name__}: {first_line(error)}"
     return f"unexpected {words}; this is a bug: please report it, with what --debug adds"
 
+
+_BROUGHT = {"torch": "torch", "safetensors": "torch", "scipy": "torch"}
+"""What an installation without a target lacks -> the extra that brings it."""
 
 _EXPLAINED = {
     errno.ENOSPC: "the disk is full; free some space or choose another --output",

@@ -18,6 +18,7 @@ from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.layout import Layout
 from edge_deit.data.calibration import CalibrationSet
+from edge_deit.exporters import Form, Target
 from edge_deit.model.file_form import FileForm
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.outputs import outputs
@@ -26,7 +27,6 @@ from edge_deit.quantization.packed import PackedWeight
 from edge_deit.quantization.palette import Palette
 from edge_deit.quantization.pinning import Pinning, look_forward, measure_pinning
 from edge_deit.quantization.scheme import Scheme
-from exporters import Form, Target
 
 __all__ = ["ExportContext"]
 

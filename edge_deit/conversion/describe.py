@@ -26,6 +26,7 @@ from edge_deit.common.files import hash_path, size_of
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.halves import halves_of
 from edge_deit.conversion.packing import pack, reading_bytes
+from edge_deit.exporters import MASK_NAME, ExportRequest, Target, tool_versions
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.model.file_form import GREATEST_LEVEL, FileForm, in_file_form
 from edge_deit.model.form import DeployDeiT
@@ -33,7 +34,6 @@ from edge_deit.quantization.mix import with_weights
 from edge_deit.quantization.narrow import token_scaled
 from edge_deit.quantization.packed import GroupedWeight, PackedWeight
 from edge_deit.quantization.scheme import LayerRanges, Scheme
-from exporters import MASK_NAME, ExportRequest, Target, tool_versions
 
 __all__ = ["license_of", "manifest_of", "request_for"]
 

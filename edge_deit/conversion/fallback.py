@@ -17,13 +17,13 @@ from edge_deit.conversion.job import Accept
 from edge_deit.conversion.plan import Item
 from edge_deit.conversion.sensitivity_table import write_sensitivity
 from edge_deit.data.listing import pick_evenly
+from edge_deit.exporters import Runner, Target
+from edge_deit.exporters.target import run_each
 from edge_deit.model.config import Task
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.fakequant import fake_quantize
 from edge_deit.quantization.scheme import Scheme
 from edge_deit.quantization.sensitivity import Damage, Drop, drop_of, measure_drop, rank_layers
-from exporters import Runner, Target
-from exporters.target import run_each
 
 __all__ = [
     "DropLimit",

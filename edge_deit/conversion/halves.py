@@ -15,13 +15,13 @@ from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.masks import masks_for
 from edge_deit.data.listing import pick_evenly
 from edge_deit.data.preprocess import bytes_of
+from edge_deit.exporters import Target
+from edge_deit.exporters import target as find_target
 from edge_deit.model.file_form import GREATEST_LEVEL
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.mixed import MODEL
 from edge_deit.quantization.half import INTEGER_LEAST_DB, LEAST_DB, beyond_half
 from edge_deit.quantization.scheme import Scheme
-from exporters import Target
-from exporters import target as find_target
 
 __all__ = ["float_notes", "halves_of"]
 

@@ -13,9 +13,9 @@ from edge_deit.common.progress import SILENT, Progress
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.masks import in_turn
 from edge_deit.conversion.parity import check_batches, check_parity
+from edge_deit.exporters import ExportRequest, Runner
+from edge_deit.exporters import target as find_target
 from edge_deit.metrics.outputs import Closeness
-from exporters import ExportRequest, Runner
-from exporters import target as find_target
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,11 +13,11 @@ from edge_deit.artefacts.manifest import MOST_PHOTOS
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import workplace
 from edge_deit.conversion.plan import Item, check_form
+from edge_deit.exporters import Form
+from edge_deit.exporters.huggingface import FILE_NAMES, FOLDER, INPUT_NAME, TARGET_NAME
 from edge_deit.model.config import Task
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
 from edge_deit.quantization.scheme import Precision
-from exporters import Form
-from exporters.huggingface import FILE_NAMES, FOLDER, INPUT_NAME, TARGET_NAME
 
 __all__ = ["Layout", "LayoutName"]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.layout import Layout
 from edge_deit.conversion.plan import Item
+from edge_deit.exporters import FileRunner, Runner
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.file_form import InputKind
-from exporters import FileRunner, Runner
 
 __all__ = ["check_masked", "in_turn", "masks_for"]
 

@@ -15,8 +15,8 @@ from edge_deit.common.progress import Progress
 from edge_deit.conversion.describe import license_of
 from edge_deit.conversion.layout import Layout
 from edge_deit.conversion.produce import Exported
+from edge_deit.exporters.huggingface import FOLDER, TAGS, usage
 from edge_deit.model.config import DeiTConfig
-from exporters.huggingface import FOLDER, TAGS, usage
 
 __all__ = ["stored_as", "write_card"]
 

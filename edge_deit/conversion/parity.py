@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.target import Runner, run_each
 from edge_deit.metrics.outputs import Closeness, aligned, closeness
 from edge_deit.quantization.scheme import Scheme
-from exporters.target import Runner, run_each
 
 __all__ = ["MIN_COSINE_FLOAT", "MIN_COSINE_INT8", "check_batches", "check_parity"]
 

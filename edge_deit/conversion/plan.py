@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
+from edge_deit.exporters import TARGETS, Form, Target
+from edge_deit.exporters import target as find_target
 from edge_deit.quantization.scheme import PRECISIONS, Precision, Scheme
-from exporters import TARGETS, Form, Target
-from exporters import target as find_target
 
 __all__ = ["Item", "calibration_needed", "check_form", "make_plan"]
 

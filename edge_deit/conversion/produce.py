@@ -13,9 +13,9 @@ from edge_deit.common.files import size_of, workplace
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.describe import manifest_of, request_for
 from edge_deit.conversion.job import Convert, Job
+from edge_deit.exporters import Target
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.quantization.scheme import Scheme
-from exporters import Target
 
 __all__ = ["Exported", "OverSizeError", "export_one"]
 

@@ -42,12 +42,12 @@ from edge_deit.conversion.produce import Exported
 from edge_deit.conversion.schedule import export_all
 from edge_deit.conversion.steady import steady_threads
 from edge_deit.data.label_choice import read_label_choice
+from edge_deit.exporters import Form
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.scheme import Precision
-from exporters import Form
 
 __all__ = ["ExportResult", "export_model"]
 

@@ -23,8 +23,10 @@ __all__ = [
     "MAX_PIXELS",
     "UNREADABLE_SUFFIXES",
     "ReadImage",
+    "image_of",
     "load_image",
     "read_image",
+    "upright",
 ]
 
 IMAGE_SUFFIXES: Final = (
@@ -103,61 +105,96 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> ReadImage:
         EdgeDeitError: missing, empty, truncated, too large or not an image; 32-bit or floating-point
             samples, whose range nothing defines. The message names the file.
     """
+    return _read_robustly(path, str(path), max_pixels)
+
+
+def image_of(content: bytes, name: str) -> Image.Image:
+    """`load_image` of a file's content; `name` is for messages.
+
+    Raises:
+        EdgeDeitError: as `read_image`.
+    """
+    return _read_robustly(content, name, MAX_PIXELS).image
+
+
+def upright(image: Image.Image, name: str) -> Image.Image:
+    """`load_image` of an image that Pillow has opened or made, which stays as it is.
+
+    Raises:
+        EdgeDeitError: as `read_image`.
+    """
+    _silence_pillow()
+    _check_size(image, name, MAX_PIXELS)
+    try:
+        copy = image.copy()
+        return _to_rgb(turned_upright(copy, orientation_of(exif_of(copy))))
+    except _UNREADABLE as error:
+        raise EdgeDeitError(f"image {name} cannot be read: {first_line(error)}") from error
+
+
+def _read_robustly(source: Path | bytes, name: str, max_pixels: int) -> ReadImage:
     _silence_pillow()
     try:
-        plain = _second_try(path, max_pixels) if _is_avif(path) else None
-        return plain or _read(path, path, max_pixels)
+        plain = _second_try(source, name, max_pixels) if _is_avif(source) else None
+        stream = BytesIO(source) if isinstance(source, bytes) else source
+        return plain or _read(stream, name, max_pixels)
     except FileNotFoundError:
-        raise EdgeDeitError(f"image {path} does not exist") from None
+        raise EdgeDeitError(f"image {name} does not exist") from None
     except Image.DecompressionBombError as error:
-        raise EdgeDeitError(f"image {path} is too large: {first_line(error)}") from error
+        raise EdgeDeitError(f"image {name} is too large: {first_line(error)}") from error
     except _UNREADABLE as error:
-        plain = _second_try(path, max_pixels)
+        plain = _second_try(source, name, max_pixels)
         if plain is not None:
             return plain
-        raise EdgeDeitError(f"image {path} cannot be read: {first_line(error)}") from error
+        raise EdgeDeitError(f"image {name} cannot be read: {first_line(error)}") from error
 
 
-def _is_avif(path: Path) -> bool:
+def _is_avif(source: Path | bytes) -> bool:
     """AVIF says itself how it is turned; Pillow mixes that with what an EXIF block beside it says."""
-    with path.open("rb") as stream:
-        return stream.read(12)[4:] in (b"ftypavif", b"ftypavis", b"ftypmif1")
+    if isinstance(source, Path):
+        with source.open("rb") as stream:
+            return _is_avif(stream.read(12))
+    return source[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1")
 
 
-def _second_try(path: Path, max_pixels: int) -> ReadImage | None:
+def _second_try(source: Path | bytes, name: str, max_pixels: int) -> ReadImage | None:
     """The photo without its metadata: Pillow's readers trip over some of it before any pixel is read."""
     try:
-        content = path.read_bytes()
+        content = source if isinstance(source, bytes) else source.read_bytes()
         found = without_metadata(content)
         if found is None:
             return None
         plain, exif = found
-        return _read(BytesIO(plain), path, max_pixels, exif)
+        return _read(BytesIO(plain), name, max_pixels, exif)
     except (*_UNREADABLE, Image.DecompressionBombError):
         return None
 
 
 def _read(
-    source: Path | IO[bytes], path: Path, max_pixels: int, exif: bytes | None = None
+    source: Path | IO[bytes], name: str, max_pixels: int, exif: bytes | None = None
 ) -> ReadImage:
     with Image.open(source, formats=_FORMATS) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise EdgeDeitError(
-                f"image {path} is too large: {width} x {height} pixels, more than {max_pixels}; "
-                "make it smaller"
-            )
-        note = _note(image, path)
+        _check_size(image, name, max_pixels)
+        note = _note(image, name)
         image.load()
         orientation = orientation_of(exif_of(image) if exif is None else exif)
         return ReadImage(_to_rgb(turned_upright(image, orientation)), note)
 
 
-def _note(image: Image.Image, path: Path) -> str:
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise EdgeDeitError(
+            f"image {name} is too large: {width} x {height} pixels, more than {max_pixels}; "
+            "make it smaller"
+        )
+
+
+def _note(image: Image.Image, name: str) -> str:
     """A JPEG with further pictures in it (MPO) is what phones write: not worth a word."""
     if image.format == "MPO" or not getattr(image, "is_animated", False):
         return ""
-    return f"{path} holds several frames; the first is used"
+    return f"{name} holds several frames; the first is used"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -28,8 +28,8 @@ from edge_deit.emulation.figures import (
     remarks,
 )
 from edge_deit.emulation.sysroot import Cpu
+from edge_deit.exporters.target import run_each
 from edge_deit.metrics.outputs import aligned
-from exporters.target import run_each
 
 __all__ = [
     "ArmResult",

@@ -24,7 +24,16 @@ from edge_deit.emulation.counts import Counts, read_sections
 from edge_deit.emulation.inner import MARK
 from edge_deit.emulation.sysroot import CPUS, PARTS, TRIPLET, Cpu, missing_parts
 
-__all__ = ["REPEATS", "CoreJob", "Ran", "emulator_version", "require", "run_jobs", "warm_up"]
+__all__ = [
+    "REPEATS",
+    "CoreJob",
+    "Ran",
+    "emulated_python",
+    "emulator_version",
+    "require",
+    "run_jobs",
+    "warm_up",
+]
 
 REPEATS: Final = 3
 """Inferences that are counted at least."""
@@ -84,6 +93,11 @@ def emulator_version() -> str:
     )
     found = re.search(r"version ([\d.]+)", done.stdout)
     return found[1] if found else "of unknown version"
+
+
+def emulated_python(cpu: Cpu, scratch: Path) -> list[str | Path]:
+    """How a command line begins that runs the set-up's Python on a core; `scratch` is an empty folder."""
+    return [*_emulator(), "-cpu", cpu.qemu, "-L", _root(cpu, scratch / "root"), _python()]
 
 
 def run_jobs(

@@ -30,10 +30,10 @@ from edge_deit.emulation.emulator import require
 from edge_deit.emulation.figures import NATIVE_NOTE, merged
 from edge_deit.emulation.setup import native
 from edge_deit.emulation.sysroot import Cpu, find_cpu
+from edge_deit.exporters import tool_versions
 from edge_deit.report.emulated import Emulated
 from edge_deit.report.html import photo_root, write_html
 from edge_deit.report.report import Report, read_report, write_report
-from exporters import tool_versions
 
 __all__ = ["measure_arm64"]
 

@@ -25,9 +25,9 @@ from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.evaluation.decode import decoded_ahead
 from edge_deit.evaluation.journal import Journal, Judged
 from edge_deit.evaluation.tally import Seen, Tally, answer, compare
+from edge_deit.exporters import Runner
 from edge_deit.metrics.outputs import aligned
 from edge_deit.report.report import BrokenImage
-from exporters import Runner
 
 __all__ = ["Evaluation", "EvaluationRequest", "ModelCrashError", "evaluate", "judge"]
 

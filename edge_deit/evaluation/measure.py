@@ -38,8 +38,8 @@ from edge_deit.evaluation.accuracy import (
 from edge_deit.evaluation.latency import Rounds, Served, interleave
 from edge_deit.evaluation.layers import compare_layers
 from edge_deit.evaluation.results import Measured, Timing, artefact_result, calibration_hashes
+from edge_deit.exporters import target as find_target
 from edge_deit.report.report import ArtefactResult, Layers
-from exporters import target as find_target
 
 __all__ = ["Opened", "Settings", "judge_photos", "measure", "open_models"]
 

@@ -28,11 +28,11 @@ from edge_deit.evaluation.latency import Rounds
 from edge_deit.evaluation.measure import Opened, Settings, judge_photos, measure, open_models
 from edge_deit.evaluation.phones import measured_on_phones, read_phones
 from edge_deit.evaluation.results import calibration_hashes, data_result
-from edge_deit.report.html import write_html
+from edge_deit.exporters import tool_versions
+from edge_deit.report.html import no_html, write_html
 from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import ArtefactResult, LeftOut, Report, write_report
 from edge_deit.report.text import markdown
-from exporters import tool_versions
 
 __all__ = ["validate_artefacts"]
 
@@ -263,8 +263,9 @@ def _replaced(output: Path) -> Iterator[None]:
 
 
 def _write(report: Report, output: Path, root: Path) -> None:
-    """`report.json` last: where it is, the others are whole too."""
-    write_html(report, output / "report.html", data_root=root)
+    """`report.json` last: where it is, the others are whole too. A page only where one can be made."""
+    if no_html() is None:
+        write_html(report, output / "report.html", data_root=root)
     write_text(output / "report.md", markdown(report, None))
     write_report(report, output / "report.json")
 

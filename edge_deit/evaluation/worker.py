@@ -26,8 +26,8 @@ import torch
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters import Runner
 from edge_deit.model.outputs import as_runner
-from exporters import Runner
 
 __all__ = ["serve"]
 

@@ -27,8 +27,8 @@ from edge_deit.mobile.deliveries import (
 )
 from edge_deit.mobile.golden import golden_cases, golden_spec, measured_logits, write_golden
 from edge_deit.mobile.golden_images import PHOTOS
-from edge_deit.mobile.replace import OWN_NAMES, owned_files, set_replaced
-from exporters import target as find_target
+from edge_deit.mobile.replace import OWN_NAMES, owned_files, project_made, set_replaced
+from edge_deit.mobile.templates import copy_template
 
 __all__ = ["Bundled", "bundle_artefacts"]
 
@@ -59,7 +59,8 @@ def bundle_artefacts(
 ) -> Bundled:
     """Put artefacts of one checkpoint, labels and golden cases into the apps' projects.
 
-    They take the place of the former set; files that no bundle wrote stay. Everything is verified and
+    Where nothing is, or an empty folder, a project is made from this package's template. Elsewhere they
+    take the place of the former set; files that no bundle wrote stay. Everything is verified and
     written beside its place first, and each folder is exchanged in one step.
 
     Raises:
@@ -111,11 +112,11 @@ def _run_all(
     notes = []
     for artefact in artefacts:
         manifest = artefact.manifest
-        target = find_target(manifest.target)
-        if reason := target.unchecked(manifest.backend) or target.remedy():
+        runtime = artefact.runtime
+        if reason := runtime.unchecked(manifest.backend) or runtime.remedy():
             notes.append(f"{artefact.path.name} was not run: {reason}")
             continue
-        stand_in = target.runs_on()
+        stand_in = runtime.runs_on()
         with (
             patiently(artefact, PHOTOS, progress) as on_photo,
             open_runner(artefact, threads) as runner,
@@ -184,7 +185,13 @@ def _write(
     specs = {}
     with ExitStack() as stack:
         for delivery in deliveries:
-            former = owned_files(delivery.place)
-            new = stack.enter_context(set_replaced(delivery.place, former))
+            if delivery.new:
+                project = stack.enter_context(project_made(delivery.project))
+                copy_template(delivery.platform.name, project)
+                new = project / delivery.platform.place
+                new.mkdir(parents=True, exist_ok=True)
+            else:
+                former = owned_files(delivery.place)
+                new = stack.enter_context(set_replaced(delivery.place, former))
             specs[delivery.platform.name] = _stage(delivery, new, logits)
     return specs

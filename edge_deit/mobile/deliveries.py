@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +78,12 @@ PLATFORMS: Final = (
 
 @dataclass(frozen=True)
 class Delivery:
-    """What goes into one project."""
+    """What goes into one project; a `new` one is to be made from the template."""
 
     platform: Platform
     project: Path
     artefacts: list[Artefact]
+    new: bool = False
 
     @property
     def place(self) -> Path:
@@ -132,9 +134,11 @@ def plan_deliveries(artefacts: list[Artefact], projects: dict[str, Path | None])
 
     `projects` maps each platform's option to its folder.
 
+    Where nothing is, a project is to be made.
+
     Raises:
-        EdgeDeitError: no project, one that is not the platform's or holds files of others, or an artefact
-            or a project that would be left over.
+        EdgeDeitError: no project named, one that is not the platform's or holds files of others, new
+            ones that lie in each other, or an artefact or a project that would be left over.
     """
     wanted = [(p, folder) for p in PLATFORMS if (folder := projects[p.option]) is not None]
     if not wanted:
@@ -147,23 +151,43 @@ def plan_deliveries(artefacts: list[Artefact], projects: dict[str, Path | None])
                 f"{artefact.path.name} is made for {target} ({backend}), which the app cannot run; "
                 f"export for {'; '.join(platform.takes() for platform, _ in wanted)}"
             )
-    deliveries = []
+    deliveries: list[Delivery] = []
     for platform, project in wanted:
-        _check_project(platform, project)
+        new = is_absent(project)
+        if not new:
+            _check_project(platform, project)
         chosen = [one for one in artefacts if one.engine_key in platform.engines]
         if not chosen:
             raise EdgeDeitError(
                 f"nothing for {platform.option}; export for {platform.takes()}, or leave it out"
             )
-        deliveries.append(Delivery(platform, project, chosen))
+        _check_apart(platform, project, new, deliveries)
+        deliveries.append(Delivery(platform, project, chosen, new))
     return deliveries
+
+
+def is_absent(folder: Path) -> bool:
+    """Whether a project can be made there: nothing is, or an empty folder."""
+    if folder.is_dir():
+        return not any(folder.iterdir())
+    return not os.path.lexists(folder)
+
+
+def _check_apart(platform: Platform, project: Path, new: bool, others: list[Delivery]) -> None:
+    for other in others:
+        one, two = project.resolve(), other.project.resolve()
+        if (new or other.new) and (one.is_relative_to(two) or two.is_relative_to(one)):
+            raise EdgeDeitError(
+                f"{platform.option} {project} and {other.platform.option} {other.project} are one in the "
+                "other; give each project a folder of its own"
+            )
 
 
 def _check_project(platform: Platform, project: Path) -> None:
     if not (project / platform.sign).exists():
         raise EdgeDeitError(
-            f"{project} is no {platform.name} project: it has no {platform.sign}; "
-            f"{platform.option} takes the project's top folder"
+            f"{project} is no {platform.name} project: it has no {platform.sign}; {platform.option} takes "
+            "the project's top folder, or a new one that it makes"
         )
     place = project / platform.place
     if place.exists() and not place.is_dir():

@@ -25,11 +25,11 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
+from edge_deit.exporters import Runner
 from edge_deit.metrics.outputs import softmax, top_k
 from edge_deit.mobile.golden_files import file_cases
 from edge_deit.mobile.golden_frames import frame_cases
 from edge_deit.mobile.golden_images import PHOTOS, image_cases, own_cases, photo_cases, shortest
-from exporters import Runner
 
 __all__ = ["golden_cases", "golden_of", "golden_spec", "measured_logits", "write_golden"]
 

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from edge_deit.common.errors import EdgeDeitError
 
-__all__ = ["OWN_NAMES", "exchange", "owned_files", "set_replaced"]
+__all__ = ["OWN_NAMES", "exchange", "owned_files", "project_made", "set_replaced"]
 
 OWN_NAMES: Final = frozenset({"bundle.json", "labels.txt", "golden_spec.json", "golden_cases.json"})
 """Files that every set has beside its artefacts."""
@@ -79,6 +79,20 @@ def set_replaced(place: Path, former: Collection[str]) -> Iterator[Path]:
         lock.release()
         if place.exists() or not (work / "new.former").exists():
             shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def project_made(project: Path) -> Iterator[Path]:
+    """A folder that becomes `project`, which is absent or empty, when the block ends well."""
+    there = next(one for one in project.absolute().parents if one.is_dir())
+    work = Path(tempfile.mkdtemp(prefix=".edge-deit-", dir=there))
+    try:
+        new = work / "new"
+        yield new
+        project.parent.mkdir(parents=True, exist_ok=True)
+        new.rename(project)  # an empty folder may be there, and nothing else
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _take_over(place: Path, new: Path, former: Collection[str]) -> None:

@@ -41,7 +41,7 @@ from edge_deit.report.svg import keys
 from edge_deit.report.text import headline, provenance
 from edge_deit.report.verdict import Verdict
 
-__all__ = ["MOST_FLIPS", "THUMBNAIL_PX", "photo_root", "write_html"]
+__all__ = ["MOST_FLIPS", "THUMBNAIL_PX", "no_html", "photo_root", "write_html"]
 
 MOST_FLIPS: Final = 24
 """Photos shown of those that an artefact answers differently."""
@@ -62,7 +62,8 @@ def write_html(
     Raises:
         EdgeDeitError: jinja2 or matplotlib is missing.
     """
-    _require("jinja2", "matplotlib")
+    if (reason := no_html()) is not None:
+        raise EdgeDeitError(reason)
     import jinja2
 
     environment = jinja2.Environment(
@@ -89,12 +90,15 @@ def photo_root(report: Report) -> Iterator[Path | None]:
     yield next((place for place in places if place and os.path.isdir(place)), None)
 
 
-def _require(*names: str) -> None:
+def no_html() -> str | None:
+    """Why no page can be written here, in one line; None where one can."""
+    names = ("jinja2", "matplotlib")
     missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EdgeDeitError(
-            f"report.html needs {' and '.join(missing)}; install with: pip install 'edge-deit[report]'"
-        )
+    if not missing:
+        return None
+    return (
+        f"report.html needs {' and '.join(missing)}; install with: pip install 'edge-deit[report]'"
+    )
 
 
 def _shown(value: object) -> object:

@@ -25,12 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.model.form import DeployDeiT
-from edge_deit.model.mixed import MixedForm
-from exporters.channels_first import in_form
-from exporters.coreai.layers import with_integer_layers, with_tables
-from exporters.coreai.packages import PINS, check_version
-from exporters.coreai.runtime import (
+from edge_deit.exporters.channels_first import in_form
+from edge_deit.exporters.coreai.layers import with_integer_layers, with_tables
+from edge_deit.exporters.coreai.packages import PINS, check_version
+from edge_deit.exporters.coreai.runtime import (
     FUNCTION,
     METADATA,
     PRECISIONS,
@@ -39,7 +37,9 @@ from exporters.coreai.runtime import (
     load_runner,
     runs_on,
 )
-from exporters.target import ExportRequest
+from edge_deit.exporters.target import ExportRequest
+from edge_deit.model.form import DeployDeiT
+from edge_deit.model.mixed import MixedForm
 
 __all__ = ["export", "load_runner", "read_metadata", "runs_on"]
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
+from edge_deit.exporters.coreai.packages import CORE, check_version
+from edge_deit.exporters.runtime import FileRunner, Runtime, Sparing, contiguous, in_order
 from edge_deit.quantization.scheme import Precision
-from exporters.coreai.packages import CORE, check_version
-from exporters.runtime import FileRunner, Runtime, Sparing, contiguous, in_order
 
 __all__ = [
     "FUNCTION",

@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from exporters.coreai.packages import PINS, TORCH
-from exporters.coreai.runtime import PRECISIONS, RUNTIME
-from exporters.target import ExportRequest, Fine, Target
+from edge_deit.exporters.coreai.packages import PINS, TORCH
+from edge_deit.exporters.coreai.runtime import PRECISIONS, RUNTIME
+from edge_deit.exporters.target import ExportRequest, Fine, Target
 
 __all__ = ["TARGET"]
 
 
 def _export(request: ExportRequest) -> Path:
-    from exporters.coreai.export import export
+    from edge_deit.exporters.coreai.export import export
 
     return export(request)
 

@@ -26,15 +26,15 @@ import numpy as np
 import torch
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.channels_first import in_form
+from edge_deit.exporters.coreml.package import class_names, read_specification, settle_bytes
+from edge_deit.exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
+from edge_deit.exporters.coreml.tables import append_tables
+from edge_deit.exporters.pt2e import quantize_graph
+from edge_deit.exporters.runtime import MASK_NAME
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.model.file_form import GREATEST_LEVEL
 from edge_deit.model.mixed import MixedForm
-from exporters.channels_first import in_form
-from exporters.coreml.package import class_names, read_specification, settle_bytes
-from exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
-from exporters.coreml.tables import append_tables
-from exporters.pt2e import quantize_graph
-from exporters.runtime import MASK_NAME
-from exporters.target import ExportRequest
 
 __all__ = ["export", "load_on", "load_runner", "read_metadata", "runs_on"]
 

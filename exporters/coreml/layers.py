@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
+from edge_deit.exporters.coreml import reference as mil_reference
+from edge_deit.exporters.graph_points import Step, find_points
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points, shaped
-from exporters.coreml import reference as mil_reference
-from exporters.graph_points import Step, find_points
 
 __all__ = ["layer_reader"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.runtime import MASK_NAME
+from edge_deit.exporters.runtime import MASK_NAME
 
 __all__ = [
     "broken",

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from edge_deit.common.errors import EdgeDeitError
-from exporters.coreml.operators import OPERATORS, Arguments
-from exporters.coreml.package import (
+from edge_deit.exporters.coreml.operators import OPERATORS, Arguments
+from edge_deit.exporters.coreml.package import (
     broken,
     check_weights,
     model_file,
     operations_of,
     read_specification,
 )
-from exporters.runtime import MASK_NAME, in_order
+from edge_deit.exporters.runtime import MASK_NAME, in_order
 
 __all__ = ["Reference", "constant", "load"]
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.coreml.package import check_weights, class_names, read_specification
-from exporters.runtime import FileRunner, Runtime, in_order
+from edge_deit.exporters.coreml.package import check_weights, class_names, read_specification
+from edge_deit.exporters.runtime import FileRunner, Runtime, in_order
 
 __all__ = ["RUNTIME", "check", "load_on", "load_runner", "runs_on"]
 
@@ -66,7 +66,7 @@ def load_on(path: Path, threads: int, units: str | None) -> FileRunner:
     if chosen not in _UNITS:
         raise EdgeDeitError(f"no compute units {chosen!r}; choose one of: {', '.join(_UNITS)}")
     if runs_on() is not None:
-        from exporters.coreml import reference
+        from edge_deit.exporters.coreml import reference
 
         return reference.load(path, threads)
     import coremltools as ct
@@ -137,7 +137,7 @@ RUNTIME: Final = Runtime(
     label="Core ML" if runs_on() is None else "the reference for Core ML",
     suffix=".mlpackage",
     extra="coreml",
-    modules=("coremltools", "torch", "exporters.coreml.reference"),
+    modules=("coremltools", "torch", "edge_deit.exporters.coreml.reference"),
     needless=(
         "executorch",
         "libsvm",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporters.coreml.runtime import RUNTIME
-from exporters.target import ExportRequest, Fine, Target
+from edge_deit.exporters.coreml.runtime import RUNTIME
+from edge_deit.exporters.target import ExportRequest, Fine, Target
 
 if TYPE_CHECKING:
     from edge_deit.model.config import DeiTConfig
@@ -19,13 +19,13 @@ __all__ = ["TARGET"]
 
 
 def _export(request: ExportRequest) -> Path:
-    from exporters.coreml.export import export
+    from edge_deit.exporters.coreml.export import export
 
     return export(request)
 
 
 def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
-    from exporters.coreml.layers import layer_reader
+    from edge_deit.exporters.coreml.layers import layer_reader
 
     return layer_reader(path, config)
 

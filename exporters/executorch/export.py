@@ -31,14 +31,20 @@ import torch
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.executorch.half import halved_weights, with_patch_rows
+from edge_deit.exporters.executorch.packed import with_packed
+from edge_deit.exporters.executorch.passes import needed_passes
+from edge_deit.exporters.executorch.runtime import (
+    BACKENDS,
+    RUNTIME,
+    load_program,
+    load_runner,
+    runs_on,
+)
+from edge_deit.exporters.pt2e import quantize_graph
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.model.form import DeployDeiT
 from edge_deit.model.mixed import MixedForm
-from exporters.executorch.half import halved_weights, with_patch_rows
-from exporters.executorch.packed import with_packed
-from exporters.executorch.passes import needed_passes
-from exporters.executorch.runtime import BACKENDS, RUNTIME, load_program, load_runner, runs_on
-from exporters.pt2e import quantize_graph
-from exporters.target import ExportRequest
 
 __all__ = ["delegation", "export", "load_runner", "read_metadata", "runs_on"]
 

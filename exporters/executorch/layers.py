@@ -28,11 +28,11 @@ import numpy as np
 import torch
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.executorch.runtime import open_program
+from edge_deit.exporters.graph_points import Step, find_points, unknown_graph
+from edge_deit.exporters.runtime import contiguous
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points, shaped
-from exporters.executorch.runtime import open_program
-from exporters.graph_points import Step, find_points, unknown_graph
-from exporters.runtime import contiguous
 
 __all__ = ["layer_reader"]
 

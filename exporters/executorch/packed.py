@@ -17,9 +17,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from edge_deit.exporters.executorch.half import with_patch_rows
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.packed import GroupedWeight, PackedWeight
-from exporters.executorch.half import with_patch_rows
 
 __all__ = ["with_packed"]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.runtime import FileRunner, Runtime, contiguous
+from edge_deit.exporters.runtime import FileRunner, Runtime, contiguous
 
 __all__ = [
     "BACKENDS",

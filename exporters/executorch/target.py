@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_deit.common.host import version_of
+from edge_deit.exporters.executorch.runtime import BACKENDS, RUNTIME
+from edge_deit.exporters.target import ExportRequest, Fine, Target
 from edge_deit.quantization.scheme import Precision
-from exporters.executorch.runtime import BACKENDS, RUNTIME
-from exporters.target import ExportRequest, Fine, Target
 
 if TYPE_CHECKING:
     from edge_deit.model.config import DeiTConfig
@@ -23,13 +23,13 @@ _PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynam
 
 
 def _export(request: ExportRequest) -> Path:
-    from exporters.executorch.export import export
+    from edge_deit.exporters.executorch.export import export
 
     return export(request)
 
 
 def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
-    from exporters.executorch.layers import layer_reader
+    from edge_deit.exporters.executorch.layers import layer_reader
 
     return layer_reader(path, config)
 

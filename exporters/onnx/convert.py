@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.onnx.batched import BatchedDeiT
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.model.form import DeployDeiT, RMSNorm, quantizable_layers
 from edge_deit.model.mixed import MixedForm
-from exporters.onnx.batched import BatchedDeiT
-from exporters.target import ExportRequest
 
 __all__ = ["LAYER_KINDS", "convert"]
 

@@ -14,17 +14,17 @@ from typing import Any
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
-from exporters.onnx.convert import convert
-from exporters.onnx.packed import pack_layers
-from exporters.onnx.quantize import (
+from edge_deit.exporters.onnx.convert import convert
+from edge_deit.exporters.onnx.packed import pack_layers
+from edge_deit.exporters.onnx.quantize import (
     check_quantized,
     quantize_dynamic,
     quantize_static,
     store_unsigned,
 )
-from exporters.onnx.runtime import load_runner, runs_on
-from exporters.onnx.widened import quantize_weights
-from exporters.target import ExportRequest
+from edge_deit.exporters.onnx.runtime import load_runner, runs_on
+from edge_deit.exporters.onnx.widened import quantize_weights
+from edge_deit.exporters.target import ExportRequest
 
 __all__ = ["export", "load_runner", "read_metadata", "runs_on"]
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from edge_deit.exporters.graph_points import Step, find_points
+from edge_deit.exporters.onnx.session import open_session
+from edge_deit.exporters.runtime import contiguous
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points, shaped
-from exporters.graph_points import Step, find_points
-from exporters.onnx.session import open_session
-from exporters.runtime import contiguous
 
 __all__ = ["layer_reader"]
 

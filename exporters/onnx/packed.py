@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.onnx.widened import widened
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.quantization.packed import GroupedWeight
-from exporters.onnx.widened import widened
-from exporters.target import ExportRequest
 
 __all__ = ["DOMAIN", "pack_layers"]
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from edge_deit.common.errors import EdgeDeitError
-from exporters.onnx.convert import LAYER_KINDS
-from exporters.target import ExportRequest
+from edge_deit.exporters.onnx.convert import LAYER_KINDS
+from edge_deit.exporters.target import ExportRequest
 
 __all__ = [
     "check_quantized",

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.onnx.session import open_session
-from exporters.runtime import FileRunner, Runtime, contiguous, in_order
+from edge_deit.exporters.onnx.session import open_session
+from edge_deit.exporters.runtime import FileRunner, Runtime, contiguous, in_order
 
 __all__ = ["RUNTIME", "check", "load_runner", "runs_on"]
 
@@ -89,7 +89,7 @@ def load_runner(path: Path, threads: int) -> FileRunner:
 def runs_on() -> str | None:
     """None when ONNX Runtime is installed, otherwise why the file cannot be run here."""
     if importlib.util.find_spec("onnxruntime") is None:
-        return "ONNX Runtime is not installed: pip install 'edge-deit[onnx]'"
+        return "ONNX Runtime is not installed: pip install 'edge-deit[runtime-onnx]'"
     return None
 
 
@@ -112,6 +112,7 @@ RUNTIME: Final = Runtime(
     label="ONNX Runtime",
     suffix=".onnx",
     extra="onnx",
+    alone="runtime-onnx",
     modules=("onnxruntime",),
     load=lambda path, threads, units: load_runner(path, threads),
     runs_on=runs_on,

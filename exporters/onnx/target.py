@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from edge_deit.exporters.onnx.runtime import RUNTIME
+from edge_deit.exporters.target import ExportRequest, Fine, Target
 from edge_deit.quantization.scheme import Precision
-from exporters.onnx.runtime import RUNTIME
-from exporters.target import ExportRequest, Fine, Target
 
 if TYPE_CHECKING:
     from edge_deit.model.config import DeiTConfig
@@ -22,13 +22,13 @@ _PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8", "int8-dynam
 
 
 def _export(request: ExportRequest) -> Path:
-    from exporters.onnx.export import export
+    from edge_deit.exporters.onnx.export import export
 
     return export(request)
 
 
 def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
-    from exporters.onnx.layers import layer_reader
+    from edge_deit.exporters.onnx.layers import layer_reader
 
     return layer_reader(path, config)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.quantization.rounding import int8_scale
-from exporters.target import ExportRequest
 
 __all__ = ["quantize_weights", "widened"]
 

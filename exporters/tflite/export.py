@@ -24,18 +24,18 @@ from pathlib import Path
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.target import ExportRequest
+from edge_deit.exporters.tflite.file import add_entry, allow_half, embed, pack, read, texts, unpack
+from edge_deit.exporters.tflite.full import quantize_fully
+from edge_deit.exporters.tflite.half import halve_weights
+from edge_deit.exporters.tflite.integer_form import IntegerDeiT, fit_to_photos
+from edge_deit.exporters.tflite.names import name_ends, name_layers
+from edge_deit.exporters.tflite.packed import pack_layers
+from edge_deit.exporters.tflite.quantize import quantize_layers
+from edge_deit.exporters.tflite.runtime import load_runner, open_interpreter, runs_on
+from edge_deit.exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
+from edge_deit.exporters.tflite.versions import declare_versions
 from edge_deit.model.form import DeployDeiT
-from exporters.target import ExportRequest
-from exporters.tflite.file import add_entry, allow_half, embed, pack, read, texts, unpack
-from exporters.tflite.full import quantize_fully
-from exporters.tflite.half import halve_weights
-from exporters.tflite.integer_form import IntegerDeiT, fit_to_photos
-from exporters.tflite.names import name_ends, name_layers
-from exporters.tflite.packed import pack_layers
-from exporters.tflite.quantize import quantize_layers
-from exporters.tflite.runtime import load_runner, open_interpreter, runs_on
-from exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
-from exporters.tflite.versions import declare_versions
 
 __all__ = ["delegation", "export", "load_runner", "read_metadata", "runs_on"]
 

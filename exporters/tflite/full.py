@@ -33,11 +33,11 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
-from exporters.tflite.file import contents, drop_unused, kind, pack, unpack
-from exporters.tflite.integer_constants import quantize_constants
-from exporters.tflite.integer_params import LOWEST, choose_params
-from exporters.tflite.observe import observe
-from exporters.tflite.widths import (
+from edge_deit.exporters.tflite.file import contents, drop_unused, kind, pack, unpack
+from edge_deit.exporters.tflite.integer_constants import quantize_constants
+from edge_deit.exporters.tflite.integer_params import LOWEST, choose_params
+from edge_deit.exporters.tflite.observe import observe
+from edge_deit.exporters.tflite.widths import (
     SAME_SCALE,
     WEIGHTED,
     Params,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from exporters.tflite.file import contents, word
-from exporters.tflite.names import layer_operators
+from edge_deit.exporters.tflite.file import contents, word
+from edge_deit.exporters.tflite.names import layer_operators
 
 __all__ = ["halve_weights"]
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporters.tflite.file import contents
-from exporters.tflite.integer_params import Activations, asymmetric, symmetric
-from exporters.tflite.widths import SAME_SCALE, WEIGHTED, Params, set_type, wide_operators
+from edge_deit.exporters.tflite.file import contents
+from edge_deit.exporters.tflite.integer_params import Activations, asymmetric, symmetric
+from edge_deit.exporters.tflite.widths import SAME_SCALE, WEIGHTED, Params, set_type, wide_operators
 
 __all__ = ["quantize_constants"]
 

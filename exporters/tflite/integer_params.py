@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from edge_deit.exporters.tflite.integer_form import SMALL
+from edge_deit.exporters.tflite.observe import Observed, tight_range, whole_range
+from edge_deit.exporters.tflite.widths import Params, wide_operators
 from edge_deit.quantization.scheme import Range
-from exporters.tflite.integer_form import SMALL
-from exporters.tflite.observe import Observed, tight_range, whole_range
-from exporters.tflite.widths import Params, wide_operators
 
 __all__ = ["LOWEST", "Activations", "asymmetric", "choose_params", "symmetric"]
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from edge_deit.exporters.graph_points import Step, find_points, unknown_graph
+from edge_deit.exporters.runtime import contiguous
+from edge_deit.exporters.tflite.file import contents, kind, pack, read
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.points import LayerReader, Points, point_names, shaped
-from exporters.graph_points import Step, find_points, unknown_graph
-from exporters.runtime import contiguous
-from exporters.tflite.file import contents, kind, pack, read
 
 __all__ = ["layer_reader"]
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.tflite.file import contents, kind, word
 from edge_deit.model.form import quantizable_layers
-from exporters.tflite.file import contents, kind, word
 
 __all__ = ["SIGNATURE", "layer_operators", "name_ends", "name_layers"]
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.runtime import contiguous
 from edge_deit.quantization.scheme import Range
-from exporters.runtime import contiguous
 
 __all__ = ["Observed", "observe", "tight_range", "whole_range"]
 

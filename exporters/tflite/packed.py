@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from edge_deit.exporters.tflite.file import word
+from edge_deit.exporters.tflite.names import layer_operators
 from edge_deit.quantization.packed import GroupedWeight, PackedWeight
-from exporters.tflite.file import word
-from exporters.tflite.names import layer_operators
 
 __all__ = ["pack_layers"]
 

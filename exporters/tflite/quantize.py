@@ -15,9 +15,9 @@ import numpy as np
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.tflite.file import kind, unpack, word
+from edge_deit.exporters.tflite.names import layer_operators
 from edge_deit.quantization.scheme import LayerRanges, Range
-from exporters.tflite.file import kind, unpack, word
-from exporters.tflite.names import layer_operators
 
 __all__ = ["quantize_layers", "ranges_of"]
 

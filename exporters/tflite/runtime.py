@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from exporters.runtime import FileRunner, Runtime, contiguous, in_order
-from exporters.tflite.file import verify
+from edge_deit.exporters.runtime import FileRunner, Runtime, contiguous, in_order
+from edge_deit.exporters.tflite.file import verify
 
 __all__ = ["RUNTIME", "load_runner", "open_interpreter", "runs_on"]
 
@@ -36,7 +36,7 @@ def load_runner(path: Path, threads: int) -> FileRunner:
 def runs_on() -> str | None:
     """None when an interpreter is installed, otherwise why the file cannot be run here."""
     if _interpreter_module() is None:
-        return "LiteRT's interpreter is not installed: pip install ai-edge-litert"
+        return "LiteRT's interpreter is not installed: pip install 'edge-deit[runtime]'"
     return None
 
 
@@ -91,6 +91,8 @@ RUNTIME: Final = Runtime(
     label="LiteRT",
     suffix=".tflite",
     extra="tflite",
+    alone="runtime",
+    older="tflite_runtime",
     modules=("ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated"),
     load=lambda path, threads, units: load_runner(path, threads),
     runs_on=runs_on,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporters.target import ExportRequest, Target
-from exporters.tflite.runtime import RUNTIME
-from exporters.tflite.versions import FLOAT_RUNTIME, GROUPED_RUNTIME, HYBRID_RUNTIME
+from edge_deit.exporters.target import ExportRequest, Target
+from edge_deit.exporters.tflite.runtime import RUNTIME
+from edge_deit.exporters.tflite.versions import FLOAT_RUNTIME, GROUPED_RUNTIME, HYBRID_RUNTIME
 
 if TYPE_CHECKING:
     from edge_deit.model.config import DeiTConfig
@@ -20,13 +20,13 @@ __all__ = ["TARGET"]
 
 
 def _export(request: ExportRequest) -> Path:
-    from exporters.tflite.export import export
+    from edge_deit.exporters.tflite.export import export
 
     return export(request)
 
 
 def _layer_reader(path: Path, config: DeiTConfig) -> LayerReader:
-    from exporters.tflite.layers import layer_reader
+    from edge_deit.exporters.tflite.layers import layer_reader
 
     return layer_reader(path, config)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporters.tflite.file import VERSION_ENTRY, kind, word
+from edge_deit.exporters.tflite.file import VERSION_ENTRY, kind, word
 
 __all__ = [
     "FLOAT_RUNTIME",

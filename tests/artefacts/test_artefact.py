@@ -187,7 +187,7 @@ def test_an_onnx_file_that_only_speaks_of_a_location_is_read(
 
 def test_tflite_weights_in_other_files_are_refused(exported: Exported, tmp_path: Path) -> None:
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
-    from exporters.tflite.file import pack, read
+    from edge_deit.exporters.tflite.file import pack, read
 
     path = copy_of(exported("tflite"), tmp_path)
     model = read(path)
@@ -242,7 +242,7 @@ def test_a_package_with_an_unreadable_table_is_refused(package: Path) -> None:
 
 @pytest.mark.slow
 def test_a_specification_that_names_weights_elsewhere_is_refused(package: Path) -> None:
-    from exporters.coreml.package import model_file, operations_of, read_specification
+    from edge_deit.exporters.coreml.package import model_file, operations_of, read_specification
 
     specification = read_specification(package)
     for operation in operations_of(specification):

@@ -18,7 +18,7 @@ from edge_deit.artefacts.artefact import read_artefact
 from edge_deit.artefacts.process import RunnerCrashError, Worker
 from edge_deit.artefacts.runners import logits_of, open_runner
 from edge_deit.common.errors import EdgeDeitError
-from exporters import TARGETS
+from edge_deit.exporters import TARGETS
 
 Exported = Callable[[str], Path]
 SLOW = [  # Core AI loads a file in half a second: test_coreai.py damages its parts, fuzzing all of them

@@ -25,7 +25,7 @@ from edge_deit.artefacts.process import RunnerCrashError, Worker
 from edge_deit.artefacts.runners import open_runner
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
-from exporters import TARGETS, target
+from edge_deit.exporters import TARGETS, target
 
 Exported = Callable[[str], Path]
 QUICK = ("onnx", "tflite")

@@ -11,8 +11,8 @@ from typing import Any, Final
 from sources import Answers
 
 from browser import run_page
+from edge_deit.exporters.huggingface import FILE_NAMES
 from environments import HERE, node_environment, python_environment
-from exporters.huggingface import FILE_NAMES
 
 __all__ = ["DTYPES", "in_chromium", "in_node", "in_optimum", "pairs_of", "run"]
 

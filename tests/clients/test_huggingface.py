@@ -15,7 +15,7 @@ import pytest
 from hugging_face import DTYPES, in_chromium, in_node, in_optimum, pairs_of, run
 from sources import PHOTOS, Answers, export_files, reference, validation_photos, write_squares
 
-from exporters.huggingface import FILE_NAMES
+from edge_deit.exporters.huggingface import FILE_NAMES
 from shared import once
 
 pytestmark = pytest.mark.clients

@@ -14,9 +14,9 @@ from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
+from edge_deit.exporters import target
 from edge_deit.quantization.scheme import Precision
 from environments import run_script
-from exporters import target
 from shared import once
 
 pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("old runtimes")]

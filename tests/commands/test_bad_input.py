@@ -240,7 +240,7 @@ def test_interrupt_leaves_nothing(
     code = (
         "import signal, sys\n"
         "from edge_deit import export\n"
-        "from exporters.onnx import target as onnx\n"
+        "from edge_deit.exporters.onnx import target as onnx\n"
         "from dataclasses import replace\n"
         "def stop(request):\n"
         "    request.output.write_bytes(b'half')\n"

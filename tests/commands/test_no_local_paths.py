@@ -15,9 +15,9 @@ from edge_deit.checkpoint.load import load_model
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.evaluation.run import validate_artefacts
+from edge_deit.exporters import TARGETS
 from edge_deit.gating.run import gate_report
 from edge_deit.mobile.bundle import bundle_artefacts
-from exporters import TARGETS
 
 pytestmark = pytest.mark.slow
 THRESHOLDS = '[[rule]]\ntarget = "onnx"\nprecision = "fp32"\nmin_agreement = 0.5\n'

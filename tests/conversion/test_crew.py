@@ -21,7 +21,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion import crew
 from edge_deit.conversion.converter import _failure
 from edge_deit.conversion.run import export_model
-from exporters import target
+from edge_deit.exporters import target
 
 TWO = ["onnx", "tflite"]
 

@@ -16,11 +16,11 @@ from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.checkpoint.load import load_model
 from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import load_pixels
+from edge_deit.exporters import TARGETS, target
+from edge_deit.exporters.tflite.file import kind, read
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.scheme import PRECISIONS
-from exporters import TARGETS, target
-from exporters.tflite.file import kind, read
 from shared import once
 
 NORMS = {"blocks.0.norm1", "blocks.0.norm2", "blocks.1.norm1", "blocks.1.norm2", "norm"}

@@ -15,13 +15,13 @@ from edge_deit.checkpoint.load import load_model
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.finer import with_finer_layers
+from edge_deit.exporters import target
+from edge_deit.exporters.target import Target
 from edge_deit.metrics.outputs import closeness
 from edge_deit.quantization.condition import Conditioned, condition
 from edge_deit.quantization.fakequant import fake_quantize
 from edge_deit.quantization.scheme import Scheme
 from exporter_models import outputs_of, request_for
-from exporters import target
-from exporters.target import Target
 
 BAD = "blocks.1.mlp.fc2"
 EMBEDDING = "patch_embed"

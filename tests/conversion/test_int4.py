@@ -21,7 +21,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.produce import OverSizeError
 from edge_deit.conversion.run import ExportResult, export_model
 from edge_deit.data.preprocess import PreprocessSpec
-from exporters import target as find_target
+from edge_deit.exporters import target as find_target
 from shared import once
 
 CONFIG = replace(TINY, depth=2, image_size=32, num_classes=5)

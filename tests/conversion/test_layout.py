@@ -21,10 +21,10 @@ from edge_deit.conversion import job
 from edge_deit.conversion.parity import check_batches
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
+from edge_deit.exporters import target
+from edge_deit.exporters.huggingface import FILE_NAMES
 from edge_deit.model.file_form import InputKind
 from edge_deit.quantization.scheme import Scheme
-from exporters import target
-from exporters.huggingface import FILE_NAMES
 from shared import once
 
 if missing := target("onnx").missing():

@@ -19,8 +19,8 @@ from edge_deit.artefacts.runners import open_runner
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.run import export_model
+from edge_deit.exporters import TARGETS, target
 from edge_deit.model.deploy import deploy
-from exporters import TARGETS, target
 from shared import once
 from weights_examples import randomise
 

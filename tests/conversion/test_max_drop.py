@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import CommandLine
-from exporters import TARGETS, target
+from edge_deit.exporters import TARGETS, target
 
 
 @pytest.mark.fuzz  # 24 real photos through every layer's damage: minutes

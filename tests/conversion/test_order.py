@@ -10,9 +10,9 @@ import pytest
 from edge_deit.conversion import run, schedule
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.produce import Exported
+from edge_deit.exporters import Target
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.scheme import Scheme
-from exporters import Target
 
 
 def test_float_files_do_not_wait_for_conditioning(

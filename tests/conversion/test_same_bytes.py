@@ -17,8 +17,8 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion import schedule
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.exporters import TARGETS, target
 from edge_deit.quantization.scheme import Precision
-from exporters import TARGETS, target
 from shared import once
 
 CONFIG = replace(TINY, depth=1, image_size=32, num_classes=5)

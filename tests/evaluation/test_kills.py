@@ -34,7 +34,7 @@ import edge_deit.evaluation.run
 import torch
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deit import DeiT
-from exporters import tool_versions
+from edge_deit.exporters import tool_versions
 edge_deit.evaluation.run.write_html = lambda report, path, **more: path.write_text("page")
 tool_versions()
 with torch.device("meta"):

@@ -16,6 +16,9 @@ from conftest import TINY, random_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
 from edge_deit.evaluation.layers import compare_layers, first_drop
+from edge_deit.exporters import TARGETS
+from edge_deit.exporters import target as find_target
+from edge_deit.exporters.graph_points import Step, find_points
 from edge_deit.model.deit import DeiT
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import DeployDeiT
@@ -32,9 +35,6 @@ from edge_deit.quantization.rotate import rotate
 from edge_deit.quantization.scheme import Precision, Scheme
 from edge_deit.report.report import Layers
 from exporter_models import outputs_of, request_for
-from exporters import TARGETS
-from exporters import target as find_target
-from exporters.graph_points import Step, find_points
 
 CONFIG = replace(TINY, depth=3)
 CONFIGS = {

@@ -24,7 +24,7 @@ from edge_deit import assets, export, gate, validate
 from edge_deit.artefacts.manifest import manifest_path
 from edge_deit.common.console import run
 from edge_deit.common.files import hash_path, size_of
-from exporters import target as find_target
+from edge_deit.exporters import target as find_target
 from shared import once
 
 pytestmark = pytest.mark.slow

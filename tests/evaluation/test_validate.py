@@ -16,8 +16,8 @@ import pytest
 
 from conftest import ROOT, CommandLine
 from edge_deit.artefacts.manifest import manifest_path
+from edge_deit.exporters import target as find_target
 from edge_deit.report.report import Report, read_report
-from exporters import target as find_target
 from report_examples import DEVICE_REPORT
 from shared import once
 

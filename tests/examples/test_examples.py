@@ -17,7 +17,7 @@ import pytest
 
 from conftest import ROOT
 from edge_deit import assets
-from exporters import target as find_target
+from edge_deit.exporters import target as find_target
 
 EXAMPLES = ROOT / "examples"
 pytestmark = pytest.mark.slow

@@ -7,12 +7,12 @@ import torch
 
 from conftest import random_model
 from edge_deit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from edge_deit.exporters.channels_first import channels_first
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, in_file_form, read_grey_levels
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.quantization.narrow import scale_tokens, split_coarse, token_scalable
 from exporter_models import CONFIGS, images
-from exporters.channels_first import channels_first
 
 
 def conditioned(kind: str) -> DeployDeiT:

@@ -34,6 +34,14 @@ from edge_deit.data.preprocess import (
     normalise,
 )
 from edge_deit.evaluation.run import validate_artefacts
+from edge_deit.exporters import Form
+from edge_deit.exporters import target as find_target
+from edge_deit.exporters.coreai import export as coreai
+from edge_deit.exporters.coreai import packages
+from edge_deit.exporters.coreai import target as described
+from edge_deit.exporters.coreai.runtime import is_half
+from edge_deit.exporters.coreai.target import TARGET
+from edge_deit.exporters.runtime import Sparing
 from edge_deit.gating.run import gate_report
 from edge_deit.metrics.outputs import closeness
 from edge_deit.mobile.bundle import bundle_artefacts
@@ -52,14 +60,6 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters import Form
-from exporters import target as find_target
-from exporters.coreai import export as coreai
-from exporters.coreai import packages
-from exporters.coreai import target as described
-from exporters.coreai.runtime import is_half
-from exporters.coreai.target import TARGET
-from exporters.runtime import Sparing
 from shared import once
 from source_tree import project
 
@@ -264,7 +264,7 @@ def test_another_version_is_refused_with_what_to_install(
         return "9.9" if asked == name else packages.PINS[asked]
 
     monkeypatch.setattr(packages, "version_of", other)
-    monkeypatch.setattr(importlib.import_module("exporters.target"), "version_of", other)
+    monkeypatch.setattr(importlib.import_module("edge_deit.exporters.target"), "version_of", other)
     message = rf"{name} {packages.PINS[name]}.*9\.9 is installed.*pip install 'edge-deit\[coreai\]'"
     with pytest.raises(EdgeDeitError, match=message):
         TARGET.check("fp32")

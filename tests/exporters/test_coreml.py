@@ -15,17 +15,17 @@ import torch
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
+from edge_deit.exporters.coreml import export as coreml
+from edge_deit.exporters.coreml import reference as mil_reference
+from edge_deit.exporters.coreml.operators import OPERATORS
+from edge_deit.exporters.coreml.package import read_specification
+from edge_deit.exporters.coreml.target import TARGET
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import quantizable_layers
 from edge_deit.quantization.scheme import Precision, Scheme
 from exporter_models import CONFIGS, CONFIGS_AND_NEWEST, fresh_model, images, request_for
-from exporters.coreml import export as coreml
-from exporters.coreml import reference as mil_reference
-from exporters.coreml.operators import OPERATORS
-from exporters.coreml.package import read_specification
-from exporters.coreml.target import TARGET
-from exporters.target import ExportRequest
 from shared import once
 
 if missing := TARGET.missing():

@@ -12,6 +12,11 @@ import torch
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
+from edge_deit.exporters.executorch import export as executorch_target
+from edge_deit.exporters.executorch import passes
+from edge_deit.exporters.executorch.export import _quantize
+from edge_deit.exporters.executorch.target import TARGET
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import quantizable_layers
@@ -25,11 +30,6 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters.executorch import export as executorch_target
-from exporters.executorch import passes
-from exporters.executorch.export import _quantize
-from exporters.executorch.target import TARGET
-from exporters.target import ExportRequest
 from shared import once
 
 if missing := TARGET.missing():

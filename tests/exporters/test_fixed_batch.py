@@ -21,11 +21,11 @@ from edge_deit.artefacts.runners import open_runner
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.run import export_model
 from edge_deit.emulation.run import measure_arm64
+from edge_deit.exporters import TARGETS, target
 from edge_deit.mobile.bundle import bundle_artefacts
 from edge_deit.mobile.golden import golden_of
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deploy import deploy
-from exporters import TARGETS, target
 from shared import once
 
 Files = Callable[..., Path]

@@ -10,6 +10,11 @@ import pytest
 import torch
 
 from edge_deit.common.quiet import quiet
+from edge_deit.exporters import TARGETS
+from edge_deit.exporters import target as find_target
+from edge_deit.exporters.executorch.export import delegation
+from edge_deit.exporters.tflite import export as tflite
+from edge_deit.exporters.tflite.file import read, word
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deit import DeiT
@@ -19,11 +24,6 @@ from edge_deit.model.mixed import MixedForm
 from edge_deit.quantization.half import beyond_half
 from edge_deit.quantization.scheme import Scheme
 from exporter_models import images, outputs_of, request_for
-from exporters import TARGETS
-from exporters import target as find_target
-from exporters.executorch.export import delegation
-from exporters.tflite import export as tflite
-from exporters.tflite.file import read, word
 from shared import once
 
 CONFIG = DeiTConfig(depth=1, image_size=64, embed_dim=64, num_heads=2, mlp_dim=128, num_classes=10)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_deit.exporters import target
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import DeployDeiT, quantizable_layers
@@ -17,7 +18,6 @@ from edge_deit.quantization.mix import with_weights
 from edge_deit.quantization.packed import GroupedWeight
 from edge_deit.quantization.scheme import Scheme
 from exporter_models import fresh_model, images, outputs_of, request_for
-from exporters import target
 from shared import once
 
 PIXELS = images(6, seed=4)
@@ -88,11 +88,11 @@ def test_weights_lie_in_the_file_as_they_are_packed(file: Path) -> None:
 
 def test_the_runtime_takes_the_graph_whole(file: Path) -> None:
     if name_of(file) == "tflite":
-        from exporters.tflite.export import delegation
+        from edge_deit.exporters.tflite.export import delegation
 
         assert delegation(file) == (1, [])
     elif name_of(file) == "executorch":
-        from exporters.executorch.export import delegation as delegated
+        from edge_deit.exporters.executorch.export import delegation as delegated
 
         assert delegated(file) == (1, [])
     else:

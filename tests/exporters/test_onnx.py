@@ -12,6 +12,9 @@ import torch
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
+from edge_deit.exporters.onnx import export as onnx_target
+from edge_deit.exporters.onnx.session import SESSION_CONFIG
+from edge_deit.exporters.onnx.target import TARGET
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import quantizable_layers
@@ -26,9 +29,6 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters.onnx import export as onnx_target
-from exporters.onnx.session import SESSION_CONFIG
-from exporters.onnx.target import TARGET
 from shared import once
 
 if missing := TARGET.missing():

@@ -22,6 +22,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessSpec, bytes_of
 from edge_deit.data.preprocess import normalise as normalised
+from edge_deit.exporters import TARGETS, target
 from edge_deit.metrics.outputs import aligned, softmax
 from edge_deit.mobile.bundle import bundle_artefacts
 from edge_deit.mobile.golden import measured_logits
@@ -31,7 +32,6 @@ from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, in_file_form, read_grey_levels
 from edge_deit.quantization.narrow import split_coarse
 from edge_deit.quantization.scheme import Precision
-from exporters import TARGETS, target
 from shared import once
 
 PRECISIONS: dict[bool, tuple[Precision, ...]] = {
@@ -170,7 +170,7 @@ def test_validate_gives_such_files_the_figures_of_the_others(
 
 
 def test_a_classifier_for_core_ml(image_files: Callable[[str], dict[str, Path]]) -> None:
-    from exporters.coreml.package import read_specification
+    from edge_deit.exporters.coreml.package import read_specification
 
     description = read_specification(image_files("coreml")["int8"]).description
     assert description.input[0].type.imageType.width == 64
@@ -189,7 +189,7 @@ def test_bytes_are_exact_where_all_is_integer(
     """The first operator takes 128 away, and nothing is rounded; only the softmax is float."""
     from ai_edge_litert import schema_py_generated as schema
 
-    from exporters.tflite.file import kind, read
+    from edge_deit.exporters.tflite.file import kind, read
 
     file = read(image_files("tflite")["int8-full"])
     (graph,) = file.subgraphs
@@ -223,7 +223,7 @@ def test_points_inside_integers_of_bytes(image_files: Callable[[str], dict[str, 
 
 
 def test_labels_lie_behind_the_lite_model(image_files: Callable[[str], dict[str, Path]]) -> None:
-    from exporters.tflite.export import read_metadata
+    from edge_deit.exporters.tflite.export import read_metadata
 
     for path in image_files("tflite").values():
         with zipfile.ZipFile(path) as archive:

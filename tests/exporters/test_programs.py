@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporters import TARGETS, target
-from exporters.programs import opened_by
+from edge_deit.exporters import TARGETS, target
+from edge_deit.exporters.programs import opened_by
 
 
 def test_the_programs_that_open_all_files_of_a_kind() -> None:

@@ -17,6 +17,8 @@ from edge_deit.artefacts.manifest import read_manifest
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.conversion.run import export_model
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.exporters import TARGETS
+from edge_deit.exporters.tflite.integer_form import IntegerDeiT
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.deploy import deploy
 from edge_deit.quantization.narrow import (
@@ -25,8 +27,6 @@ from edge_deit.quantization.narrow import (
     token_scalable,
     use_grey_levels,
 )
-from exporters import TARGETS
-from exporters.tflite.integer_form import IntegerDeiT
 from model_examples import configs
 
 SPEC = PreprocessSpec(resize_size=72, crop_size=64)

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from edge_deit.common.quiet import quiet
+from edge_deit.exporters import target as find_target
+from edge_deit.exporters.target import ExportRequest
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import DeployDeiT, quantizable_layers
@@ -20,8 +22,6 @@ from edge_deit.quantization.packed import PackedWeight
 from edge_deit.quantization.palette import see
 from edge_deit.quantization.scheme import Scheme
 from exporter_models import fresh_model, images, outputs_of, request_for
-from exporters import target as find_target
-from exporters.target import ExportRequest
 
 Form = Literal["ane", "cpu"]
 
@@ -49,7 +49,7 @@ def request_of(target: str, kind: str, form: Form, output: Path) -> ExportReques
 )
 def test_core_ml_holds_the_tables(tmp_path: Path, form: Form, single: tuple[str, ...]) -> None:
     """Every weight of the scheme is looked up, and the rest is half precision."""
-    from exporters.coreml.package import operations_of, read_specification
+    from edge_deit.exporters.coreml.package import operations_of, read_specification
 
     target = find_target("coreml")
     if missing := target.missing():

@@ -14,6 +14,11 @@ import torch
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.exporters.tflite import export as tflite
+from edge_deit.exporters.tflite.file import contents, kind, read, word
+from edge_deit.exporters.tflite.integer_form import IntegerDeiT, fit_to_photos, fold_back
+from edge_deit.exporters.tflite.observe import Observed, tight_range, whole_range
+from edge_deit.exporters.tflite.target import TARGET
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy
 from edge_deit.model.form import quantizable_layers
@@ -34,11 +39,6 @@ from exporter_models import (
     outputs_of,
     request_for,
 )
-from exporters.tflite import export as tflite
-from exporters.tflite.file import contents, kind, read, word
-from exporters.tflite.integer_form import IntegerDeiT, fit_to_photos, fold_back
-from exporters.tflite.observe import Observed, tight_range, whole_range
-from exporters.tflite.target import TARGET
 from shared import once
 
 if missing := TARGET.missing():

@@ -31,10 +31,10 @@ from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
 from edge_deit.artefacts.predict import rank
 from edge_deit.artefacts.runners import logits_of
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
+from edge_deit.exporters import target
 from edge_deit.mobile.golden_images import ImageCase
 from edge_deit.report.device_records import PROTOCOL, ModelCheck
 from edge_deit.report.device_report import read_device_report
-from exporters import target
 
 PROJECT = ROOT / "android_demo"
 TOOLS = ROOT / "tools/mobile/android"

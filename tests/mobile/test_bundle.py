@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,11 +26,12 @@ from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest,
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path, size_of
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.exporters import RUNTIMES, Runner, runtime_of
+from edge_deit.exporters import target as find_target
 from edge_deit.mobile import bundle as writing
 from edge_deit.mobile import replace as exchanging
 from edge_deit.mobile.deliveries import Delivery
-from exporters import TARGETS, Runner
-from exporters import target as find_target
+from source_tree import ROOT
 
 ANDROID, IOS, WEB = "app/src/main/assets/edge_deit", "DeiTDemo/Bundled", "edge_deit"
 LABELS = ["Übergröße", "b", "c"]
@@ -111,16 +114,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     (tmp_path / "ios" / "DeiTDemo").mkdir(parents=True)
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "index.html").write_text("<!doctype html>")
-    for name, module in TARGETS.items():
-        real = find_target(name)
+    for name, module in RUNTIMES.items():
         stand_in = "a stand-in" if name == "coreml" else None
-        runtime = replace(
-            real.runtime,
+        fake = replace(
+            runtime_of(name),
+            modules=(),
             runs_on=lambda said=stand_in: said,
             unchecked=lambda backend: "it runs on Apple's" if backend == "coreml" else None,
         )
-        fake = replace(real, requires={}, runtime=runtime)
-        monkeypatch.setattr(importlib.import_module(module), "TARGET", fake)
+        monkeypatch.setattr(importlib.import_module(module), "RUNTIME", fake)
     monkeypatch.setattr(writing, "open_runner", fake_runner)
     return Place(tmp_path)
 
@@ -341,8 +343,8 @@ REFUSED: dict[str, tuple[Case, str]] = {
         "--threads is 0",
     ),
     "no such project": (
-        lambda p: [p.artefact("a.tflite"), "--android", p.root / "none"],
-        "none is no Android project: it has no app/src/main",
+        lambda p: [p.artefact("a.tflite"), "--android", p.root / "android/app"],
+        "app is no Android project: it has no app/src/main",
     ),
     "the other project": (
         lambda p: [p.artefact("a.fp16.mlpackage", "coreml"), "--ios", p.android],
@@ -445,14 +447,56 @@ def test_logits_that_are_not_finite_are_refused(
 
 
 def test_missing_runtime_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module(TARGETS["tflite"])
-    monkeypatch.setattr(
-        module, "TARGET", replace(module.TARGET, requires={"no_such": "no-such-dist"})
-    )
-    with pytest.raises(
-        EdgeDeitError, match=r"needs no-such-dist: pip install 'edge-deit\[tflite\]"
-    ):
+    module = importlib.import_module(RUNTIMES["tflite"])
+    absent = replace(module.RUNTIME, modules=("no_such.part",), older="none_such")
+    monkeypatch.setattr(module, "RUNTIME", absent)
+    said = r"a\.tflite was not run: LiteRT is not installed: pip install 'edge-deit\[runtime\]'"
+    with pytest.raises(EdgeDeitError, match=said):
         call(place.artefact("a.tflite"), "--android", place.android)
+
+
+# Where no project is
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty folder"])
+def test_a_project_is_made_from_the_template(there: str, place: Place) -> None:
+    new = place.root / "my apps" / "android"
+    if there != "nothing":
+        new.mkdir(parents=True)
+    call(place.artefact("a.tflite"), "--android", new, "--web", place.root / "page")
+    for project, folder in ((new, "android_demo"), (place.root / "page", "web_demo")):
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z", "."], capture_output=True, check=True, cwd=ROOT / folder
+        )
+        wanted = {name for name in os.fsdecode(tracked.stdout).split("\0") if name}
+        made = {str(f.relative_to(project)) for f in project.rglob("*") if f.is_file()}
+        bundled = {name for name in made if "edge_deit/" in name}
+        assert made - bundled == wanted
+        assert {"a.tflite", "bundle.json"} < {Path(name).name for name in bundled}
+    assert os.access(new / "gradlew", os.X_OK)
+    call(place.artefact("b.tflite"), "--android", new)  # now it is one like any other
+    assert not (new / "app/src/main/assets/edge_deit/a.tflite").exists()
+
+
+def test_no_project_is_made_by_a_bundle_that_fails(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path, **options: Any) -> Path:
+        raise OSError(28, "No space left on device", str(target))
+
+    artefact, before = place.artefact("a.tflite"), set(place.root.iterdir())
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(EdgeDeitError, match="cannot be written"):
+        call(artefact, "--android", place.root / "deep/new")
+    assert set(place.root.iterdir()) == before
+
+
+def test_two_new_projects_lie_apart(place: Place) -> None:
+    files = place.artefact("a.tflite"), place.artefact("a.fp16.mlpackage", "coreml")
+    new = place.root / "new"
+    with pytest.raises(EdgeDeitError, match="one in the other"):
+        call(*files, "--android", new, "--ios", new / "ios")
+    assert not new.exists()
 
 
 # What goes wrong half-way

@@ -26,10 +26,10 @@ from edge_deit.artefacts.manifest import Manifest, read_manifest
 from edge_deit.artefacts.predict import rank
 from edge_deit.artefacts.runners import logits_of
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
+from edge_deit.exporters import target
 from edge_deit.mobile.golden_images import hash_pixels, wide_cases
 from edge_deit.report.device_records import PROTOCOL, CostShares, ModelCheck, Residency
 from edge_deit.report.device_report import read_device_report
-from exporters import target
 
 pytestmark = pytest.mark.xdist_group("ios")  # they share one build of the program
 IOS = ROOT / "ios_demo"

@@ -222,7 +222,7 @@ def test_actions_are_pinned_by_commit() -> None:
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
 
 
-PLANTED = ("edge_deit/__init__.py", "edge_deit/gate.py", "exporters/__init__.py", "tomllib.py")
+PLANTED = ("edge_deit/__init__.py", "edge_deit/gate.py", "edge_deit/exporters.py", "tomllib.py")
 
 
 @pytest.mark.parametrize("call", [["-P", "-m", "edge_deit.gate"], ["edge-deit", "gate"]])

@@ -16,7 +16,7 @@ import pytest
 from importlinter.api import read_configuration
 
 from conftest import LONGEST
-from exporters import TARGETS
+from edge_deit.exporters import TARGETS
 from source_tree import (
     COMMANDS,
     FILES,
@@ -41,8 +41,8 @@ HEAVY = (
     ),
     *("tensorflow", "jax", "onnx", "onnxruntime", "onnxscript", "transformers", "huggingface_hub"),
 )
-MAY_NAME_TARGETS = {"exporters", "edge_deit.mobile", "edge_deit.emulation", *COMMANDS}
-MAY_FILL_INIT = {"edge_deit", "edge_deit.assets", "exporters"} | set(TARGETS.values())
+MAY_NAME_TARGETS = {"edge_deit.exporters", "edge_deit.mobile", "edge_deit.emulation", *COMMANDS}
+MAY_FILL_INIT = {"edge_deit", "edge_deit.assets", "edge_deit.exporters"} | set(TARGETS.values())
 UNDECLARED = {"edge_deit.checkpoint.hub", "edge_deit.gating.run", "edge_deit.training.run"}
 """Each goes when its module gets its public function and an `__all__`."""
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
@@ -107,7 +107,7 @@ def test_the_core_names_no_target(name: str) -> None:
 
 
 def test_a_target_name_in_the_core_would_be_found() -> None:
-    assert any("coreml" in text.lower() for _, text in texts(FILES["exporters"]))
+    assert any("coreml" in text.lower() for _, text in texts(FILES["edge_deit.exporters"]))
     assert any("tflite" in text.lower() for _, text in texts(FILES["edge_deit.mobile.deliveries"]))
 
 
@@ -184,7 +184,7 @@ def test_an_init_holds_a_docstring_and_nothing_else(name: str) -> None:
 
 
 def test_the_top_holds_commands_and_packages() -> None:
-    packages = {package_of(name) for name in FILES} - {"edge_deit", "exporters"}
+    packages = {package_of(name) for name in FILES} - {"edge_deit", "edge_deit.exporters"}
     assert len(packages) <= 27, "a step of the flow belongs into a package, not to the top"
 
 

@@ -26,7 +26,7 @@ from latency import SPEED_BARS, macs
 from resizes import compare
 
 from edge_deit.data.preprocess import PreprocessSpec
-from exporters import TARGETS, Form
+from edge_deit.exporters import TARGETS, Form
 from harness.candidates import Candidate, counterpart, select
 from resizing.geometry import Placed, bilinear, middles, nearest, placed
 from resizing.ways import WAYS, reference

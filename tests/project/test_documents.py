@@ -10,9 +10,9 @@ import pytest
 import typer
 
 import edge_deit
+from edge_deit.exporters import TARGETS
+from edge_deit.exporters import target as find_target
 from edge_deit.quantization.scheme import PRECISIONS
-from exporters import TARGETS
-from exporters import target as find_target
 from source_tree import ROOT, extras
 
 DOCUMENTS = (

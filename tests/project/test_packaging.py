@@ -7,11 +7,16 @@ import re
 
 import pytest
 
-from exporters import TARGETS
-from exporters import target as find_target
+import edge_deit
+from edge_deit.exporters import TARGETS, runtime_of
+from edge_deit.exporters import target as find_target
 from source_tree import ROOT, extras, project
 
 pytestmark = pytest.mark.newest
+
+
+ALONE = {"runtime", "runtime-onnx"}
+"""Extras that only run files."""
 
 
 def distribution(requirement: str) -> str:
@@ -45,7 +50,7 @@ def test_an_extra_brings_what_its_target_requires(name: str) -> None:
 def test_all_is_the_sum_of_the_targets() -> None:
     (everything,) = extras()["all"]
     named = set(re.findall(r"[\w-]+", everything.partition("[")[2]))
-    assert named == extras().keys() - {"all", "dev"}
+    assert named == extras().keys() - {"all", "dev", "torch", *ALONE}
     assert {find_target(name).extra for name in TARGETS} <= named
 
 
@@ -66,6 +71,23 @@ def test_the_pythons_that_are_admitted_are_the_tested_ones() -> None:
     assert f"PYTHON ?= python{first}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
     cpu_build = (ROOT / "requirements-torch.lock").read_text(encoding="utf-8").split("torch==")[1]
     assert cpu_build.count("--hash") == len(versions), "one CPU build of PyTorch for each Python"
+
+
+def test_what_runs_files_alone_brings_no_torch() -> None:
+    alone = {runtime_of(name).alone for name in TARGETS} - {None}
+    assert alone == ALONE
+    dependencies = project()["dependencies"]
+    assert isinstance(dependencies, list)
+    for need in (*dependencies, *(need for name in ALONE for need in extras()[name])):
+        assert not brought_by(need) & {"torch", "executorch", "transformers", "edge-deit"}, need
+    for name in TARGETS:
+        assert "edge-deit[torch]" in extras()[find_target(name).extra], name
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert project()["dynamic"] == ["version"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {edge_deit.__version__}\n" in citation
 
 
 def test_the_lock_has_what_the_extras_pin() -> None:

@@ -18,10 +18,10 @@ from edge_deit.checkpoint.load import Checkpoint, load_model
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.data.calibration import calibration_set
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.exporters import target as find_target
 from edge_deit.model.deploy import deploy
 from edge_deit.quantization.observe import LayerView, importance_pass
 from edge_deit.quantization.pinning import Pinning, look_forward, measure_pinning
-from exporters import target as find_target
 from shared import once
 
 

@@ -22,10 +22,10 @@ from edge_deit.conversion.fallback import DropLimit, OverLimitError, choose_fall
 from edge_deit.conversion.produce import Exported
 from edge_deit.conversion.sensitivity_table import write_sensitivity
 from edge_deit.data.calibration import CalibrationSet
+from edge_deit.exporters import Target, target
 from edge_deit.quantization.condition import Conditioned, condition
 from edge_deit.quantization.scheme import LayerRanges, Scheme
 from edge_deit.quantization.sensitivity import Drop, drop_of, rank_layers
-from exporters import Target, target
 
 BAD = "blocks.1.mlp.fc1"
 
