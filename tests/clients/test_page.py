@@ -197,7 +197,7 @@ def test_validate_reads_the_pages_report(
     visit(tmp_path / "page", {"step": "report", "path": str(report)}, work=tmp_path)
     measured = read_device_report(report)
     assert [one.path for one in measured.artefacts] == [file.name for file in files]
-    assert all(one.runs == 50 and one.latency_ms_p50 for one in measured.artefacts)
+    assert all(one.runs == 100 and one.latency_ms_p50 for one in measured.artefacts)
     assert "Chromium" in measured.device.os_version
     photos = tmp_path / "photos"
     photos.mkdir()
