@@ -125,9 +125,11 @@ def _attend(attn: DeployAttention, queries: Tensor, tokens: Tensor) -> Tensor:
 def _mlp(mlp: DeployMlp, x: Tensor, knee: float) -> Tensor:
     hidden = F.gelu(mlp.fc1(x))
     if math.isinf(knee):
-        return torch.as_tensor(mlp.fc2(hidden))
+        out: Tensor = mlp.fc2(hidden)
+        return out
     small = hidden.clamp(max=knee)
-    return torch.as_tensor(mlp.fc2(small) + F.linear(hidden - small, mlp.fc2.weight))
+    out = mlp.fc2(small) + F.linear(hidden - small, mlp.fc2.weight)
+    return out
 
 
 def fold_back(form: DeployDeiT) -> DeployDeiT:
