@@ -34,27 +34,17 @@ class BenchmarkRow(
     val problem: String?,
 )
 
-/** Measures every bundled artefact where it was chosen to run. Outlives rotations; its fields belong to the main thread. */
+/** Measures every bundled artefact where it was chosen to run. */
 class BenchmarkModel private constructor(
-    private val context: Context,
-) {
+    context: Context,
+) : Work(context) {
     val rows = ArrayList<BenchmarkRow>()
-    var running = false
-        private set
     var current: String? = null
         private set
-    var problem: String? = null
-        private set
-    var total = 0
-        private set
-    var onChange: () -> Unit = {}
 
     /** Set by the screen when it goes out of sight while this runs: the system then slows the app down. */
     @Volatile
     var leftForeground = false
-
-    @Volatile
-    private var stopped = false
 
     private var conditions: Conditions? = null
 
@@ -67,23 +57,12 @@ class BenchmarkModel private constructor(
     fun start() {
         val choice = choice
         rows.clear()
-        problem = null
         conditions = null
-        running = true
-        stopped = false
         leftForeground = false
-        onChange()
-        Background.run(context, { measureAll(choice) }) { found, problem ->
+        begin({ measureAll(choice) }) { found ->
             conditions = found
-            this.problem = problem
-            running = false
             current = null
-            onChange()
         }
-    }
-
-    fun stop() {
-        stopped = true
     }
 
     /** The report of what was measured, in the file that the provider lends. */

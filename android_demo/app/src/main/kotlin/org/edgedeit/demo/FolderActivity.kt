@@ -1,6 +1,5 @@
 package org.edgedeit.demo
 
-import android.app.Activity
 import android.content.ActivityNotFoundException
 import android.content.Intent
 import android.os.Bundle
@@ -12,9 +11,7 @@ import android.widget.Toast
 import org.edgedeit.core.FolderResult
 
 /** Runs over a folder of photos, or the golden ones, and shows how far the answers are from Python's. */
-class FolderActivity : Activity() {
-    private lateinit var model: FolderModel
-
+class FolderActivity : WorkActivity<FolderModel>() {
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
         setContentView(R.layout.activity_work)
@@ -32,14 +29,6 @@ class FolderActivity : Activity() {
         golden.setOnClickListener { model.start(null) }
         model.onChange = ::render
         render()
-    }
-
-    override fun onRetainNonConfigurationInstance(): Any = model
-
-    override fun onDestroy() {
-        model.onChange = {}
-        if (!isChangingConfigurations) model.stop()
-        super.onDestroy()
     }
 
     private fun choose() {

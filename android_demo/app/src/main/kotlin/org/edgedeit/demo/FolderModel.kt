@@ -16,47 +16,20 @@ import org.edgedeit.core.runFolder
 import org.edgedeit.demo.engine.Engines
 import java.io.File
 
-/** Runs one artefact over a folder and compares with Python's answers. Outlives rotations; its fields belong to the main thread. */
+/** Runs one artefact over a folder and compares with Python's answers. */
 class FolderModel(
-    private val context: Context,
+    context: Context,
     private val selected: Int,
     private val placement: Placement,
-) {
-    var running = false
-        private set
-    var total = 0
-        private set
-    var finished = 0
-        private set
+) : Work(context) {
     var result: FolderResult? = null
         private set
-    var problem: String? = null
-        private set
-    var onChange: () -> Unit = {}
-
-    @Volatile
-    private var stopped = false
 
     /** Runs over the folder that the user lent, which holds what `edge_deit.golden` wrote; null: the golden photos. */
     fun start(tree: Uri?) {
         if (running) return
-        total = 0
-        finished = 0
         result = null
-        problem = null
-        running = true
-        stopped = false
-        onChange()
-        Background.run(context, { runAll(tree) }) { found, problem ->
-            result = found
-            this.problem = problem
-            running = false
-            onChange()
-        }
-    }
-
-    fun stop() {
-        stopped = true
+        begin({ runAll(tree) }) { result = it }
     }
 
     private fun runAll(tree: Uri?): FolderResult {

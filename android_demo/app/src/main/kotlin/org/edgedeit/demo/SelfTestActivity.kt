@@ -1,6 +1,5 @@
 package org.edgedeit.demo
 
-import android.app.Activity
 import android.os.Bundle
 import android.view.View
 import android.widget.Button
@@ -8,9 +7,7 @@ import android.widget.ProgressBar
 import android.widget.TextView
 
 /** Shows whether this phone computes what the golden cases say, the same check as the unit tests'. */
-class SelfTestActivity : Activity() {
-    private lateinit var model: SelfTestModel
-
+class SelfTestActivity : WorkActivity<SelfTestModel>() {
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
         setContentView(R.layout.activity_work)
@@ -22,14 +19,6 @@ class SelfTestActivity : Activity() {
         ).setOnClickListener { if (model.running) model.stop() else model.start() }
         model.onChange = ::render
         render()
-    }
-
-    override fun onRetainNonConfigurationInstance(): Any = model
-
-    override fun onDestroy() {
-        model.onChange = {}
-        if (!isChangingConfigurations) model.stop()
-        super.onDestroy()
     }
 
     private fun render() {

@@ -12,16 +12,10 @@ import org.edgedeit.core.selfTest
 import org.edgedeit.demo.engine.Engines
 import java.io.File
 
-/** Runs the bundle's golden cases, then every file on the photos that Python's answered. Outlives rotations; its fields belong to the main thread. */
+/** Runs the bundle's golden cases, then every file on the photos that Python's answered. */
 class SelfTestModel(
-    private val context: Context,
-) {
-    var running = false
-        private set
-    var total = 0
-        private set
-    var finished = 0
-        private set
+    context: Context,
+) : Work(context) {
     val failures = ArrayList<CaseResult>()
 
     /** What each file answered beside Python, in the user's words. */
@@ -30,32 +24,12 @@ class SelfTestModel(
     /** Whether a file did not load, or answered otherwise than in Python. */
     var differs = false
         private set
-    var problem: String? = null
-        private set
-    var onChange: () -> Unit = {}
-
-    @Volatile
-    private var stopped = false
 
     fun start() {
         failures.clear()
         models.clear()
         differs = false
-        finished = 0
-        total = 0
-        problem = null
-        running = true
-        stopped = false
-        onChange()
-        Background.run(context, ::runAll) { _, problem ->
-            this.problem = problem
-            running = false
-            onChange()
-        }
-    }
-
-    fun stop() {
-        stopped = true
+        begin(::runAll) {}
     }
 
     private fun runAll() {
