@@ -23,6 +23,7 @@ __all__ = [
     "Runner",
     "Runtime",
     "Sparing",
+    "absent",
     "contiguous",
     "in_order",
     "nothing_outside",
@@ -143,14 +144,14 @@ class Runtime:
         For a process that runs files and does nothing else: what is `needless` passes for not installed.
         """
         with contextlib.suppress(ImportError):
-            with _absent(self.needless):
+            with absent(self.needless):
                 importlib.import_module(self.modules[0])
             for name in self.modules[1:]:
                 importlib.import_module(name)
 
 
 @contextlib.contextmanager
-def _absent(names: Sequence[str]) -> Iterator[None]:
+def absent(names: Sequence[str]) -> Iterator[None]:
     """Importing one of these packages fails meanwhile, unless it is loaded already."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: Python's own word for it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
-from edge_deit.exporters.runtime import MASK_NAME, Runner, Runtime
+from edge_deit.exporters.runtime import MASK_NAME, Runner, Runtime, absent
 from edge_deit.quantization.scheme import LayerRanges, Precision, Scheme
 
 if TYPE_CHECKING:  # so that the list of targets costs no torch
@@ -157,7 +159,9 @@ class Target:
     files can take but one photo to the reason. `pins` maps distributions to the one version that is
     taken. A `beta` target is left out of `all`, with a note, where its packages are absent or of
     other versions. `forms` maps each precision to the form its files have by default, `ane` or
-    `cpu` (`ExportRequest.form`); it is empty where a target has but one.
+    `cpu` (`ExportRequest.form`); it is empty where a target has but one. `effort` is about how long
+    making a file takes beside the other targets; `needless` packages are what the converter imports where
+    they are installed, and no file needs.
     """
 
     runtime: Runtime
@@ -183,6 +187,8 @@ class Target:
     pins: Mapping[str, str] = field(default_factory=dict)
     beta: bool = False
     forms: Mapping[Precision, Form] = field(default_factory=dict)
+    effort: int = 1
+    needless: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -212,8 +218,14 @@ class Target:
         return self.runtime.runs_on()
 
     def unchecked(self, backend: str) -> str | None:
-        """One line when files for this backend cannot be run here by anything, not even a stand-in."""
+        """One line when nothing here can run files for this backend, not even a stand-in."""
         return self.runtime.unchecked(backend)
+
+    def warm_up(self) -> None:
+        """Import the converter without what is `needless`, for a process that does nothing but convert."""
+        if self.needless:
+            with contextlib.suppress(ImportError), absent(self.needless):
+                importlib.import_module(next(iter(self.requires)))
 
     def missing(self) -> list[str]:
         """Distributions that this target needs and this environment lacks."""

@@ -40,7 +40,6 @@ class _Rarely:
             self._depth += 1
             if self._depth == 1:
                 self._before = gc.get_threshold()
-                gc.collect()
                 gc.freeze()
                 gc.set_threshold(_NEW_OBJECTS, *self._before[1:])
 
@@ -49,8 +48,8 @@ class _Rarely:
             self._depth -= 1
             if not self._depth:
                 gc.set_threshold(*self._before)
+                gc.collect()  # what the block left; what was there before it is still out of sight
                 gc.unfreeze()
-                gc.collect()
 
 
 _RARELY: Final = _Rarely()

@@ -34,10 +34,14 @@ def main(descriptor: int) -> None:
 
 
 def _answer(data: bytes) -> bytes:
+    from edge_deit.common.quiet import quiet
     from edge_deit.conversion.job import convert_here
+    from edge_deit.exporters import target
 
     try:
         job = pickle.loads(data)  # noqa: S301 # from the process that started us
+        with quiet():
+            target(job.target).warm_up()
         return pickle.dumps((convert_here(job), None))
     except Exception as error:  # noqa: BLE001 # it is raised where the job came from
         return _failure(error)

@@ -11,8 +11,9 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from edge_deit.common.child import end_child, start_child
 from edge_deit.common.errors import EdgeDeitError
@@ -61,9 +62,20 @@ def processes_for(files: int, weights_bytes: int) -> int:
     return max(1, min(files, usable_cores(), _MOST, room))
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is to be made, with whose packages, and who waits for it."""
+
+    make: Callable[[Convert], Any]
+    target: str
+    rank: int
+    made: Future[Any]
+
+
 class Crew:
     """Makes up to `jobs` files at the same time; use it as a context manager.
 
+    A process that has loaded a target's packages makes that target's next file, where one waits.
     With one job `here` does everything, in this process and in turn.
     """
 
@@ -71,27 +83,51 @@ class Crew:
         self._here = here
         self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
         self._converters = [_Converter() for _ in range(jobs)] if jobs > 1 else []
+        self._waiting: list[_Task] = []
+        self._choosing = threading.Lock()
         self._free: queue.SimpleQueue[_Converter] = queue.SimpleQueue()
         for one in self._converters:
             self._free.put(one)
 
-    def submit(self, make: Callable[[Convert], Made]) -> Future[Made]:
-        """Call `make` with something that does a job; with one job, at once.
+    def submit(
+        self, make: Callable[[Convert], Made], target: str = "", rank: int = 0
+    ) -> Future[Made]:
+        """Call `make` with something that does a job of `target`; with one job, at once.
 
-        The result raises what `make` raised.
+        Of what waits, a lower `rank` comes first. The result raises what `make` raised.
         """
-        if self._pool is not None:
-            return self._pool.submit(self._with_converter, make)
-        done: Future[Made] = Future()
-        done.set_result(make(self._here))
-        return done
+        made: Future[Made] = Future()
+        if self._pool is None:
+            made.set_result(make(self._here))
+            return made
+        with self._choosing:
+            self._waiting.append(_Task(make, target, rank, made))
+        self._pool.submit(self._make_one)
+        return made
 
-    def _with_converter(self, make: Callable[[Convert], Made]) -> Made:
+    def _make_one(self) -> None:
         converter = self._free.get()
         try:
-            return make(converter)
+            task = self._choose(converter)
+            try:
+                task.made.set_result(task.make(converter))
+            except BaseException as error:  # noqa: BLE001 # whoever waits for the result raises it
+                task.made.set_exception(error)
         finally:
             self._free.put(converter)
+
+    def _choose(self, mine: _Converter) -> _Task:
+        """What that process is to do next: what it has packages for, else what nobody has."""
+        with self._choosing:
+            taken = {name for one in self._converters for name in one.loaded}
+
+            def cost(task: _Task) -> tuple[int, bool, bool]:
+                return task.rank, task.target not in mine.loaded, task.target in taken
+
+            task = min(self._waiting, key=cost)  # of equal ones the first
+            self._waiting.remove(task)
+            mine.loaded.add(task.target)
+            return task
 
     def __enter__(self) -> Self:
         return self
@@ -108,9 +144,13 @@ class Crew:
 
 
 class _Converter:
-    """A process that does jobs, one at a time, and ends with this one; it starts with the first."""
+    """A process that does jobs, one at a time, and ends with this one; it starts with the first.
+
+    `loaded` are the targets whose packages it has, or will have first.
+    """
 
     def __init__(self) -> None:
+        self.loaded: set[str] = set()
         self._closed = False
         self._starting = threading.Lock()
         self._child: tuple[subprocess.Popen[bytes], Connection] | None = None

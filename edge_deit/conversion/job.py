@@ -15,6 +15,7 @@ from edge_deit.conversion.masks import in_turn
 from edge_deit.conversion.parity import check_batches, check_parity
 from edge_deit.exporters import ExportRequest, Runner
 from edge_deit.exporters import target as find_target
+from edge_deit.exporters.provenance import shared_history
 from edge_deit.metrics.outputs import Closeness
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def convert_here(
 
 
 def _write(job: Job) -> None:
-    with quiet(), rare_collection():
+    with quiet(), rare_collection(), shared_history():
         find_target(job.target).export(job.request)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.crew import Crew, processes_for
@@ -38,7 +38,7 @@ def export_all(
     """
     check_size(limit, context.form, plan)
     chosen = [scheme.quantized or scheme.grouped for _, scheme, _ in plan]
-    order = sorted(range(len(plan)), key=chosen.__getitem__)
+    order = _order(plan, chosen)
     floats = chosen.count(False)
     most = jobs or processes_for(len(plan), context.checkpoint.size_bytes)
     here = functools.partial(convert_here, progress=context.progress)
@@ -47,7 +47,7 @@ def export_all(
         Crew(1 if limit.wanted else most, here) as crew,
     ):
         files = _Files(context, advance)
-        made = [crew.submit(files.making(plan[place])) for place in order[:floats]]
+        made = [_submit(crew, plan[place], files.making(plan[place])) for place in order[:floats]]
         rest, told = choose_mixes(limit, context, [plan[place] for place in order[floats:]])
         rest = [with_finer_layers(context, item) for item in rest]
         fallback = choose_fallback(limit, context, rest)
@@ -55,13 +55,32 @@ def export_all(
         notes = [*doubts, *fallback.notes, *told]
         for item in fallback.items:
             make = _within(context, item, fallback, limit, notes) if limit.wanted else None
-            made.append(crew.submit(files.making(item, make)))
+            made.append(_submit(crew, item, files.making(item, make), rank=1))
         for one in as_completed(made):
             one.result()  # the first that failed ends the others
     done = [one.result() for one in made]
     notes[:0] = float_notes(context, [one.manifest for one in done[:floats]])
     found = dict(zip(order, done, strict=True))
     return [found[place] for place in range(len(plan))], notes
+
+
+def _order(plan: Sequence[Item], chosen: Sequence[bool]) -> list[int]:
+    """Places in the plan: float files, what takes long last, as the first is soon there then; the rest.
+
+    Of the rest, for which all processes are free, what takes long comes first.
+    """
+
+    def when(place: int) -> tuple[bool, int]:
+        effort = plan[place][0].effort
+        return chosen[place], -effort if chosen[place] else effort
+
+    return sorted(range(len(plan)), key=when)
+
+
+def _submit(
+    crew: Crew, item: Item, make: Callable[[Convert], Exported], rank: int = 0
+) -> Future[Exported]:
+    return crew.submit(make, item[0].name, rank)
 
 
 class _Files:

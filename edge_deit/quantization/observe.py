@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import torch
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 _GREATEST_SHARE: Final = 0.9
+_MOST_PHOTOS: Final = 4
+_STREAM_VALUES: Final = 4 * 198 * 192  # of all photos that go through a form together
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,12 @@ class TensorView:
         self, values: Tensor, importance: Tensor | None, cut_importance: Tensor | None = None
     ) -> None:
         """Take in one photo's values and their importance, (N, C) each."""
-        least, greatest = values.aminmax()
-        self.extremes.append((float(least), float(greatest)))
+        least, greatest = (float(end) for end in values.aminmax())
+        self.extremes.append((least, greatest))
         if importance is None:
             return
         if self.histogram is not None:
-            self.histogram.add(values, importance, cut_importance)
+            self.histogram.add(values, importance, cut_importance, (least, greatest))
         if self.channels is not None:
             self.channels.add(values, importance)
 
@@ -134,7 +137,7 @@ class LayerView:
         """Take in one photo's inputs (N, C) and what an error of each output row does (N, 1)."""
         found = (values * importance).T @ values
         self.moments = found if self.moments is None else self.moments.add_(found)
-        self.scatter += float(found.double().square().sum())
+        self.scatter += float(torch.linalg.vector_norm(found)) ** 2
         self.photos += 1
 
     @property
@@ -184,18 +187,25 @@ def look_at(
         held[name] = x, y
 
     generator = torch.Generator().manual_seed(seed)
-    for photo in photos:
+    waiting = iter(photos)
+    while group := list(islice(waiting, _together(form))):
         with watching(watched, keep), torch.enable_grad():
-            output = form(photo.clone().requires_grad_())
+            output = form(torch.cat(group).requires_grad_())
         if not output.isfinite().all():
             raise EdgeDeitError(
                 "the model's output is not finite on a calibration photo; check the weights"
             )
-        probe = torch.randn(output.shape, generator=generator)
+        probe = torch.cat([torch.randn(one[None].shape, generator=generator) for one in output])
         importance = _importance((output * probe).sum(), wanted, held)
-        inputs: dict[int, Tensor] = {}
-        seen = {name: _seen(name, wanted, held, importance, inputs) for name in wanted}
-        yield output.detach(), seen
+        for place, one in enumerate(output.detach()):
+            yield one[None], _seen_of(place, len(group), wanted, held, importance)
+
+
+def _together(form: DeployDeiT) -> int:
+    """How many photos go through a form at once: small products of matrices waste a processor's time."""
+    config = form.config
+    values = config.num_tokens * config.embed_dim  # of a photo's stream
+    return max(1, min(_MOST_PHOTOS, _STREAM_VALUES // values))
 
 
 def _importance(
@@ -211,25 +221,36 @@ def _importance(
     return {key: g.square() for key, g in zip(tensors, gradients, strict=True)}
 
 
-def _seen(
-    name: str,
+def _seen_of(
+    place: int,
+    photos: int,
     wanted: dict[str, nn.Module],
     held: dict[str, tuple[Tensor, Tensor]],
     importance: dict[int, Tensor],
-    inputs: dict[int, Tensor],
-) -> SeenLayer:
-    """One layer as rows; `inputs` are the rows of those tensors that were read before."""
-    layer, (x, y) = wanted[name], held[name]
-    gelu = held.get(f"{name.removesuffix('fc1')}act") if name.endswith("fc1") else None
-    of_input = importance.get(id(x))
-    return SeenLayer(
-        layer,
-        inputs.setdefault(id(x), rows(layer, x.detach())),
-        rows(layer, y.detach(), output=True),
-        None if of_input is None else rows(layer, of_input),
-        rows(layer, importance[id(y)], output=True),
-        None if gelu is None else rows(layer, importance[id(gelu[1])], output=True),
-    )
+) -> dict[str, SeenLayer]:
+    """All layers on one photo of those that went through together."""
+    inputs: dict[int, Tensor] = {}  # rows of those tensors that were read before
+
+    def mine(x: Tensor) -> Tensor:
+        return x.detach().unflatten(0, (photos, -1))[place]
+
+    def layer_of(name: str) -> SeenLayer:
+        layer, (x, y) = wanted[name], held[name]
+        gelu = held.get(f"{name.removesuffix('fc1')}act") if name.endswith("fc1") else None
+        of_input = importance.get(id(x))
+        cut = None if gelu is None else importance[id(gelu[1])]
+        if id(x) not in inputs:
+            inputs[id(x)] = rows(layer, mine(x))
+        return SeenLayer(
+            layer,
+            inputs[id(x)],
+            rows(layer, mine(y), output=True),
+            None if of_input is None else rows(layer, mine(of_input)),
+            rows(layer, mine(importance[id(y)]), output=True),
+            None if cut is None else rows(layer, mine(cut), output=True),
+        )
+
+    return {name: layer_of(name) for name in wanted}
 
 
 def take_in(views: dict[str, LayerView], seen: dict[str, SeenLayer]) -> None:

@@ -38,4 +38,5 @@ TARGET: Final = Target(
         "palettized-6": "ane",
         "palettized-4": "ane",
     },
+    effort=4,
 )

@@ -54,4 +54,6 @@ TARGET: Final = Target(
         "palettized-6": "cpu",
         "palettized-4": "cpu",
     },
+    effort=3,
+    needless=("libsvm", "sklearn", "tensorflow", "transformers", "xgboost"),
 )

@@ -61,7 +61,7 @@ def export(request: ExportRequest) -> Path:
         EdgeDeitError: int8 without ranges, a backend that is not offered, or a precision that the Core ML
             delegate does not have.
     """
-    from executorch.exir import to_edge_transform_and_lower
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     scheme, backend = request.scheme, request.backend
     if backend not in BACKENDS:
@@ -81,6 +81,7 @@ def export(request: ExportRequest) -> Path:
             program,
             partitioner=[_partitioner(request)],
             constant_methods=_constant_methods(request.metadata),
+            compile_config=EdgeCompileConfig(_check_ir_validity=backend != "xnnpack"),
         )
     request.output.write_bytes(manager.to_executorch().buffer)
     return request.output
