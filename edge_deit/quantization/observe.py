@@ -232,7 +232,7 @@ def _seen_of(
     inputs: dict[int, Tensor] = {}  # rows of those tensors that were read before
 
     def mine(x: Tensor) -> Tensor:
-        return x.detach().unflatten(0, (photos, -1))[place]
+        return x.detach().reshape(photos, -1, *x.shape[1:])[place]
 
     def layer_of(name: str) -> SeenLayer:
         layer, (x, y) = wanted[name], held[name]
