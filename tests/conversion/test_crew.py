@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,28 @@ def test_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert host.available_memory_bytes() == 100_000
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200000\n")
     assert host.available_memory_bytes() == 300_000
+
+
+def test_a_process_goes_on_with_the_packages_that_it_has() -> None:
+    """What it has packages for, then what nobody has, then the rest; a lower rank before all that."""
+    two = crew.Crew(2)
+    mine, other = two._converters
+    mine.loaded.add("onnx")
+    other.loaded.add("executorch")
+    for name, rank in [
+        ("executorch", 1),
+        ("tflite", 1),
+        ("onnx", 1),
+        ("executorch", 0),
+        ("onnx", 1),
+    ]:
+        two._waiting.append(crew._Task(lambda convert: None, name, rank, Future()))
+    taken = [two._choose(mine) for _ in range(5)]
+    assert [(one.target, one.rank) for one in taken] == [
+        ("executorch", 0),  # nothing else of that rank waits
+        ("executorch", 1),  # its packages are loaded now
+        ("onnx", 1),
+        ("onnx", 1),
+        ("tflite", 1),
+    ]
+    assert mine.loaded == {"executorch", "onnx", "tflite"}

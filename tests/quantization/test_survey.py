@@ -14,12 +14,13 @@ from torch.nn import functional as F
 from condition_examples import SPEC, grey_photos, outliers
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.model.hooks import watching
+from edge_deit.quantization import observe
 from edge_deit.quantization.bias import correct_biases
 from edge_deit.quantization.condition import condition
 from edge_deit.quantization.fakequant import round_activation
 from edge_deit.quantization.histogram import BINS, Histogram
 from edge_deit.quantization.narrow import scale_tokens, token_scalable
-from edge_deit.quantization.observe import LayerView
+from edge_deit.quantization.observe import LayerView, look_at
 from edge_deit.quantization.ranges import STEPS, range_noise
 from edge_deit.quantization.rounding import round_weights
 from edge_deit.quantization.scheme import LayerRanges
@@ -158,3 +159,24 @@ def mean_errors(
         for photo in photos:
             exact(photo)
     return {name: torch.stack(found).mean(0) for name, found in errors.items()}
+
+
+def test_photos_that_go_through_together_are_seen_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each photo's rows, importance and extremes are what they are when it goes through alone."""
+    form, photos = outliers(), list(grey_photos(5))
+    found = {}
+    for most in (1, 2):
+        monkeypatch.setattr(observe, "_MOST_PHOTOS", most)
+        found[most] = list(look_at(form, photos, quantizable_layers(form)))
+    assert len(found[1]) == len(found[2]) == 5
+    for (alone, one), (together, other) in zip(found[1], found[2], strict=True):
+        torch.testing.assert_close(together, alone)
+        for name, layer in one.items():
+            same = other[name]
+            torch.testing.assert_close(same.input, layer.input, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(same.output, layer.output, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(
+                same.output_importance, layer.output_importance, rtol=1e-2, atol=1e-6
+            )
+        assert one["blocks.0.attn.q"].input is one["blocks.0.attn.k"].input
+        assert other["blocks.0.attn.q"].input is other["blocks.0.attn.k"].input
