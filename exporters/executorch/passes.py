@@ -28,7 +28,6 @@ IDLE: Final = (
     "FuseActivationPass",  # a ReLU or a clamp after a layer
     "DecomposeConcatenate",  # of more than five tensors
     "RemoveGetItemPass",  # pooling, and splits
-    "RemoveRedundantCopyPass",  # from channels last and back
 )
 """Passes that find nothing."""
 
