@@ -1,4 +1,4 @@
-"""The patch embedding as a Linear over each patch's pixels, for runtimes whose convolution is the worse way.
+"""The patch embedding as a Linear over each patch's pixels, where a convolution is the slower way.
 
 Squares of a patch embedding do not overlap, so it is a product of matrices. A convolution with integer
 weights reads three channels at a time, which XNNPACK's kernels fill up to four or eight.
