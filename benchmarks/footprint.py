@@ -3,8 +3,8 @@
 
     python benchmarks/footprint.py OURS STOCK [OURS STOCK ...]
 
-Each file is opened in a process of its own, which loads it and runs one photo. The file has been read before,
-so the disk takes no part. What the runtime's own import takes is not counted.
+Each file is opened in a process of its own, which loads it and runs one photo. Load time is processor time.
+What the runtime's own import takes is not counted, in either figure.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _alone(path: Path) -> dict[str, float]:
         EdgeDeitError: its runtime refused it.
     """
     command = [sys.executable, __file__, _ALONE, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EdgeDeitError(f"{path} could not be opened: {done.stderr.strip()[-200:]}")
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

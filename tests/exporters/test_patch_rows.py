@@ -15,7 +15,7 @@ from exporter_models import fresh_model, images
 def test_it_is_the_convolution(white: float | None) -> None:
     form = deploy(fresh_model("plain")).eval()
     made = with_patch_rows(form, white=white)
-    pixels = torch.from_numpy(images(2, seed=1))
+    pixels = images(2, seed=1)
     with torch.inference_mode():
         expected, found = form.patch_embed(pixels), made.patch_embed(pixels)
     torch.testing.assert_close(found, expected)
