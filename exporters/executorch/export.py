@@ -31,7 +31,7 @@ import torch
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.exporters.executorch.half import halved_weights, with_patch_rows
+from edge_deit.exporters.executorch.half import halved_weights
 from edge_deit.exporters.executorch.packed import with_packed
 from edge_deit.exporters.executorch.passes import needed_passes
 from edge_deit.exporters.executorch.runtime import (
@@ -41,6 +41,7 @@ from edge_deit.exporters.executorch.runtime import (
     load_runner,
     runs_on,
 )
+from edge_deit.exporters.patch_rows import with_patch_rows
 from edge_deit.exporters.pt2e import quantize_graph
 from edge_deit.exporters.target import ExportRequest
 from edge_deit.model.form import DeployDeiT

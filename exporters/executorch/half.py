@@ -10,46 +10,15 @@ embedding becomes a Linear over each patch's pixels.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from edge_deit.model.form import DeployDeiT, quantizable_layers
+from edge_deit.model.form import quantizable_layers
 
-__all__ = ["halved_weights", "with_patch_rows"]
-
-
-class _PatchRows(nn.Module):
-    """A convolution whose squares do not overlap, as a Linear: (B, C, H, W) -> (B, D, H / p, W / p)."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        weight, bias = convolution.weight, convolution.bias
-        assert bias is not None
-        self.side = weight.shape[-1]
-        self.rows = nn.Linear(weight[0].numel(), len(weight))
-        with torch.no_grad():
-            self.rows.weight.copy_(weight.flatten(1))
-            self.rows.bias.copy_(bias)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        (count, channels, height, width), p = pixels.shape, self.side
-        split = pixels.reshape(count * channels, height // p, p, width // p * p)
-        split = split.transpose(1, 2).reshape(count, channels * p, height // p * (width // p), p)
-        patches = split.transpose(1, 2).reshape(count, -1, channels * p * p)  # (B, P, C p p)
-        out: Tensor = self.rows(patches).transpose(1, 2)  # (B, D, P)
-        return out.reshape(count, -1, height // p, width // p)
-
-
-def with_patch_rows(form: DeployDeiT) -> DeployDeiT:
-    """A copy whose patch embedding is a Linear."""
-    made = copy.deepcopy(form)
-    made.patch_embed = _PatchRows(made.patch_embed)  # type: ignore[assignment]
-    return made.eval()
+__all__ = ["halved_weights"]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from edge_deit.exporters.executorch.half import with_patch_rows
+from edge_deit.exporters.patch_rows import with_patch_rows
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.packed import GroupedWeight, PackedWeight
 

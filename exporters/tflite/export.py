@@ -24,6 +24,7 @@ from pathlib import Path
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.patch_rows import with_patch_rows
 from edge_deit.exporters.target import ExportRequest
 from edge_deit.exporters.tflite.file import add_entry, allow_half, embed, pack, read, texts, unpack
 from edge_deit.exporters.tflite.full import quantize_fully
@@ -35,6 +36,7 @@ from edge_deit.exporters.tflite.quantize import quantize_layers
 from edge_deit.exporters.tflite.runtime import load_runner, open_interpreter, runs_on
 from edge_deit.exporters.tflite.task_metadata import ENTRY, image_metadata, labels_archive
 from edge_deit.exporters.tflite.versions import declare_versions
+from edge_deit.model.file_form import GREATEST_LEVEL
 from edge_deit.model.form import DeployDeiT
 
 __all__ = ["delegation", "export", "load_runner", "read_metadata", "runs_on"]
@@ -53,7 +55,7 @@ def export(request: ExportRequest) -> Path:
     if scheme.precision == "int8-full":
         content = _export_fully(request)
     else:
-        content = _convert(request, form)
+        content = _convert(request, form, in_rows="patch_embed" in scheme.dynamic_layers(form))
         if scheme.quantized and scheme.quantized_layers(form):
             static, dynamic = scheme.static_layers(form), scheme.dynamic_layers(form)
             content = quantize_layers(content, form, static, dynamic, request.ranges)
@@ -126,15 +128,26 @@ def delegation(path: Path) -> tuple[int, list[str]]:
     return len(delegates), [outside[index] for index in sorted(outside)]
 
 
-def _convert(request: ExportRequest, module: nn.Module) -> bytes:
-    """The float file of a module, with the module's names."""
+def _convert(request: ExportRequest, module: nn.Module, *, in_rows: bool = False) -> bytes:
+    """The float file of a module, with the module's names; `in_rows`: the patch embedding is a Linear."""
     import litert_torch
 
-    edge_model = litert_torch.convert(module, request.examples)
+    converted = module
+    if in_rows:
+        assert isinstance(module, DeployDeiT)
+        converted = with_patch_rows(module, white=_white(module))
+    edge_model = litert_torch.convert(converted, request.examples)
     model = unpack(edge_model.model_content())
     name_layers(model, module)
     name_ends(model, list(request.inputs), request.output_name)
     return pack(model)
+
+
+def _white(form: DeployDeiT) -> float | None:
+    """The greatest level that the patch embedding reads, None of normalised pixels."""
+    if form.image is not None:
+        return float(GREATEST_LEVEL)
+    return None if form.grey_levels is None else 1.0
 
 
 def _export_fully(request: ExportRequest) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from torch import nn
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.exporters.patch_rows import row_weight
 from edge_deit.exporters.tflite.file import contents, kind, word
 from edge_deit.model.form import quantizable_layers
 
@@ -63,7 +64,9 @@ def layer_operators(model: Any, module: nn.Module) -> Iterator[tuple[Any, str]]:
     """
     names: dict[bytes, list[str]] = {}
     for name in quantizable_layers(module):
-        names.setdefault(_weight_bytes(module.get_submodule(name)), []).append(name)
+        first, *others = _weight_bytes(module.get_submodule(name))
+        names.setdefault(first, []).append(name)
+        names |= dict.fromkeys(others, names[first])
     (graph,) = model.subgraphs
     for operator in graph.operators:
         if len(operator.inputs) < 2 or kind(model, operator) not in ("FULLY_CONNECTED", "CONV_2D"):
@@ -100,9 +103,14 @@ def _module_path(name: str) -> str:
     return ".".join(re.sub(r"^(?:\w+\.)*[A-Za-z0-9]+_", "", part) for part in parts)
 
 
-def _weight_bytes(layer: nn.Module) -> bytes:
-    """Weights as the file stores them: Linear (out, in), convolution (out, height, width, in)."""
+def _weight_bytes(layer: nn.Module) -> list[bytes]:
+    """Weights as a file may store them: Linear (out, in), convolution (out, height, width, in).
+
+    A convolution may also be a Linear over patches there (`exporters.patch_rows`).
+    """
     weight = layer.get_parameter("weight").detach()
-    if weight.ndim == 4:
-        weight = weight.permute(0, 2, 3, 1)
-    return weight.contiguous().numpy().tobytes()
+    orders = [weight]
+    if isinstance(layer, nn.Conv2d):
+        rows = [row_weight(layer, filled=filled) for filled in (False, True)]
+        orders = [weight.permute(0, 2, 3, 1), *rows]
+    return [order.contiguous().numpy().tobytes() for order in orders]
