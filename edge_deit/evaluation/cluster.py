@@ -57,12 +57,32 @@ def check_cluster(address: str) -> None:
             "machine that is one of its nodes"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S) as connection:
+            answered = _speaks_http2(connection)
     except OSError as error:
         raise EdgeDeitError(
             f"no Ray cluster answers at {address} ({error.strerror or error}); start one with "
             "ray start --head"
         ) from error
+    if not answered:
+        raise EdgeDeitError(
+            f"what answers at {address} is no Ray cluster; ray status, typed on one of its nodes, shows "
+            "the address"
+        )
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether the other side could be Ray's: it would wait for minutes where it is not.
+
+    Source: RFC 9113, 3.4: both sides begin with a SETTINGS frame, the client with a fixed text before.
+    """
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return True  # it says so only behind a handshake, which is Ray's business
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+    answer = b""
+    while len(answer) < 9 and (more := connection.recv(9 - len(answer))):
+        answer += more
+    return len(answer) == 9 and answer[3] == 4
 
 
 def spread(
