@@ -3,11 +3,11 @@
 
     python benchmarks/scale.py --data DIR --output DIR [--photos 1000 --photos 4000] [--into FILE.md]
 
-Photos are hard links to those of DIR (EDGE_DEIT_REAL's by default), as many as asked for. The models have random
-weights, as what is computed costs the same whatever it is; they are exported in fp32. Each run is a process
-of its own: one artefact beside its float model, with a journal, without latency. The first model runs on
-every number of photos, each model on `--model-photos`. It writes scale.json and scale.md; `--into` puts the
-tables between the marks `<!-- scale -->` and `<!-- /scale -->`.
+Photos are hard links to those of DIR (EDGE_DEIT_REAL's by default), as many as asked for. The models have
+random weights, as what is computed costs the same whatever it is; they are exported in fp32. Each run is a
+process of its own: one artefact beside its float model, with a journal, without latency. The first model
+runs on every number of photos, each model on `--model-photos`. It writes scale.json and scale.md; `--into`
+puts the tables between the marks `<!-- scale -->` and `<!-- /scale -->`.
 """
 
 from __future__ import annotations

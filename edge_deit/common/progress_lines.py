@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -34,7 +34,7 @@ class ProgressLines:
     def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Something that takes a while; the function gets the steps since its last call."""
         started, done = self._clock(), 0
-        said = deque([(started, 0)], maxlen=_PACE_LINES)
+        said: deque[tuple[float, int]] = deque(maxlen=_PACE_LINES)
 
         def advance(steps: int) -> None:
             nonlocal done
@@ -43,9 +43,9 @@ class ProgressLines:
                 now = self._clock()
                 if now - max(self._said, started) >= _EVERY_S and done != total:
                     self._said = now
-                    before, at_that_time = said[0]
-                    pace_s = (now - before) / max(1, done - at_that_time)
-                    self._say(f"{what}: {_how_far(done, total, pace_s)}")
+                    self._say(f"{what}: {_how_far(done, total, now, said)}")
+                    said.append((now, done))
+                elif not said:  # what came before the first step was preparation
                     said.append((now, done))
 
         yield advance
@@ -56,9 +56,11 @@ class ProgressLines:
                 self._say(f"{what}: done in {in_words(now - started)}")
 
 
-def _how_far(done: int, total: int | None, pace_s: float) -> str:
-    if total is None or not done:
+def _how_far(done: int, total: int | None, now: float, said: Sequence[tuple[float, int]]) -> str:
+    if total is None or not said:
         return f"{done}" if total is None else f"{done} of {total}"
+    before, at_that_time = said[0]
+    pace_s = (now - before) / max(1, done - at_that_time)
     return f"{done} of {total}, about {in_words(pace_s * max(0, total - done))} left"
 
 

@@ -58,8 +58,8 @@ class Pool:
         self._deaths_before_opening = 0
         self._cost: dict[int, int] = {}
         progress.note(
-            f"Ray: {self._size} workers on {len(nodes)} nodes, {self._cores} cores each; "
-            "no latency is measured there"
+            f"Ray: nodes {len(nodes)}, workers {self._size}, cores a worker {self._cores}; no latency is "
+            "measured there"
         )
 
     def run(self, shards: Sequence[Sequence[Photo]], arrived: Arrived) -> Iterator[list[Any]]:

@@ -70,10 +70,10 @@ def validate_artefacts(
     (None: all, or a few where every artefact is run very slowly here). `weights`
     says where the float model is, if not where it was at the export. `threads` are those of each runtime,
     `workers` the processes that decode photos ahead; `units` names processors where a runtime offers a
-    choice. `runs` timed inferences of each model are taken, None: no latency; `layer_images` photos are compared
-    layer by layer, 0: none. `device_reports` are files that the phone apps shared. With `strict` a broken
-    photo is an error, and so is one that an artefact was calibrated with. `ray` is the address of a Ray
-    cluster (`HOST:PORT`, or `auto`) whose workers judge the photos; no latency is measured then.
+    choice. `runs` timed inferences of each model are taken, None: no latency; `layer_images` photos are
+    compared layer by layer, 0: none. `device_reports` are files that the phone apps shared. With `strict` a
+    broken photo is an error, and so is one that an artefact was calibrated with. `ray` is the address of a
+    Ray cluster (`HOST:PORT`, or `auto`) whose workers judge the photos; no latency is measured then.
 
     In `output` the report is written as report.json, .html and .md; former ones are removed as soon as the
     input has been checked. A run that was stopped goes on where it was when it is started again with the

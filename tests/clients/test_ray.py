@@ -196,7 +196,7 @@ def test_a_node_that_dies_costs_no_figure(
     assert cluster.kill_a_node() > 0
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
-    assert "Ray: 2 workers on 2 nodes" in stderr
+    assert "Ray: nodes 2, workers 2, cores a worker 1" in stderr
     assert stderr.count("a Ray worker on ") == stderr.count(" died; ") == 1
     assert_only_ours(stderr)
     assert content(tmp_path) == expected
