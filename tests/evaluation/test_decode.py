@@ -1,4 +1,4 @@
-"""Processes that decode photos give what this process would, and a photo that ends one is a broken photo."""
+"""Processes decode photos as this process would, and a photo that ends one is a broken photo."""
 
 from __future__ import annotations
 
