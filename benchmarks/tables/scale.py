@@ -34,7 +34,11 @@ def scale_grids(result: Mapping[str, Any]) -> list[Grid]:
     """Both tables of a result."""
     settings = result["settings"]
     threads = f"{settings['threads']} thread{'s' if settings['threads'] > 1 else ''}"
-    host = f"{host_line(result['host'])}. {threads}, {settings['workers']} decoding processes."
+    size = settings["image_size"]
+    host = (
+        f"{host_line(result['host'])}. {threads}, {settings['workers']} decoding processes, "
+        f"{size} x {size} pixels."
+    )
     return [
         _photos(result["photos"], settings["models"][0], host),
         _models(result["models"]),
