@@ -92,7 +92,10 @@ def spread(
     threads: int,
     progress: Progress,
 ) -> Callable[..., Generator[Judged | BrokenImage, None, None]]:
-    """Judges photos on the cluster; what Ray prints meanwhile is held back, and shown where that fails."""
+    """Judges photos on the cluster.
+
+    What is printed meanwhile is held back, as Ray prints at any time; its errors become one line.
+    """
 
     def judges(
         request: EvaluationRequest, places: Sequence[int], keep: Callable[[Judged], None]

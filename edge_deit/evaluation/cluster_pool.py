@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from edge_deit.common.host import describe_host
 from edge_deit.common.progress import Progress
 from edge_deit.data.listing import Photo
-from edge_deit.evaluation.cluster_worker import Facts, Failure, ShardWorker, Work
+from edge_deit.evaluation.cluster_worker import Facts, Failure, ShardWorker, Work, node_facts
 from edge_deit.evaluation.request import ModelCrashError
-from edge_deit.exporters import tool_versions
 
 __all__ = ["Pool"]
 
@@ -54,7 +52,8 @@ class Pool:
         self._work_ref = ray.put(work)
         self._members: list[_Member] = []
         self._asked: dict[Any, tuple[_Member, str, int]] = {}
-        self._known: set[str] = set()
+        self._here = node_facts()
+        self._known = {self._here.processor}
         self._deaths_before_opening = 0
         self._cost: dict[int, int] = {}
         progress.note(
@@ -157,15 +156,14 @@ class Pool:
 
     def _look_at(self, facts: Facts) -> None:
         """Refuse other versions than here; say once of each other processor what that may do."""
-        ours = tool_versions()
-        for name in sorted(ours.keys() & facts.versions.keys()):
-            if ours[name] != facts.versions[name]:
+        ours, theirs = self._here.versions, facts.versions
+        for name in sorted(ours.keys() & theirs.keys()):
+            if ours[name] != theirs[name]:
                 raise EdgeDeitError(
-                    f"{facts.host} has {name} {facts.versions[name]}, this machine {ours[name]}; every "
-                    "node of the cluster needs the same"
+                    f"{facts.host} has {name} {theirs[name]}, this machine {ours[name]}; every node of the "
+                    "cluster needs the same"
                 )
-        host = describe_host({})
-        if facts.processor not in (*self._known, f"{host['cpu']} {host['instructions']}"):
+        if facts.processor not in self._known:
             self._known.add(facts.processor)
             self._progress.note(
                 f"{facts.host} has another processor ({facts.processor.partition(' [')[0]}): figures may "

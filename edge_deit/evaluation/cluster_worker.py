@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_deit import __version__
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.waiting import wait_asleep
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from edge_deit.exporters import Runner
     from edge_deit.report.report import BrokenImage
 
-__all__ = ["Facts", "Failure", "ShardWorker", "Work"]
+__all__ = ["Facts", "Failure", "ShardWorker", "Work", "node_facts"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,17 @@ class Failure:
     model: str | None = None
 
 
+def node_facts() -> Facts:
+    """Those of this machine; Pillow is among the versions, as it decodes the photos."""
+    from edge_deit.common.host import describe_host, version_of
+    from edge_deit.exporters import tool_versions
+
+    host = describe_host({})
+    versions = {"edge-deit": __version__, "pillow": version_of("pillow") or "unknown"}
+    processor = f"{host['cpu']} {host['instructions']}"
+    return Facts(platform.node(), {**tool_versions(), **versions}, processor)
+
+
 class ShardWorker:
     """Holds the runners; `open` comes first."""
 
@@ -79,11 +91,7 @@ class ShardWorker:
     def facts(self) -> Facts:
         """What this node is."""
         wait_asleep()
-        from edge_deit.common.host import describe_host
-        from edge_deit.exporters import tool_versions
-
-        host = describe_host({})
-        return Facts(platform.node(), tool_versions(), f"{host['cpu']} {host['instructions']}")
+        return node_facts()
 
     def open(self) -> Failure | None:
         """Load the float model and the artefacts, if they are those that were asked for."""

@@ -22,9 +22,8 @@ from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.evaluation import cluster
 from edge_deit.evaluation.accuracy import evaluate, judge
 from edge_deit.evaluation.cluster_pool import Pool
-from edge_deit.evaluation.cluster_worker import Facts, Failure
+from edge_deit.evaluation.cluster_worker import Failure, node_facts
 from edge_deit.evaluation.request import EvaluationRequest, ModelCrashError
-from edge_deit.exporters import tool_versions
 from evaluation_examples import everything
 
 
@@ -79,7 +78,7 @@ class StandIn:
         self.killed += 1
 
 
-FACTS = Facts("there", tool_versions(), "another one [avx2]")
+FACTS = replace(node_facts(), host="there", processor="another one [avx2]")
 
 
 def pool(ray: StandIn, progress: Any = SILENT) -> Pool:
@@ -103,6 +102,15 @@ def test_shards_come_in_order_and_each_worker_ends() -> None:
     ray = StandIn(answers)
     assert run(ray) == [[number, f"{number}.png", "there"] for number in range(6)]
     assert ray.killed == 2
+
+
+def test_another_processor_is_told_once() -> None:
+    said: list[str] = []
+    with pool(StandIn(answers), SimpleNamespace(note=said.append)) as made:
+        assert len(list(made.run(SHARDS, lambda number, found, host: []))) == 6
+    assert said[0].startswith("Ray: nodes 2, workers 2, cores a worker 1; no latency")
+    assert said[1].startswith("there has another processor (another one): figures may differ")
+    assert len(said) == 2
 
 
 def test_a_death_repeats_what_that_worker_had_and_starts_another() -> None:
@@ -145,11 +153,10 @@ def test_what_a_worker_cannot_do_is_said() -> None:
     with pytest.raises(ModelCrashError, match=r"x\.onnx: crashed") as found:
         run(StandIn(lambda actor, name, *more: FACTS if name == "facts" else crash))
     assert found.value.model == "x.onnx"
-    other = Facts("there", {**tool_versions(), "torch": "1.0"}, "")
-    with pytest.raises(
-        EdgeDeitError, match=r"there has torch 1\.0, this machine 2\..*needs the same"
-    ):
-        run(StandIn(lambda actor, name, *more: other))
+    for name in ("torch", "pillow", "edge-deit"):
+        other = replace(FACTS, versions={**FACTS.versions, name: "1.2"})
+        with pytest.raises(EdgeDeitError, match=rf"there has {name} 1\.2, this .*needs the same"):
+            run(StandIn(lambda actor, called, *more, other=other: other))
     with pytest.raises(EdgeDeitError, match="no node of the Ray cluster has 1 cores"):
         run(StandIn(answers, cores=[0, 0]))
 
