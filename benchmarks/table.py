@@ -4,7 +4,7 @@
     python benchmarks/table.py RESULT.json...                  prints the tables
     python benchmarks/table.py RESULT.json... --into FILE.md   puts them between the marks of that file
 
-The marks are `<!-- accuracy -->` and `<!-- /accuracy -->`, and the same for `latency` and `resizes`.
+The marks are `<!-- accuracy -->` and `<!-- /accuracy -->`, and the same for `latency`, `resizes`, `scale`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ app = new_app(__doc__)
 @app.command()
 def table(
     results: Annotated[
-        list[Path], typer.Argument(help="JSON files of accuracy.py, latency.py or resizes.py.")
+        list[Path], typer.Argument(help="JSON files of accuracy, latency, resizes or scale.py.")
     ],
     into: Annotated[Path | None, typer.Option(help="Markdown file to put the tables into.")] = None,
 ) -> None:

@@ -43,7 +43,7 @@ def validate(
         str | None, typer.Option(help="The float model, if it is not where it was at the export.")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 2,
-    workers: Annotated[int, typer.Option(help="Threads that decode photos ahead.")] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that decode photos ahead.")] = 2,
     units: Annotated[
         str | None,
         typer.Option(help="Core ML on macOS: all, cpu-only, cpu-and-gpu or cpu-and-ne."),
@@ -63,6 +63,13 @@ def validate(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option(help="A broken photo is an error.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Spread photos over this Ray cluster: HOST:PORT or auto. Without latency.",
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for report.json, .html and .md.")] = Path(
         "report"
     ),
@@ -94,6 +101,7 @@ def validate(
             layer_images=layer_images if layers else 0,
             device_reports=device_report or [],
             strict=strict,
+            ray=ray,
             output=output,
             progress=bars,
         )

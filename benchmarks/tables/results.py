@@ -11,16 +11,17 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import ARM_NOTE, host_line
 from tables.grid import Grid, to_markdown
 from tables.resizes import resize_grids
+from tables.scale import scale_grids
 
 __all__ = ["grids", "read_result", "write_result"]
 
 
-_KINDS: Final = ("accuracy", "latency", "resizes")
+_KINDS: Final = ("accuracy", "latency", "resizes", "scale")
 _ABSENT: Final = "–"  # noqa: RUF001 # an en dash, as tables have it
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result that `accuracy.py`, `latency.py` or `resizes.py` wrote.
+    """A result that `accuracy.py`, `latency.py`, `resizes.py` or `scale.py` wrote.
 
     Raises:
         EdgeDeitError: absent, or not such a file.
@@ -48,6 +49,8 @@ def grids(result: dict[str, Any]) -> list[Grid]:
     """All tables of a result: figures, bars, and how the stock files were made."""
     if result["kind"] == "resizes":
         return resize_grids(result)
+    if result["kind"] == "scale":
+        return scale_grids(result)
     if result["kind"] == "accuracy":
         tables = [_accuracy(result), _accuracy_bars(result)]
     else:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 __all__ = ["ProgressLines", "in_words"]
 
 _EVERY_S: Final = 10.0
+_PACE_LINES: Final = (
+    6  # the time left is told by the pace since so many lines ago: a minute and more
+)
 
 
 class ProgressLines:
@@ -30,6 +34,7 @@ class ProgressLines:
     def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Something that takes a while; the function gets the steps since its last call."""
         started, done = self._clock(), 0
+        said: deque[tuple[float, int]] = deque(maxlen=_PACE_LINES)
 
         def advance(steps: int) -> None:
             nonlocal done
@@ -38,7 +43,10 @@ class ProgressLines:
                 now = self._clock()
                 if now - max(self._said, started) >= _EVERY_S and done != total:
                     self._said = now
-                    self._say(f"{what}: {_how_far(done, total, now - started)}")
+                    self._say(f"{what}: {_how_far(done, total, now, said)}")
+                    said.append((now, done))
+                elif not said:  # what came before the first step was preparation
+                    said.append((now, done))
 
         yield advance
         with self._lock:
@@ -48,10 +56,12 @@ class ProgressLines:
                 self._say(f"{what}: done in {in_words(now - started)}")
 
 
-def _how_far(done: int, total: int | None, seconds: float) -> str:
-    if total is None or not done:
+def _how_far(done: int, total: int | None, now: float, said: Sequence[tuple[float, int]]) -> str:
+    if total is None or not said:
         return f"{done}" if total is None else f"{done} of {total}"
-    return f"{done} of {total}, about {in_words(seconds / done * max(0, total - done))} left"
+    before, at_that_time = said[0]
+    pace_s = (now - before) / max(1, done - at_that_time)
+    return f"{done} of {total}, about {in_words(pace_s * max(0, total - done))} left"
 
 
 def in_words(seconds: float) -> str:

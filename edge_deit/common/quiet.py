@@ -29,9 +29,9 @@ def quiet() -> Iterator[None]:
 
     When the block ends well the text is dropped; when it raises, the text goes to stderr before the
     exception travels on, so that a converter's real message is never lost. An EdgeDeitError is a line
-    for the user already, and comes alone. `EDGE_DEIT_VERBOSE=1` turns the holding back off. The command
-    line's own console writes to a duplicate of the terminal (see `common.console`), so progress bars go on
-    meanwhile.
+    for the user already, and comes alone; so does an interrupt. `EDGE_DEIT_VERBOSE=1` turns the holding
+    back off. The command line's own console writes to a duplicate of the terminal (`common.console`), so
+    progress bars go on meanwhile.
 
     Blocks may be nested, and several threads may be in one at the same time: the first that comes in takes
     the descriptors away, the last that goes out puts them back. They are the whole process's, so what other
@@ -44,8 +44,8 @@ def quiet() -> Iterator[None]:
     with _HELD:
         try:
             yield
-        except EdgeDeitError:
-            raise  # it says in one line what the converter said
+        except (EdgeDeitError, KeyboardInterrupt, GeneratorExit):
+            raise  # a line that says what the converter said, or a stop that has nothing to say
         except BaseException:
             _HELD.give_back()
             raise

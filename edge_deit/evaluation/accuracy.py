@@ -1,7 +1,7 @@
 """Runs artefacts and their float model over photos, and can go on after an interruption.
 
 It is one photo at a time; an artefact that takes several at once gets as many, and photos are then judged
-in groups. Photos are decoded ahead by a few threads. What each photo showed goes to a journal
+in groups. Photos are decoded ahead by a few processes. What each photo showed goes to a journal
 (`evaluation.journal`), so a second run counts what fits the photos there and computes only the rest.
 """
 
@@ -19,51 +19,21 @@ import numpy as np
 
 from edge_deit.artefacts.runners import RunnerCrashError
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import hash_path, shown_name
-from edge_deit.data.listing import Photo
-from edge_deit.data.preprocess import PreprocessSpec
-from edge_deit.evaluation.decode import decoded_ahead
+from edge_deit.common.files import hash_path
+from edge_deit.evaluation.decode import DecoderDiedError, decoded_ahead
 from edge_deit.evaluation.journal import Journal, Judged
+from edge_deit.evaluation.request import (
+    EvaluationRequest,
+    ModelCrashError,
+    broken_image,
+    shown_photo,
+)
 from edge_deit.evaluation.tally import Seen, Tally, answer, compare
 from edge_deit.exporters import Runner
 from edge_deit.metrics.outputs import aligned
 from edge_deit.report.report import BrokenImage
 
 __all__ = ["Evaluation", "EvaluationRequest", "ModelCrashError", "evaluate", "judge"]
-
-
-class ModelCrashError(RunnerCrashError):
-    """The process of one model died; `model` is its name in the request."""
-
-    def __init__(self, model: str, line: str) -> None:
-        super().__init__(line)
-        self.model = model
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What is to be evaluated: `models` by name, on `photos` below `root`, against `reference`.
-
-    `key` holds what the answers depend on beside the photos (hashes of files, versions, threads); lines of
-    a journal with another key are not used. `journal` None: nothing is kept for another run. With `strict`
-    a broken photo is an error. `calibration` holds, by model, the sha256 of the photos that it was made
-    with, where they are known. `up_to_a_constant` names the models whose logits are known up to one number
-    a photo (`metrics.outputs.aligned`), `at_once` how many photos a model takes, 1 if not named.
-    """
-
-    photos: Sequence[Photo]
-    root: Path
-    spec: PreprocessSpec
-    labels: tuple[str, ...]
-    reference: Runner
-    models: Mapping[str, Runner]
-    key: Mapping[str, Any]
-    journal: Path | None
-    workers: int
-    strict: bool
-    calibration: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    up_to_a_constant: frozenset[str] = frozenset()
-    at_once: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -144,15 +114,10 @@ def judge(
     journal = journal or Journal(None, {})
     kept, there = journal.kept(), set(done)
     missing = [index for index in range(len(request.photos)) if index not in there]
-    with contextlib.closing(_fresh(request, missing)) as fresh:
+    judges = request.judged_by or _fresh
+    with contextlib.closing(judges(request, missing, journal.add)) as fresh:
         for index in range(len(request.photos)):
-            if index in there:
-                yield next(kept)
-                continue
-            one = next(fresh)
-            if isinstance(one, Judged):
-                journal.add(one)
-            yield one
+            yield next(kept) if index in there else next(fresh)
 
 
 # Photos
@@ -169,15 +134,18 @@ class _Pixels:
 
 
 def _fresh(
-    request: EvaluationRequest, places: Sequence[int]
+    request: EvaluationRequest, places: Sequence[int], keep: Callable[[Judged], None]
 ) -> Generator[Judged | BrokenImage, None, None]:
     """What the photos at these places show, a group of them at a time."""
-    size = max(request.at_once.values(), default=1)
     with contextlib.closing(_read(request, places)) as read:  # its threads end with an error too
-        while group := list(itertools.islice(read, size)):
+        while group := list(itertools.islice(read, request.group)):
             judged = iter(_judged(request, [one for one in group if isinstance(one, _Pixels)]))
             for one in group:
-                yield one if isinstance(one, BrokenImage) else next(judged)
+                if isinstance(one, BrokenImage):
+                    yield one
+                    continue
+                keep(found := next(judged))
+                yield found
 
 
 def _read(
@@ -186,14 +154,13 @@ def _read(
     paths = [request.photos[index].path for index in places]
     with contextlib.closing(decoded_ahead(paths, request.spec, request.workers)) as ahead:
         for index, decoded in zip(places, ahead, strict=True):
-            file = _shown(request, request.photos[index])
+            file = shown_photo(request, request.photos[index])
             try:
                 yield _Pixels(index, file, *decoded.result())
+            except DecoderDiedError:
+                raise
             except EdgeDeitError as error:
-                if request.strict:
-                    raise EdgeDeitError(f"{error} (--strict)") from error
-                reason = str(error).replace(str(request.photos[index].path), file)
-                yield BrokenImage(file, reason)
+                yield broken_image(request, index, error)
 
 
 def _judged(request: EvaluationRequest, photos: Sequence[_Pixels]) -> list[Judged]:
@@ -244,11 +211,6 @@ def _seen(
     return found
 
 
-def _shown(request: EvaluationRequest, photo: Photo) -> str:
-    """The photo's path below the root; bytes that are no UTF-8 appear escaped, as no file takes them."""
-    return shown_name(photo.path.relative_to(request.root).as_posix())
-
-
 # Journal
 
 
@@ -263,7 +225,7 @@ class _Fit:
             return False
         photo, classes = self.request.photos[one.index], len(self.request.labels)
         return (
-            one.file == _shown(self.request, photo)
+            one.file == shown_photo(self.request, photo)
             and one.label == photo.label
             and len(one.seen) == len(self.request.models)
             and all(found.fits(classes) for found in (one.reference, *(s.answer for s in one.seen)))

@@ -35,6 +35,7 @@ from edge_deit.evaluation.accuracy import (
     ModelCrashError,
     evaluate,
 )
+from edge_deit.evaluation.cluster import spread
 from edge_deit.evaluation.latency import Rounds, Served, interleave
 from edge_deit.evaluation.layers import compare_layers
 from edge_deit.evaluation.results import Measured, Timing, artefact_result, calibration_hashes
@@ -49,7 +50,8 @@ class Settings:
     """What is asked of a validation: photos, what was said of the model's labels, and how to measure.
 
     `rounds` is None without latency, `layer_images` 0 without the look at the layers; `units` names
-    processors where a runtime offers a choice; `versions` are those of the tools that take part.
+    processors where a runtime offers a choice; `versions` are those of the tools that take part; `ray` is
+    the address of the cluster that judges the photos.
     """
 
     listing: Listing
@@ -62,6 +64,7 @@ class Settings:
     layer_images: int
     versions: Mapping[str, str]
     progress: Progress
+    ray: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,9 @@ def open_models(settings: Settings, float_model: FloatModel, journal: Path | Non
         calibration={name: known for name, known in hashes.items() if known is not None},
     )
     living = replace(float_model, artefacts=tuple(artefacts))
+    if settings.ray is not None:
+        judges = spread(settings.ray, living, settings.units, settings.threads, settings.progress)
+        request = replace(request, judged_by=judges)
     return Opened(living, request, matched.how, tuple(lost), close)
 
 
@@ -184,7 +190,9 @@ def _measured(
     if (photos := manifest.photos_at_once) > 1:
         runner += f", {photos} photos at once; times are a photo"
     notes = {}
-    if settings.rounds and (why := _not_timed(one)):
+    if settings.ray is not None:
+        notes["timing"] = "not measured: photos were spread over a Ray cluster (--ray)"
+    elif settings.rounds and (why := _not_timed(one)):
         notes["timing"] = why
     layers = None
     if not settings.layer_images:

@@ -24,6 +24,7 @@ from edge_deit.common.whereabouts import remember, shareable_names
 from edge_deit.data.label_choice import read_label_choice
 from edge_deit.data.listing import Listing
 from edge_deit.evaluation.accuracy import Evaluation
+from edge_deit.evaluation.cluster import check_cluster
 from edge_deit.evaluation.latency import Rounds
 from edge_deit.evaluation.measure import Opened, Settings, judge_photos, measure, open_models
 from edge_deit.evaluation.phones import measured_on_phones, read_phones
@@ -57,6 +58,7 @@ def validate_artefacts(
     layer_images: int = 0,
     device_reports: Sequence[Path] = (),
     strict: bool = False,
+    ray: str | None = None,
     output: Path | None = None,
     progress: Progress = SILENT,
 ) -> Report:
@@ -67,10 +69,11 @@ def validate_artefacts(
     (`data.labels.read_label_choice`), `images` the most photos that are taken, evenly spread
     (None: all, or a few where every artefact is run very slowly here). `weights`
     says where the float model is, if not where it was at the export. `threads` are those of each runtime,
-    `workers` those that decode photos ahead; `units` names processors where a runtime offers a choice.
-    `runs` timed inferences of each model are taken, None: no latency; `layer_images` photos are compared
-    layer by layer, 0: none. `device_reports` are files that the phone apps shared. With `strict` a broken
-    photo is an error, and so is one that an artefact was calibrated with.
+    `workers` the processes that decode photos ahead; `units` names processors where a runtime offers a
+    choice. `runs` timed inferences of each model are taken, None: no latency; `layer_images` photos are
+    compared layer by layer, 0: none. `device_reports` are files that the phone apps shared. With `strict` a
+    broken photo is an error, and so is one that an artefact was calibrated with. `ray` is the address of a
+    Ray cluster (`HOST:PORT`, or `auto`) whose workers judge the photos; no latency is measured then.
 
     In `output` the report is written as report.json, .html and .md; former ones are removed as soon as the
     input has been checked. A run that was stopped goes on where it was when it is started again with the
@@ -85,6 +88,8 @@ def validate_artefacts(
     _check_numbers(
         artefacts, layer_images, images=images, threads=threads, workers=workers, runs=runs
     )
+    if ray is not None:
+        check_cluster(ray)
     with ExitStack() as stack:
         if output is not None:
             stack.enter_context(claimed(output, "validation"))
@@ -105,10 +110,11 @@ def validate_artefacts(
             workers=workers,
             strict=strict,
             units=units,
-            rounds=None if runs is None else Rounds(runs),
+            rounds=None if runs is None or ray is not None else Rounds(runs),
             layer_images=layer_images,
             versions=tool_versions(),
             progress=progress,
+            ray=ray,
         )
         environment = describe_host(settings.versions)
         opened = _open_all(settings, float_models, output, stack)

@@ -179,6 +179,10 @@ CASES: dict[str, tuple[Case, str]] = {
         ],
         "nothing to resume",
     ),
+    "no Ray": (
+        lambda p: ["validate", p.root / "no.onnx", "--ray", "auto", "--output", p.out],
+        "--ray needs Ray: pip install 'edge-deit[ray]'",
+    ),
     "missing artefact": (
         lambda p: ["predict", p.root / "no.onnx", p.photos / "cat" / "0.png"],
         "does not exist",

@@ -34,6 +34,20 @@ def test_a_line_in_ten_seconds_and_one_at_the_end() -> None:
     ]
 
 
+def test_steps_that_were_done_before_do_not_hasten_the_rest() -> None:
+    """A run that goes on behind a journal counts what is there in no time."""
+    lines: list[str] = []
+    clock = Clock()
+    with ProgressLines(lines.append, clock).task("photos", 50_000) as advance:
+        clock.now += 10
+        advance(25_000)
+        for _ in range(100):
+            clock.now += 1
+            advance(10)
+    assert lines[0] == "photos: 25000 of 50000"
+    assert lines[-2] == "photos: 26000 of 50000, about 40 min left"
+
+
 def test_tasks_inside_each_other_share_the_ten_seconds() -> None:
     lines: list[str] = []
     clock = Clock()
@@ -76,6 +90,7 @@ def test_bars_become_lines_in_a_file() -> None:
         "from edge_deit.common.console import Bars\n"
         "with Bars() as bars, bars.task('work', 3) as advance:\n"
         "    advance(1)\n"
+        "    advance(1)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -85,6 +100,7 @@ def test_bars_become_lines_in_a_file() -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.stdout == ""
-    first, last = done.stderr.splitlines()
-    assert first.startswith("work: 1 of 3, about ")
+    first, second, last = done.stderr.splitlines()
+    assert first == "work: 1 of 3"  # one step tells no pace
+    assert second.startswith("work: 2 of 3, about ")
     assert last.startswith("work: done in ")

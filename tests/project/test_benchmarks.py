@@ -33,6 +33,7 @@ from resizing.ways import WAYS, reference
 from tables.accuracy import ACCURACY_BARS, SIZE_LIMIT, judge_accuracy, score
 from tables.grid import Grid, insert, to_markdown
 from tables.results import grids, read_result
+from tables.scale import exponent
 from tables.speed import SpeedBar, judge_speed
 from toolchains import recipes
 from toolchains.recipes import RECIPES, at_hand, find_recipe
@@ -129,6 +130,30 @@ def test_accuracy_bars_figure_by_figure() -> None:
     assert len(verdicts) == 4 * sum(len(bar.targets) for bar in ACCURACY_BARS)
     (size,) = [v["limit"] for v in judge_accuracy([row("ours/onnx/int8")]) if v["value"] == 0.27]
     assert size == SIZE_LIMIT
+
+
+# Cost against photos and size
+
+
+def test_an_exponent_by_hand() -> None:
+    assert exponent([1000, 4000, 16000], [2.0, 4.0, 8.0]) == 0.5
+    assert exponent([10, 20, 40], [7.0, 7.0, 7.0]) == 0.0
+    assert exponent([10, 10], [1.0, 2.0]) is None
+
+
+def test_tables_of_cost() -> None:
+    one = {"photos": 1000, "seconds": 20.0, "runner_seconds": 19.0, "parameters": 10**6}
+    one |= {"peak_bytes": 2 * 10**8, "journal_bytes": 700_000}
+    four = {**one, "photos": 4000, "seconds": 80.0, "runner_seconds": 74.0, "parameters": 4 * 10**6}
+    settings = {"threads": 1, "workers": 2, "models": ["deit_tiny"], "image_size": 224}
+    host = {"cpu": "X", "cores": 2, "vnni": False, "load_average": [0, 0, 0], "versions": {}}
+    models = [{"model": "a", **one}, {"model": "b", **four, "photos": 1000}]
+    result = {"kind": "scale", "host": host, "settings": settings, "photos": [one, four]}
+    text = to_markdown(grids({**result, "models": models}))
+    assert "| 4000 | 80 | 20.0 | 0.925 | 200 | 175 |" in text
+    assert "Time grows with photos to the power of 1.00, peak memory to that of 0.00." in text
+    assert "| b | 4.0 | 1000 | 80 | 0.925 | 200 |" in text
+    assert "Time grows with parameters to the power of 1.00" in text
 
 
 # Candidates and recipes
