@@ -12,9 +12,7 @@ from typing import Final
 __all__ = ["ProgressLines", "in_words"]
 
 _EVERY_S: Final = 10.0
-_PACE_LINES: Final = (
-    6  # the time left is told by the pace since so many lines ago: a minute and more
-)
+_PACE_LINES: Final = 6  # the time left follows from the pace since so many lines ago
 
 
 class ProgressLines:
