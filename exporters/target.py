@@ -157,7 +157,8 @@ class Target:
     files can take but one photo to the reason. `pins` maps distributions to the one version that is
     taken. A `beta` target is left out of `all`, with a note, where its packages are absent or of
     other versions. `forms` maps each precision to the form its files have by default, `ane` or
-    `cpu` (`ExportRequest.form`); it is empty where a target has but one.
+    `cpu` (`ExportRequest.form`); it is empty where a target has but one. `merges` lists the precisions
+    whose files may merge tokens (`model.merging`).
     """
 
     runtime: Runtime
@@ -183,6 +184,7 @@ class Target:
     pins: Mapping[str, str] = field(default_factory=dict)
     beta: bool = False
     forms: Mapping[Precision, Form] = field(default_factory=dict)
+    merges: tuple[Precision, ...] = ()
 
     @property
     def name(self) -> str:

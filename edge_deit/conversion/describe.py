@@ -58,6 +58,10 @@ def _mask_text(context: ExportContext) -> str:
     )
 
 
+def _approximation_text(context: ExportContext) -> str:
+    return "" if context.merging is None else f"; an approximation: {context.merging.told}"
+
+
 def license_of(source: str) -> str:
     """The licence of a file made from the weights that a user calls `source`."""
     if source == "bundled":
@@ -77,6 +81,7 @@ def request_for(
             packed = reading_bytes(packed)
     if packed:
         model = with_weights(model, packed)
+    model = context.with_merging(model)
     single, may_halve = halves_of(context, target, scheme, backend, model)
     return ExportRequest(
         model=model,
@@ -130,7 +135,7 @@ def _texts(context: ExportContext, scheme: Scheme) -> dict[str, str]:
         "author": "Edge DeiT",
         "license": license_of(context.origin or checkpoint.source),
         "description": f"{checkpoint.name}, {scheme.precision}: {takes}"
-        f"{_mask_text(context)} -> {_output_name(context)}",
+        f"{_mask_text(context)} -> {_output_name(context)}{_approximation_text(context)}",
         "version": checkpoint.sha256[:12],
     }
 
@@ -186,6 +191,7 @@ def manifest_of(
         assumptions=list(checkpoint.assumptions),
         requires=dict(target.least[scheme.precision]),
         mask=None if request.mask is None else _port(request, MASK_NAME, request.mask.shape),
+        approximation=None if context.merging is None else context.merging.entry(),
     )
 
 

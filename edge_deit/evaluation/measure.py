@@ -208,6 +208,8 @@ def _measured(
 def _look(settings: Settings, float_model: FloatModel, one: Artefact) -> tuple[Layers | None, str]:
     """The comparison layer by layer, or why there is none."""
     target = find_target(one.manifest.target)
+    if one.manifest.approximation is not None:
+        return None, "it merges tokens, so inside it has others than the float model"
     if target.layer_reader is None:
         return None, f"{target.name}: the runtime shows nothing of what is inside a file"
     checkpoint = float_model.checkpoint

@@ -126,10 +126,14 @@ class DeployAttention(nn.Module):
             return heads.view(-1, self.num_heads, *heads.shape[1:]).transpose(1, 2).reshape(shape)
         return heads.transpose(0, 1).reshape(shape)
 
-    def forward(self, x: Tensor, readers: Tensor) -> Tensor:
-        """What the tokens `readers` (1, R, D) take from the tokens x (1, N, D): (1, R, D)."""
-        q, k, v = self._split(self.q(readers)), self._split(self.k(x)), self._split(self.v(x))
-        weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, R, N)
+    def forward(
+        self, x: Tensor, readers: Tensor, keys: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """What `readers` (1, R, D) take from x (1, N, D), its keys if known; `bias` (1, 1, N) on scores."""
+        keys = self.k(x) if keys is None else keys
+        q, k, v = self._split(self.q(readers)), self._split(keys), self._split(self.v(x))
+        scores = torch.bmm(q, k.transpose(1, 2))  # (h, R, N)
+        weights = (scores if bias is None else scores + bias.type_as(scores)).softmax(dim=-1)
         mixed = self._joined(torch.bmm(weights, v), readers.shape)  # (1, R, D)
         return scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
 

@@ -54,4 +54,5 @@ TARGET: Final = Target(
         "palettized-6": "cpu",
         "palettized-4": "cpu",
     },
+    merges=("fp32", "fp16", "int8", "palettized-6", "palettized-4"),
 )

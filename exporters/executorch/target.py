@@ -51,4 +51,5 @@ TARGET: Final = Target(
     float_outputs=("coreml",),
     fine={"xnnpack": Fine(1.25, "dynamic"), "coreml": Fine(2.0, "float")},
     token_ranges=True,
+    merges=_PRECISIONS,
 )

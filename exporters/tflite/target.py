@@ -57,4 +57,5 @@ TARGET: Final = Target(
         "int8-full": HYBRID_RUNTIME,
         "int4": GROUPED_RUNTIME,
     },
+    merges=("fp32", "fp16", "int8", "int8-dynamic", "int4"),
 )
