@@ -135,7 +135,7 @@ class MergingBlock(nn.Module):
         self.merging = merging
 
     def forward(self, stream: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        """Tokens (1, N, D) with their sizes (1, N, 1), or without where all are 1; so is the result."""
+        """Tokens (1, N, D) or (N, D) with their sizes (1, N, 1), or without where all are 1; so returned."""
         x, sizes = (stream, None) if isinstance(stream, Tensor) else stream
         normed = self.norm1(x)
         readers = normed
@@ -145,7 +145,9 @@ class MergingBlock(nn.Module):
         bias = None if sizes is None else torch.log(sizes).view(1, 1, -1)
         x = x + self.attn(normed, readers, keys, bias)
         if self.merging is not None:
-            x, sizes = self.merging(x, keys, sizes)
+            flat = x.dim() == 2
+            x, sizes = self.merging(*((x[None], keys[None]) if flat else (x, keys)), sizes)
+            x = x[0] if flat else x
         x = x + self.mlp(self.norm2(x))
         return x if sizes is None or self.read_tokens is not None else (x, sizes)
 
