@@ -27,6 +27,7 @@ __all__ = [
     "Ranges",
     "SchemeEntry",
     "Weights",
+    "approximation_words",
     "manifest_path",
     "read_manifest",
     "write_manifest",
@@ -222,6 +223,13 @@ class Manifest:
     def preprocess_spec(self) -> PreprocessSpec:
         """The preprocessing as the Python code takes it."""
         return PreprocessSpec.from_json(self.preprocessing)
+
+
+def approximation_words(manifest: Manifest) -> str:
+    """How a file differs from its float model by intent, nothing where it does not."""
+    if (found := manifest.approximation) is None:
+        return ""
+    return f"approximation: {sum(found['merged'])} tokens become part of others"
 
 
 def manifest_path(artefact: Path) -> Path:

@@ -259,11 +259,10 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
             entry["groups"] = _groups(request)
     if scheme.quantized and context.conditioned is not None:
         entry["seed"] = context.seed
-        assert isinstance(request.model, DeployDeiT)
         found = context.conditioned
         entry["equalised"] = found.exponents
         if scheme.precision not in target.all_integer:
-            entry["token_scaled"] = token_scaled(request.model)
+            entry["token_scaled"] = token_scaled(_weighted(context, target, scheme)[0])
             rounded = target.integer_outputs and request.backend not in target.float_outputs
             entry["ranges"] = {
                 name: _recorded(ends, found.methods[name], output=rounded)

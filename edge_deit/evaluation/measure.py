@@ -16,6 +16,7 @@ import torch
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.artefacts.inside import open_layer_reader
+from edge_deit.artefacts.manifest import approximation_words
 from edge_deit.artefacts.runners import (
     ArtefactRunner,
     RunnerCrashError,
@@ -183,6 +184,8 @@ def _measured(
     runner = reason or f"{manifest.target} ({manifest.backend}) runtime"
     if (photos := manifest.photos_at_once) > 1:
         runner += f", {photos} photos at once; times are a photo"
+    if words := approximation_words(manifest):
+        runner += f"; an {words}"
     notes = {}
     if settings.rounds and (why := _not_timed(one)):
         notes["timing"] = why

@@ -100,14 +100,18 @@ class TokenMerging(nn.Module):
             b = torch.cat([b, rest[:, 2 * self.a :]], dim=1)
         return _Parts(front, a, b)
 
-    def _columns_b(self, x: Tensor) -> Tensor:
-        """B of x (1, N, C) with its axes exchanged, (1, C, b); a product that exchanges them itself is one
-        that LiteRT makes a layer of, with weights that its delegate does not take.
+    def _steep_b(self, x: Tensor) -> Tensor:
+        """B of x (1, N, C) with its axes exchanged, times a factor: (1, C, b).
+
+        Of a product that exchanges them itself LiteRT makes a layer, with weights that its delegate does
+        not take; the factor stands where it does so that no view needs strides, which ExecuTorch's does not.
         """
         columns = x[:, self.prefix :].transpose(1, 2)  # (1, C, a + b)
         pairs = columns[..., : 2 * self.a].reshape(1, -1, 2)
-        b = pairs[..., 1:].reshape(1, -1, self.a)
-        return b if self.b == self.a else torch.cat([b, columns[..., 2 * self.a :]], dim=2)
+        b = (pairs[..., 1:] * _STEEP).reshape(1, -1, self.a)
+        if self.b == self.a:
+            return b
+        return torch.cat([b, columns[..., 2 * self.a :] * _STEEP], dim=2)
 
     def _ranked(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The token of B most like each of A, as shares (1, a, b), and the ranks of A (1, a, 1)."""
@@ -116,7 +120,7 @@ class TokenMerging(nn.Module):
         for start in range(width, keys.shape[-1], width):
             metric = metric + keys[..., start : start + width]  # (1, N, d)
         metric = metric * torch.rsqrt(F.linear(metric * metric, self.ones_d) + _LEAST)
-        scores = torch.bmm(self._parts(metric * _STEEP).a, self._columns_b(metric))  # (1, a, b)
+        scores = torch.bmm(self._parts(metric).a, self._steep_b(metric))  # (1, a, b)
         best = scores.softmax(dim=-1)
         likeness = F.linear(best * scores, self.ones_b)  # (1, a, 1)
         above = (likeness.view(1, 1, -1) - likeness) * (_STEP / _STEEP)  # (1, a, a)
@@ -135,7 +139,7 @@ class MergingBlock(nn.Module):
         self.merging = merging
 
     def forward(self, stream: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        """Tokens (1, N, D) or (N, D) with their sizes (1, N, 1), or without where all are 1; so returned."""
+        """Tokens (1, N, D) or (N, D), with sizes (1, N, 1) where not all are 1; what is returned too."""
         x, sizes = (stream, None) if isinstance(stream, Tensor) else stream
         normed = self.norm1(x)
         readers = normed

@@ -92,7 +92,9 @@ def test_what_tokens_stand_for_is_kept(alike: bool) -> None:
         weight = torch.ones(1, 30, 1) if before is None else before
         assert tokens.shape == (1, 21, 4)
         assert torch.equal(tokens[:, 0], x[:, 0])
-        torch.testing.assert_close((tokens * after).sum(1), (x * weight).sum(1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            (tokens * after).sum(1), (x * weight).sum(1), rtol=1e-4, atol=1e-4
+        )
         assert float(after.sum()) == pytest.approx(float(weight.sum()), rel=1e-5)
 
 
