@@ -62,7 +62,7 @@ def export(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="int8, int4: points of top-1 it may cost; the worst layers are kept finer."
+            help="int8, int4, merging: points of top-1 it may cost; the worst layers are kept finer."
         ),
     ] = None,
     max_size: Annotated[

@@ -28,11 +28,11 @@ from edge_deit.quantization.half import beyond_half
 from edge_deit.quantization.scheme import Scheme
 from exporter_models import images, outputs_of, request_for
 
-DEEPER = replace(TINY, depth=4)
+DEEPER = replace(TINY, depth=3)
 
 
 def _form() -> DeployDeiT:
-    return merged_form(deploy(random_model(DEEPER)), (0, 2, 2, 0))
+    return merged_form(deploy(random_model(DEEPER)), (3, 2, 0))
 
 
 def _delegation(name: str) -> Callable[[Path], tuple[int, list[str]]]:
@@ -45,8 +45,9 @@ def _delegation(name: str) -> Callable[[Path], tuple[int, list[str]]]:
     return delegation
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("name", ["tflite", "executorch"])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("tflite", "fp32"), ("tflite", "int8"), ("executorch", "fp32")]
+)
 def test_the_delegate_takes_all_of_it(name: str, precision: str, tmp_path: Path) -> None:
     """XNNPACK has no sort, gather or scatter: one subgraph, nothing outside it, the same outputs."""
     delegation, form, format_ = _delegation(name), _form(), target(name)
@@ -77,7 +78,7 @@ def merged(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("merged")
     config = replace(DEEPER, distilled=True, distillation_head=True)
     spec = PreprocessSpec(resize_size=72, crop_size=64)
-    weights, labels = folder / "w.safetensors", tuple(f"class {index}" for index in range(10))
+    weights, labels = folder / "w.safetensors", ("cat", "dog", *(f"class {i}" for i in range(8)))
     save_checkpoint(weights, random_model(config), spec, labels, half=False)
     result = export_model(
         str(weights),
@@ -98,9 +99,11 @@ def test_the_manifest_says_what_it_is(merged: Path) -> None:
     found = manifest.approximation
     assert found is not None
     assert found["merged"] == list(even_schedule(replace(DEEPER, distilled=True), 7))
-    assert found["snr_db"] is not None and found["snr_db"] < 60  # to the float model
+    assert found["snr_db"] is not None
+    assert found["snr_db"] < 60  # to the float model
     parity = manifest.parity["snr_db"]
-    assert isinstance(parity, float) and parity > 80  # to the float model that merges too
+    assert isinstance(parity, float)
+    assert parity > 80  # to the float model that merges too
 
 
 def test_it_is_validated_against_the_float_model(merged: Path, photos: Path) -> None:
@@ -112,8 +115,6 @@ def test_it_is_validated_against_the_float_model(merged: Path, photos: Path) -> 
         weights=str(merged.parents[1] / "w.safetensors"),
     )
     (one,) = report.artefacts
-    approximation = read_manifest(merged).approximation
-    assert approximation is not None
     assert "7 tokens become part of others" in one.runner
     assert one.snr_db < 60
     assert one.layers is None
