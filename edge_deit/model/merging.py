@@ -65,9 +65,8 @@ class TokenMerging(nn.Module):
         self.a = (tokens - prefix) // 2
         self.b = tokens - prefix - self.a
         row = torch.arange(self.a, dtype=torch.float32)
-        self.register_buffer(
-            "earlier", (row[None] < row[:, None]).float()[None] * 2 - 1
-        )  # (1, a, a)
+        earlier = (row[None] < row[:, None]).float()[None]  # (1, a, a)
+        self.register_buffer("earlier", earlier * 2 - 1)
         self.register_buffer("places", row[merged:].view(1, -1, 1))  # (1, a - m, 1)
         self.register_buffer("ones", torch.ones(1, tokens, 1))
         for name, count in (("ones_a", self.a), ("ones_b", self.b), ("ones_d", head_dim)):
@@ -78,9 +77,8 @@ class TokenMerging(nn.Module):
         parts = self._parts(x)
         size = self._parts(self.ones if sizes is None else sizes)
         best, rank = self._ranked(keys)  # (1, a, b), (1, a, 1)
-        share = torch.clamp(
-            torch.relu(float(self.merged) - rank), -1.0, 1.0
-        )  # (1, a, 1), 1: merged
+        before_end = torch.relu(float(self.merged) - rank)  # (1, a, 1)
+        share = torch.clamp(before_end, -1.0, 1.0)  # 1 where it is merged
         given = share if sizes is None else share * size.a
         moves = (best * given).transpose(1, 2)  # (1, b, a), patches that B gets from A
         chosen = torch.relu(1.0 - torch.abs(rank.view(1, 1, -1) - self.places))  # (1, a - m, a)
@@ -104,7 +102,7 @@ class TokenMerging(nn.Module):
         """B of x (1, N, C) with its axes exchanged, times a factor: (1, C, b).
 
         Of a product that exchanges them itself LiteRT makes a layer, with weights that its delegate does
-        not take; the factor stands where it does so that no view needs strides, which ExecuTorch's does not.
+        not take. The factor stands where it does so that no view has strides: ExecuTorch's takes none.
         """
         columns = x[:, self.prefix :].transpose(1, 2)  # (1, C, a + b)
         pairs = columns[..., : 2 * self.a].reshape(1, -1, 2)
