@@ -23,8 +23,10 @@ CONFIGS = {
 }
 
 
-def _merged(x: Tensor, keys: Tensor, sizes: Tensor, count: int, config: DeiTConfig) -> list[Tensor]:
-    """As the paper has it, with a sort, a gather and a scatter: tokens (N, D) and sizes (N, 1)."""
+def _merged(
+    x: Tensor, queries: Tensor, keys: Tensor, sizes: Tensor, count: int, config: DeiTConfig
+) -> list[Tensor]:
+    """With a sort, a gather and a scatter: tokens (N, D) and sizes (N, 1)."""
     front = config.num_prefix_tokens
     metric = keys.view(len(keys), config.num_heads, -1).mean(1)[front:]
     metric = metric / metric.norm(dim=-1, keepdim=True)
@@ -32,6 +34,11 @@ def _merged(x: Tensor, keys: Tensor, sizes: Tensor, count: int, config: DeiTConf
     in_a = torch.zeros(len(metric), dtype=torch.bool)
     in_a[:pairs:2] = True
     best, partner = (metric[in_a] @ metric[~in_a].mT).max(-1)
+    split = [
+        values.view(len(values), config.num_heads, -1).transpose(0, 1) for values in (queries, keys)
+    ]
+    attention = (split[0][:, :1] @ split[1].mT).softmax(-1).mean(0)[0]  # the scale is inside q
+    best = best - (0.05 * attention * len(x)).clamp(max=1)[front:][in_a]
     order = best.argsort(descending=True)
     found = []
     for values in (x * sizes, sizes):
@@ -46,12 +53,14 @@ def _reference(form: DeployDeiT, schedule: Sequence[int], pixels: Tensor) -> Ten
     sizes = torch.ones(x.shape[1], 1)
     for block, count in zip(form.blocks, schedule, strict=True):
         normed = block.norm1(x)
-        keys, readers = block.attn.k(normed), normed
+        queries, keys, readers = block.attn.q(normed), block.attn.k(normed), normed
         if block.read_tokens is not None:
             x, readers = x[:, : block.read_tokens], normed[:, : block.read_tokens]
-        x = x + block.attn(normed, readers, keys, sizes.log().view(1, 1, -1))
+        x = x + block.attn(
+            normed, readers, (block.attn.q(readers), keys, sizes.log().view(1, 1, -1))
+        )
         if count:
-            tokens, sizes = _merged(x[0], keys[0], sizes, count, form.config)
+            tokens, sizes = _merged(x[0], queries[0], keys[0], sizes, count, form.config)
             x = tokens[None]
         x = x + block.mlp(block.norm2(x))
     return form.read(x)
@@ -85,10 +94,11 @@ def test_nothing_merged_is_the_form_itself() -> None:
 def test_what_tokens_stand_for_is_kept(alike: bool) -> None:
     """Weighted sums over all tokens stay; where all tokens are the same, ranks have ties only."""
     one = TokenMerging(tokens=30, prefix=1, merged=9, heads=2, head_dim=8)
+    queries = torch.randn(1, 30, 16)
     x, keys = torch.randn(1, 30, 4), torch.randn(1, 1 if alike else 30, 16).expand(1, 30, 16)
     sizes = torch.randint(1, 5, (1, 30, 1)).float()
     for before in (None, sizes):
-        tokens, after = one(x, keys, before)
+        tokens, after = one(x, queries, keys, before)
         weight = torch.ones(1, 30, 1) if before is None else before
         assert tokens.shape == (1, 21, 4)
         assert torch.equal(tokens[:, 0], x[:, 0])
@@ -99,7 +109,7 @@ def test_what_tokens_stand_for_is_kept(alike: bool) -> None:
 
 
 def test_schedule() -> None:
-    assert even_schedule(DeiTConfig(), 82) == (0, 0, 0, 21, 0, 21, 0, 20, 0, 20, 0, 0)
+    assert even_schedule(DeiTConfig(), 79) == (0, 0, 0, 0, 27, 0, 26, 0, 26, 0, 0, 0)
     for depth in (2, 3, 5, 24):
         config = replace(TINY, depth=depth)
         schedule = even_schedule(config, most_merged(config))
