@@ -73,7 +73,7 @@ def export(
         str | None,
         typer.Option(
             metavar="N|auto",
-            help="An approximation that is faster: N tokens in all become part of others, in up to four "
+            help="An approximation that is faster: N tokens in all become part of others, in up to three "
             "blocks; auto: as many as --max-drop allows.",
         ),
     ] = None,

@@ -95,7 +95,8 @@ def request_for(
         output_name=_output_name(context),
         metadata=_texts(context, scheme),
         mask=None if context.masks is None else context.masks[:1],
-        half_remainder=may_halve,
+        half_remainder=may_halve
+        and context.merging is None,  # XNNPACK refuses such a graph in half
         single=single,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,

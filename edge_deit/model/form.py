@@ -206,8 +206,8 @@ class DeployDeiT(nn.Module):
     """DeiT in deployment form: (1, 3, H, W) pixels -> (1, K) logits, or (1, N, D) tokens.
 
     With a decoder it takes pixels and a mask (1, P), float, 1 where a patch is hidden and 0 elsewhere, and
-    returns reconstructed pixels. Conditioning may set `grey_levels`, and `coarse_embed`, the part of the patch embedding that reads only
-    means of small squares. An exporter may set `flat_stream`: tokens are then a matrix (N, D).
+    returns reconstructed pixels. Conditioning may set `grey_levels`, and `coarse_embed`, the part of the
+    patch embedding that reads only means of small squares. An exporter may set `flat_stream`: tokens are then a matrix (N, D).
     `model.file_form` may set `image`: the input is a photo's bytes, and `probabilities`: the
     output is the softmax of the logits.
     """
