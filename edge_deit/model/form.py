@@ -207,7 +207,8 @@ class DeployDeiT(nn.Module):
 
     With a decoder it takes pixels and a mask (1, P), float, 1 where a patch is hidden and 0 elsewhere, and
     returns reconstructed pixels. Conditioning may set `grey_levels`, and `coarse_embed`, the part of the
-    patch embedding that reads only means of small squares. An exporter may set `flat_stream`: tokens are then a matrix (N, D).
+    patch embedding that reads only means of small squares. An exporter may set `flat_stream`: tokens are
+    then a matrix (N, D).
     `model.file_form` may set `image`: the input is a photo's bytes, and `probabilities`: the
     output is the softmax of the logits.
     """
