@@ -45,9 +45,7 @@ def _delegation(name: str) -> Callable[[Path], tuple[int, list[str]]]:
     return delegation
 
 
-@pytest.mark.parametrize(
-    ("name", "precision"), [("tflite", "fp32"), ("tflite", "int8"), ("executorch", "fp32")]
-)
+@pytest.mark.parametrize(("name", "precision"), [("tflite", "fp32"), ("tflite", "int8")])
 def test_the_delegate_takes_all_of_it(name: str, precision: str, tmp_path: Path) -> None:
     """XNNPACK has no sort, gather or scatter: one subgraph, nothing outside it, the same outputs."""
     delegation, form, format_ = _delegation(name), _form(), target(name)
