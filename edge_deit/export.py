@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from edge_deit.common.arguments import number_or_auto
 from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import peak_memory_bytes
@@ -61,12 +62,20 @@ def export(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="int8, int4: points of top-1 it may cost; the worst layers are kept finer."
+            help="int8, int4, merging: points of top-1 it may cost; the worst layers are kept finer."
         ),
     ] = None,
     max_size: Annotated[
         float | None,
         typer.Option(help="int4: most MB of a file; as many layers keep 8 bits as it allows."),
+    ] = None,
+    merge_tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="An approximation that is faster: N tokens in all become part of others, in up to three "
+            "blocks; auto: as many as --max-drop allows.",
+        ),
     ] = None,
     sensitivity_report: Annotated[
         Path | None,
@@ -181,7 +190,7 @@ def export(
             input_kind=_one_of("input", input_kind),
             returns=_one_of("returns", returns),
             keep_float=keep_float or [],
-            max_drop=max_drop, max_size=max_size,
+            max_drop=max_drop, max_size=max_size, merge_tokens=number_or_auto("merge-tokens", merge_tokens),
             sensitivity_report=sensitivity_report,
             parity_images=parity_images,
             threads=threads,

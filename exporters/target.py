@@ -159,9 +159,8 @@ class Target:
     files can take but one photo to the reason. `pins` maps distributions to the one version that is
     taken. A `beta` target is left out of `all`, with a note, where its packages are absent or of
     other versions. `forms` maps each precision to the form its files have by default, `ane` or
-    `cpu` (`ExportRequest.form`); it is empty where a target has but one. `effort` is about how long
-    making a file takes beside the other targets; `needless` packages are what the converter imports where
-    they are installed, and no file needs.
+    `cpu` (`ExportRequest.form`); it is empty where a target has but one. `effort` is about how long making
+    a file takes, `merges` lists the precisions that can merge tokens, `needless` unneeded imports.
     """
 
     runtime: Runtime
@@ -189,6 +188,7 @@ class Target:
     forms: Mapping[Precision, Form] = field(default_factory=dict)
     effort: int = 1
     needless: tuple[str, ...] = ()
+    merges: tuple[Precision, ...] = ()
 
     @property
     def name(self) -> str:

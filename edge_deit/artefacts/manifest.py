@@ -20,12 +20,14 @@ __all__ = [
     "MANIFEST_FILE",
     "MOST_PHOTOS",
     "SCHEMA",
+    "Approximation",
     "Calibration",
     "Manifest",
     "Port",
     "Ranges",
     "SchemeEntry",
     "Weights",
+    "approximation_words",
     "manifest_path",
     "read_manifest",
     "write_manifest",
@@ -135,6 +137,18 @@ class Calibration(TypedDict):
     ]
 
 
+class Approximation(TypedDict):
+    """A function that is not the float model's own: some of its tokens become part of others."""
+
+    method: Annotated[Text, About("How: token-merging.")]
+    merged: Annotated[list[Count], About("Tokens that are merged in each block.")]
+    images: Annotated[Positive, About("Photos on which it was compared with the float model.")]
+    agreement: Annotated[float, About("Share of them with the float model's first answer.")]
+    snr_db: Annotated[
+        float | None, About("Signal-to-noise ratio to the float model's logits; null: the same.")
+    ]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """All that a runner, a phone app or a validator needs to know about one artefact."""
@@ -185,6 +199,13 @@ class Manifest:
             "Its second input, for masked-image: 1 for each hidden patch, row by row, 0 for others."
         ),
     ] = None
+    approximation: Annotated[
+        Approximation | None,
+        About(
+            "How its function differs from the float model's by intent, null where it does not; `parity` "
+            "is then the distance to the float model with the same approximation."
+        ),
+    ] = None
 
     @property
     def image_size(self) -> int:
@@ -202,6 +223,13 @@ class Manifest:
     def preprocess_spec(self) -> PreprocessSpec:
         """The preprocessing as the Python code takes it."""
         return PreprocessSpec.from_json(self.preprocessing)
+
+
+def approximation_words(manifest: Manifest) -> str:
+    """How a file differs from its float model by intent, nothing where it does not."""
+    if (found := manifest.approximation) is None:
+        return ""
+    return f"approximation: {sum(found['merged'])} tokens become part of others"
 
 
 def manifest_path(artefact: Path) -> Path:

@@ -17,6 +17,7 @@ from typing import (
     Annotated,
     Any,
     Final,
+    Literal,
     ParamSpec,
     TypeVar,
     Union,
@@ -31,14 +32,28 @@ from edge_deit.common.errors import EdgeDeitError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["Threads", "checked_arguments"]
+__all__ = ["Threads", "checked_arguments", "number_or_auto"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
+_DIGITS: Final = 9
 _SHOWN: Final = 60  # characters of a value, in a message
 Threads = Annotated[int, Le(1024)]
 """A number of threads or processes; more of them exhaust the memory of any machine."""
+
+
+def number_or_auto(option: str, value: str | None) -> int | Literal["auto"] | None:
+    """The value of an option that takes a whole number, or `auto`.
+
+    Raises:
+        EdgeDeitError: anything else.
+    """
+    if value is None or value == "auto":
+        return None if value is None else "auto"
+    if not (value.isascii() and value.isdecimal() and len(value) <= _DIGITS):
+        raise EdgeDeitError(f"--{option} is {value[:_SHOWN]!r}; it must be a whole number, or auto")
+    return int(value)
 
 
 def checked_arguments(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -17,10 +17,12 @@ from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.layout import Layout
+from edge_deit.conversion.merging import Merging
 from edge_deit.data.calibration import CalibrationSet
 from edge_deit.exporters import Form, Target
 from edge_deit.model.file_form import FileForm
 from edge_deit.model.form import DeployDeiT
+from edge_deit.model.merging import merged_form
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.packed import PackedWeight
@@ -47,7 +49,7 @@ class ExportContext:
     the calibration photos are like those that these will see, `seed` is that of all that is drawn,
     `halves` what `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has,
     `groups` what `conversion.grouped` has, `seen` how much the photos differ; `cached` says that such
-    things are kept in the user's cache.
+    things are kept in the user's cache. `merging` says which tokens files merge, None: none.
     `masks` (M, P) go with the photos where the model reconstructs them.
     """
 
@@ -75,15 +77,18 @@ class ExportContext:
     groups: dict[Hashable, Any] = field(default_factory=dict)
     seen: list[Pinning] = field(default_factory=list)
     cached: bool = True
+    merging: Merging | None = None
 
     def form_of(self, target: Target, scheme: Scheme) -> Form | None:
         """How the file's operators are laid out, None where the target has but one way."""
         if not target.forms:
             return None
-        plain = (
-            self.masks is not None or self.layout.batch > 1
-        )  # `ane` has neither masks nor batches
+        plain = self.masks is not None or self.layout.batch > 1 or self.merging is not None
         return self.layout.form or ("cpu" if plain else target.forms[scheme.precision])
+
+    def with_merging(self, form: DeployDeiT) -> DeployDeiT:
+        """What a file computes: the form, or a copy of it that merges tokens."""
+        return form if self.merging is None else merged_form(form, self.merging.schedule)
 
     @functools.cached_property
     def conditioned(self) -> Conditioned | None:

@@ -58,6 +58,10 @@ def _mask_text(context: ExportContext) -> str:
     )
 
 
+def _approximation_text(context: ExportContext) -> str:
+    return "" if context.merging is None else f"; an approximation: {context.merging.told}"
+
+
 def license_of(source: str) -> str:
     """The licence of a file made from the weights that a user calls `source`."""
     if source == "bundled":
@@ -77,6 +81,7 @@ def request_for(
             packed = reading_bytes(packed)
     if packed:
         model = with_weights(model, packed)
+    model = context.with_merging(model)
     single, may_halve = halves_of(context, target, scheme, backend, model)
     return ExportRequest(
         model=model,
@@ -90,7 +95,8 @@ def request_for(
         output_name=_output_name(context),
         metadata=_texts(context, scheme),
         mask=None if context.masks is None else context.masks[:1],
-        half_remainder=may_halve,
+        half_remainder=may_halve
+        and context.merging is None,  # XNNPACK refuses such a graph in half
         single=single,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
@@ -130,7 +136,7 @@ def _texts(context: ExportContext, scheme: Scheme) -> dict[str, str]:
         "author": "Edge DeiT",
         "license": license_of(context.origin or checkpoint.source),
         "description": f"{checkpoint.name}, {scheme.precision}: {takes}"
-        f"{_mask_text(context)} -> {_output_name(context)}",
+        f"{_mask_text(context)} -> {_output_name(context)}{_approximation_text(context)}",
         "version": checkpoint.sha256[:12],
     }
 
@@ -186,6 +192,7 @@ def manifest_of(
         assumptions=list(checkpoint.assumptions),
         requires=dict(target.least[scheme.precision]),
         mask=None if request.mask is None else _port(request, MASK_NAME, request.mask.shape),
+        approximation=None if context.merging is None else context.merging.entry(),
     )
 
 
@@ -253,11 +260,10 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
             entry["groups"] = _groups(request)
     if scheme.quantized and context.conditioned is not None:
         entry["seed"] = context.seed
-        assert isinstance(request.model, DeployDeiT)
         found = context.conditioned
         entry["equalised"] = found.exponents
         if scheme.precision not in target.all_integer:
-            entry["token_scaled"] = token_scaled(request.model)
+            entry["token_scaled"] = token_scaled(_weighted(context, target, scheme)[0])
             rounded = target.integer_outputs and request.backend not in target.float_outputs
             entry["ranges"] = {
                 name: _recorded(ends, found.methods[name], output=rounded)

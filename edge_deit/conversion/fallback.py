@@ -51,8 +51,8 @@ class DropLimit:
         """Whether layers have to be ranked at all."""
         return any(one is not None for one in (self.max_drop, self.report, self.max_size))
 
-    def check(self, schemes: list[Scheme]) -> None:
-        """Refuse a limit that means nothing.
+    def check(self, schemes: list[Scheme], *, merging: bool = False) -> None:
+        """Refuse a limit that means nothing; `merging`: one on the drop chooses merged tokens.
 
         Raises:
             EdgeDeitError: nothing in the plan that it is for, or a negative limit.
@@ -65,6 +65,8 @@ class DropLimit:
             raise EdgeDeitError(
                 "--max-size chooses which layers of int4 keep 8 bits; add --precision int4"
             )
+        if merging and self.report is None:
+            return
         if self.wanted and not any(s.precision == _PRECISION or s.grouped for s in schemes):
             raise EdgeDeitError(
                 "--max-drop and --sensitivity-report rank the layers of static int8 and of int4; "
@@ -278,7 +280,7 @@ def _fake(context: ExportContext, scheme: Scheme, outputs: bool) -> DeployDeiT:
     dynamic = scheme.dynamic_layers(context.form)
     floats = scheme.float_input_layers(context.form)
     model = conditioned.with_layers(scheme.quantized_layers(context.form), dynamic, floats)
-    return fake_quantize(
+    rounded = fake_quantize(
         model,
         scheme.static_layers(context.form),
         conditioned.ranges,
@@ -286,3 +288,4 @@ def _fake(context: ExportContext, scheme: Scheme, outputs: bool) -> DeployDeiT:
         dynamic=dynamic,
         float_inputs=floats,
     )
+    return context.with_merging(rounded)

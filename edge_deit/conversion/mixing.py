@@ -79,7 +79,7 @@ class Mixes:
     def drop(self, scheme: Scheme) -> Drop:
         """What the calibration photos lose, before scales are tuned."""
         context, packed = self.context, self.choices.packed(scheme)
-        model = with_weights(self.choices.form, packed, packed)
+        model = context.with_merging(with_weights(self.choices.form, packed, packed))
         labels = context.calibration.labels or (None,) * len(context.calibration)
         with context.progress.task("mix", len(labels)) as advance:
             return measure_drop(

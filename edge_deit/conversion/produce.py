@@ -108,6 +108,7 @@ def _mark(context: ExportContext, target: Target, scheme: Scheme, backend: str) 
     if (form := context.form_of(target, scheme)) not in (None, target.forms.get(scheme.precision)):
         mark += f"-{form}"
     mark += ".image" if context.file_form.takes == "image" else ""
+    mark += f".merge{context.merging.total}" if context.merging is not None else ""
     return mark + (f".batch{context.file_form.photos}" if context.file_form.photos > 1 else "")
 
 

@@ -18,7 +18,6 @@ import torch
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.arguments import Threads, checked_arguments
-from edge_deit.common.cache import CacheFolder
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
 from edge_deit.conversion.context import ExportContext
@@ -36,6 +35,7 @@ from edge_deit.conversion.inputs import (
 )
 from edge_deit.conversion.layout import Layout, LayoutName
 from edge_deit.conversion.masks import check_masked, masks_for
+from edge_deit.conversion.merging import MergeTokens, MergeWish
 from edge_deit.conversion.model_card import stored_as, write_card
 from edge_deit.conversion.plan import Item, calibration_needed, make_plan
 from edge_deit.conversion.produce import Exported
@@ -46,6 +46,7 @@ from edge_deit.exporters import Form
 from edge_deit.model.config import Task
 from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
+from edge_deit.model.merging import merged_form
 from edge_deit.model.outputs import outputs
 from edge_deit.quantization.scheme import Precision
 
@@ -102,6 +103,7 @@ def export_model(
     keep_float: Sequence[str] = (),
     max_drop: float | None = None,
     max_size: float | None = None,
+    merge_tokens: MergeTokens | None = None,
     sensitivity_report: Path | None = None,
     parity_images: int = 20,
     threads: Threads = 2,
@@ -126,7 +128,9 @@ def export_model(
     is `logits` or `probabilities`, by default logits for pixels and probabilities for an image.
     `keep_float` holds shell patterns of layers that stay float. `max_drop` is the most points of top-1 that
     int8 and int4 may cost on the calibration photos; layers are kept finer until it holds. `max_size` is
-    the most MB of an int4 file: as many layers keep 8 bits as it allows. `sensitivity_report` is a
+    the most MB of an int4 file: as many layers keep 8 bits as it allows. `merge_tokens` makes files an
+    approximation: so many tokens, or with `auto` as many as `max_drop` allows, become part of others on
+    the way (`model.merging`). `sensitivity_report` is a
     folder for a table and a plot of each layer's damage.
     `threads` is for what runs the files, `jobs` how many are made at the same time, each in a process of
     its own; None means as many as cores and free memory allow.
@@ -140,20 +144,20 @@ def export_model(
             outputs differ from the float model's; it names the remedy. Files made before it stay, in the
             plain layout.
     """
-    started = time.monotonic()
-    laid = Layout(layout, dynamic_batch, batch, form)
+    started, laid = time.monotonic(), Layout(layout, dynamic_batch, batch, form)
     wanted = laid.targets(targets), laid.precisions(precisions)
     plan = make_plan(*wanted, keep_float, backend, progress)
     laid.check(plan, input_kind)
     check_counts(calibration_images, parity_images, threads, jobs, seed=seed)
     choice = None if labels is None else read_label_choice(labels)
     limit = DropLimit(max_drop, sensitivity_report, max_size)
-    limit.check([scheme for _, scheme, _ in plan])
+    wish = MergeWish(merge_tokens, max_drop)
+    limit.check([scheme for _, scheme, _ in plan], merging=wish.auto)
+    wish.check(plan, laid)
     checkpoint = load_named(weights, model, task, image_size, options, choice, progress)
     note_place(checkpoint, cache=cache)
-    limit.check_task(checkpoint.config.task)
+    _check_weights(checkpoint, plan, limit, wish)
     check_masked(checkpoint.config, plan, laid, input_kind)
-    check_patterns(checkpoint, plan)
     file_form = laid.file_form(input_kind, returns, checkpoint.config.task)
     own = photos_belong(checkpoint, calibration, plan)
     with laid.opened(output) as folder, steady_threads():
@@ -167,17 +171,17 @@ def export_model(
             calibrates=any(scheme.looks_at_photos for _, scheme, _ in plan),
             progress=progress,
         )
-        photos = with_labels(photos, stored, choice, max_drop, progress)
         context, plan = _prepare(
             stored,
             plan,
-            photos,
+            with_labels(photos, stored, choice, max_drop, progress),
             own=own,
             places=Places(laid, laid.files_in(folder), laid.files_in(output), checkpoint.source),
             file_form=file_form,
+            wish=wish,
             threads=threads,
             seed=seed,
-            cache=conditioning_cache() if cache else None,
+            cache=cache,
             progress=progress,
             options=LoadOptions() if options is None or laid.whole_folder else options,
         )
@@ -185,6 +189,15 @@ def export_model(
         write_card(laid, folder, checkpoint, tuple(done))
         told = tuple(done), len(context.photos), context.held_back, tuple(notes)
     return ExportResult(stored, *told, time.monotonic() - started)
+
+
+def _check_weights(
+    checkpoint: Checkpoint, plan: Sequence[Item], limit: DropLimit, wish: MergeWish
+) -> None:
+    """Refuse what cannot be had of these weights."""
+    limit.check_task(checkpoint.config.task)
+    wish.check_model(checkpoint.config)
+    check_patterns(checkpoint, plan)
 
 
 def _prepare(
@@ -195,9 +208,10 @@ def _prepare(
     own: bool,
     places: Places,
     file_form: FileForm,
+    wish: MergeWish,
     threads: int,
     seed: int,
-    cache: CacheFolder | None,
+    cache: bool,
     progress: Progress,
     options: LoadOptions,
 ) -> tuple[ExportContext, list[Item]]:
@@ -211,10 +225,12 @@ def _prepare(
     if any(scheme.quantized for _, scheme, _ in fitted):
         measured = photos.calibration if own or calibration_needed(fitted) else None
         spec = checkpoint.preprocess
-        given = form, spec, measured, cache, progress
+        given = form, spec, measured, conditioning_cache() if cache else None, progress
         prepare = functools.partial(find_conditioned, *given, seed=seed)
     masks = masks_for(checkpoint.config, len(photos.checked), seed)
-    reference = outputs(checkpoint.model, torch.split(photos.checked, 1), masks).numpy()
+    merging = wish.choose(form, photos.calibration, photos.checked, progress)
+    model = checkpoint.model if merging is None else merged_form(form, merging.schedule)
+    reference = outputs(model, torch.split(photos.checked, 1), masks).numpy()
     context = ExportContext(
         checkpoint=checkpoint,
         form=form,
@@ -234,6 +250,7 @@ def _prepare(
         seed=seed,
         progress=progress,
         options=options,
-        cached=cache is not None,
+        cached=cache and conditioning_cache() is not None,
+        merging=merging,
     )
     return context, fitted

@@ -16,6 +16,7 @@ import torch
 from edge_deit.artefacts.artefact import Artefact
 from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.artefacts.inside import open_layer_reader
+from edge_deit.artefacts.manifest import approximation_words
 from edge_deit.artefacts.runners import (
     ArtefactRunner,
     RunnerCrashError,
@@ -189,6 +190,8 @@ def _measured(
     runner = reason or f"{manifest.target} ({manifest.backend}) runtime"
     if (photos := manifest.photos_at_once) > 1:
         runner += f", {photos} photos at once; times are a photo"
+    if words := approximation_words(manifest):
+        runner += f"; an {words}"
     notes = {}
     if settings.ray is not None:
         notes["timing"] = "not measured: photos were spread over a Ray cluster (--ray)"
@@ -216,6 +219,8 @@ def _measured(
 def _look(settings: Settings, float_model: FloatModel, one: Artefact) -> tuple[Layers | None, str]:
     """The comparison layer by layer, or why there is none."""
     target = find_target(one.manifest.target)
+    if one.manifest.approximation is not None:
+        return None, "it merges tokens, so inside it has others than the float model"
     if target.layer_reader is None:
         return None, f"{target.name}: the runtime shows nothing of what is inside a file"
     checkpoint = float_model.checkpoint

@@ -30,6 +30,7 @@ __all__ = [
     "scaled",
 ]
 
+_Known = tuple[Tensor, Tensor, Tensor | None]  # q, k, what is added to all scores (1, 1, N)
 _FLOAT_LAYERS = ("mean_square", "coarse_embed.conv")
 
 
@@ -126,11 +127,15 @@ class DeployAttention(nn.Module):
             return heads.view(-1, self.num_heads, *heads.shape[1:]).transpose(1, 2).reshape(shape)
         return heads.transpose(0, 1).reshape(shape)
 
-    def forward(self, x: Tensor, readers: Tensor) -> Tensor:
+    def forward(self, x: Tensor, readers: Tensor, known: _Known | None = None) -> Tensor:
         """What the tokens `readers` (1, R, D) take from the tokens x (1, N, D): (1, R, D)."""
-        q, k, v = self._split(self.q(readers)), self._split(self.k(x)), self._split(self.v(x))
-        weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (h, R, N)
-        mixed = self._joined(torch.bmm(weights, v), readers.shape)  # (1, R, D)
+        queries, keys, bias = known or (self.q(readers), self.k(x), None)
+        q, k, v = self._split(queries), self._split(keys), self._split(self.v(x))
+        scores = torch.bmm(q, k.transpose(1, 2))  # (h, R, N)
+        if bias is not None:
+            scores = scores + (bias if bias.dtype == scores.dtype else bias.to(scores.dtype))
+        weights = scores.softmax(dim=-1)
+        mixed = self._joined(torch.bmm(weights, v), readers.shape)
         return scaled(self.proj, mixed, self.token_scale)  # (1, R, D)
 
 
@@ -201,10 +206,9 @@ class DeployDeiT(nn.Module):
     """DeiT in deployment form: (1, 3, H, W) pixels -> (1, K) logits, or (1, N, D) tokens.
 
     With a decoder it takes pixels and a mask (1, P), float, 1 where a patch is hidden and 0 elsewhere, and
-    returns reconstructed pixels.
-
-    Conditioning may set `grey_levels`, and `coarse_embed`, the part of the patch embedding that reads only
-    means of small squares. An exporter may set `flat_stream`: tokens are then a matrix (N, D).
+    returns reconstructed pixels. Conditioning may set `grey_levels`, and `coarse_embed`, the part of the
+    patch embedding that reads only means of small squares. An exporter may set `flat_stream`: tokens are
+    then a matrix (N, D).
     `model.file_form` may set `image`: the input is a photo's bytes, and `probabilities`: the
     output is the softmax of the logits.
     """
