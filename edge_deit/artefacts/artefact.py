@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_deit.artefacts.manifest import Manifest, manifest_path, read_manifest
+from edge_deit.artefacts.manifest import (
+    Manifest,
+    approximation_words,
+    manifest_path,
+    read_manifest,
+)
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.opening import check_regular
 from edge_deit.exporters import RUNTIMES, Runtime, runtime_of
 
 __all__ = [
     "Artefact",
+    "approximations",
     "check_classes",
     "check_one_photo",
     "no_classes",
@@ -143,3 +149,12 @@ def read_artefacts(paths: Sequence[Path]) -> list[Artefact]:
     if twice := [path for path in names if names.count(path) > 1]:
         raise EdgeDeitError(f"{twice[0]} is named twice")
     return found
+
+
+def approximations(artefacts: Sequence[Artefact]) -> list[str]:
+    """Which artefacts are not to be what the float model is, a line each."""
+    return [
+        f"{one.path.name} is an {words}; it is held against the float model, which merges none"
+        for one in artefacts
+        if (words := approximation_words(one.manifest))
+    ]

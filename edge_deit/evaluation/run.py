@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from edge_deit.artefacts.artefact import Artefact, read_artefacts
+from edge_deit.artefacts.artefact import Artefact, approximations, read_artefacts
 from edge_deit.artefacts.float_model import FloatModel, find_float_models
-from edge_deit.artefacts.manifest import approximation_words
 from edge_deit.artefacts.photos import open_photos
 from edge_deit.artefacts.runners import RunnerCrashError, sparing
 from edge_deit.checkpoint.sources import shareable_source
@@ -100,7 +99,7 @@ def validate_artefacts(
         float_models = find_float_models(found, weights)
         images = _as_many_as_make_sense(found, images, progress)
         listing = stack.enter_context(open_photos(data, split, images, float_models))
-        for line in (*listing.remarks(), *_assumptions(float_models), *_approximations(found)):
+        for line in (*listing.remarks(), *_assumptions(float_models), *approximations(found)):
             progress.note(line)
         if strict:
             _refuse_overlap(found, listing)
@@ -178,15 +177,6 @@ def _assumptions(float_models: Sequence[FloatModel]) -> tuple[str, ...]:
     """What was assumed about the weights, each line once."""
     lines = (line for one in float_models for line in one.checkpoint.assumptions)
     return tuple(dict.fromkeys(lines))
-
-
-def _approximations(artefacts: Sequence[Artefact]) -> list[str]:
-    """Which artefacts are not to be what the float model is, a line each."""
-    return [
-        f"{one.path.name} is an {words}; it is held against the float model, which merges none"
-        for one in artefacts
-        if (words := approximation_words(one.manifest))
-    ]
 
 
 def _left_out(listing: Listing) -> tuple[LeftOut, ...]:
