@@ -160,7 +160,7 @@ class Target:
     taken. A `beta` target is left out of `all`, with a note, where its packages are absent or of
     other versions. `forms` maps each precision to the form its files have by default, `ane` or
     `cpu` (`ExportRequest.form`); it is empty where a target has but one. `effort` is about how long making
-    a file takes, `merges` lists the precisions that can merge tokens, `needless` unneeded imports.
+    a file takes, `merges` for a backend which precisions merge tokens, `needless` unneeded imports.
     """
 
     runtime: Runtime
@@ -188,7 +188,7 @@ class Target:
     forms: Mapping[Precision, Form] = field(default_factory=dict)
     effort: int = 1
     needless: tuple[str, ...] = ()
-    merges: tuple[Precision, ...] = ()
+    merges: Mapping[str, tuple[Precision, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -95,8 +95,7 @@ def request_for(
         output_name=_output_name(context),
         metadata=_texts(context, scheme),
         mask=None if context.masks is None else context.masks[:1],
-        half_remainder=may_halve
-        and context.merging is None,  # XNNPACK refuses such a graph in half
+        half_remainder=may_halve,
         single=single,
         dynamic_batch=context.layout.batched,
         weight_steps=steps,
@@ -263,7 +262,8 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
         found = context.conditioned
         entry["equalised"] = found.exponents
         if scheme.precision not in target.all_integer:
-            entry["token_scaled"] = token_scaled(_weighted(context, target, scheme)[0])
+            assert isinstance(request.model, DeployDeiT)
+            entry["token_scaled"] = token_scaled(request.model)
             rounded = target.integer_outputs and request.backend not in target.float_outputs
             entry["ranges"] = {
                 name: _recorded(ends, found.methods[name], output=rounded)

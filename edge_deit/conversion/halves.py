@@ -40,6 +40,7 @@ def halves_of(
     `model` is what the file will compute.
     """
     may_halve = scheme.precision in target.half_remainder.get(backend, ())
+    may_halve = may_halve and context.merging is None  # XNNPACK refuses such a graph in half
     if not scheme.halved:
         return {}, may_halve and not _beyond(context, scheme, model)
     found = _beyond(context, scheme, model)

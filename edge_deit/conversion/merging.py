@@ -99,18 +99,28 @@ class MergeWish:
             return
         if self.auto and self.max_drop is None:
             raise EdgeDeitError("--merge-tokens auto needs a limit: --max-drop POINTS")
-        for target, scheme, _ in plan:
-            if scheme.precision not in target.merges:
-                able = ", ".join(target.merges) or (
-                    f"nothing; {', '.join(n for n in TARGETS if find_target(n).merges)} have it"
-                )
+        for target, scheme, backend in plan:
+            if scheme.precision not in (able := target.merges.get(backend, ())):
+                which = f"{target.name} ({backend})" if len(target.backends) > 1 else target.name
+                others = ", ".join(name for name in TARGETS if find_target(name).merges)
                 raise EdgeDeitError(
-                    f"target {target.name} has no {scheme.precision} with --merge-tokens; it has: {able}"
+                    f"target {which} has no {scheme.precision} with --merge-tokens; it has: "
+                    f"{', '.join(able) or f'nothing; {others} have it'}"
                 )
         if layout.batched or layout.batch > 1:
             raise EdgeDeitError(
                 "--merge-tokens is for files of one photo: leave --batch, --dynamic-batch and --layout out"
             )
+
+    def remarks(self, plan: Sequence[Item]) -> list[str]:
+        """What a user should read of the files, a line each."""
+        return [
+            f"{scheme.precision} of {target.name}: with --merge-tokens what is no integer is computed in "
+            "float32, so on a core with half precision it takes longer than without; fp32 takes less"
+            for target, scheme, backend in plan
+            if self.tokens is not None
+            and scheme.precision in target.half_remainder.get(backend, ())
+        ]
 
     def check_model(self, config: DeiTConfig) -> None:
         """Refuse a model that has no answer, or too few tokens.

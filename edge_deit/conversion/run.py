@@ -18,6 +18,7 @@ import torch
 from edge_deit.checkpoint.load import Checkpoint
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.arguments import Threads, checked_arguments
+from edge_deit.common.cache import CacheFolder
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.conversion.conditioning import conditioning_cache, find_conditioned
 from edge_deit.conversion.context import ExportContext
@@ -181,7 +182,7 @@ def export_model(
             wish=wish,
             threads=threads,
             seed=seed,
-            cache=cache,
+            cache=conditioning_cache() if cache else None,
             progress=progress,
             options=LoadOptions() if options is None or laid.whole_folder else options,
         )
@@ -211,7 +212,7 @@ def _prepare(
     wish: MergeWish,
     threads: int,
     seed: int,
-    cache: bool,
+    cache: CacheFolder | None,
     progress: Progress,
     options: LoadOptions,
 ) -> tuple[ExportContext, list[Item]]:
@@ -225,9 +226,11 @@ def _prepare(
     if any(scheme.quantized for _, scheme, _ in fitted):
         measured = photos.calibration if own or calibration_needed(fitted) else None
         spec = checkpoint.preprocess
-        given = form, spec, measured, conditioning_cache() if cache else None, progress
+        given = form, spec, measured, cache, progress
         prepare = functools.partial(find_conditioned, *given, seed=seed)
     masks = masks_for(checkpoint.config, len(photos.checked), seed)
+    for line in wish.remarks(fitted):
+        progress.note(line)
     merging = wish.choose(form, photos.calibration, photos.checked, progress)
     model = checkpoint.model if merging is None else merged_form(form, merging.schedule)
     reference = outputs(model, torch.split(photos.checked, 1), masks).numpy()
@@ -250,7 +253,7 @@ def _prepare(
         seed=seed,
         progress=progress,
         options=options,
-        cached=cache and conditioning_cache() is not None,
+        cached=cache is not None,
         merging=merging,
     )
     return context, fitted

@@ -29,7 +29,6 @@ from torch.utils.hooks import RemovableHandle
 
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.form import DeployDeiT, RMSNorm, TokenScale
-from edge_deit.model.merging import TokenMerging
 from edge_deit.model.mixed import MODEL
 
 __all__ = ["INTEGER_LEAST_DB", "LEAST_DB", "beyond_half"]
@@ -128,15 +127,8 @@ class _Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def reasons(self, least_db: float) -> dict[str, str]:
         """Each layer that cannot be computed in half precision, in the order of the graph, and why."""
-        found = {
-            name: seen.reason(self._least(name, least_db)) for name, seen in self._seen.items()
-        }
+        found = {name: seen.reason(least_db) for name, seen in self._seen.items()}
         return {name: reason for name, reason in found.items() if reason is not None}
-
-    def _least(self, name: str, least_db: float) -> float:
-        """Where tokens are merged, noise chooses between tokens that are alike, which does no harm."""
-        merges = name != MODEL and isinstance(self._form.get_submodule(name), TokenMerging)
-        return min(least_db, INTEGER_LEAST_DB) if merges else least_db
 
     def _inside_norm(self, name: str) -> bool:
         parts = name.split(".")[:-1]

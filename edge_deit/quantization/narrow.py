@@ -31,6 +31,7 @@ from edge_deit.model.form import (
     DeployMlp,
     TokenScale,
 )
+from edge_deit.model.merging import MergingBlock
 from edge_deit.quantization.scheme import Range
 
 __all__ = [
@@ -109,7 +110,7 @@ def unscale_tokens(form: DeployDeiT, name: str) -> None:
 def _place(form: DeployDeiT, name: str) -> tuple[DeployAttention | DeployMlp, nn.Linear]:
     """The part of a block that holds the token scale of the named layer, and the layer."""
     block = form.get_submodule(name.rsplit(".", 2)[0])
-    assert isinstance(block, DeployBlock)
+    assert isinstance(block, DeployBlock | MergingBlock)
     places: dict[str, tuple[DeployAttention | DeployMlp, nn.Linear]] = {
         "proj": (block.attn, block.attn.proj),
         "fc2": (block.mlp, block.mlp.fc2),

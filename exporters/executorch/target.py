@@ -52,5 +52,5 @@ TARGET: Final = Target(
     fine={"xnnpack": Fine(1.25, "dynamic"), "coreml": Fine(2.0, "float")},
     token_ranges=True,
     effort=5,
-    merges=("fp32", "int8"),
+    merges={"xnnpack": ("fp32", "int8")},
 )

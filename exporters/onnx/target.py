@@ -54,5 +54,5 @@ TARGET: Final = Target(
         "fp16": "fp16 of onnx is smaller, not faster, on ONNX Runtime's CPU",
         "int4": "int4 is small, not fast: 8-bit weights take less time on most processors",
     },
-    merges=("fp32", "int8"),
+    merges={"cpu": ("fp32", "int8")},
 )

@@ -58,5 +58,5 @@ TARGET: Final = Target(
         "int4": GROUPED_RUNTIME,
     },
     effort=2,
-    merges=("fp32", "int8", "int8-dynamic"),
+    merges={"xnnpack": ("fp32", "int8", "int8-dynamic")},
 )
