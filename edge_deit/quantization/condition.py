@@ -29,6 +29,7 @@ from edge_deit.data.calibration import CalibrationSet
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.quantization.bias import correct_biases
+from edge_deit.quantization.cores import Cores
 from edge_deit.quantization.equalise import equalise, equalised_layers
 from edge_deit.quantization.narrow import (
     GREY_LEVELS,
@@ -42,7 +43,7 @@ from edge_deit.quantization.pairs import PairedLayer, round_layer
 from edge_deit.quantization.pinning import Pinning, measure_pinning
 from edge_deit.quantization.ranges import ChosenRange, choose_range
 from edge_deit.quantization.rotate import rotate
-from edge_deit.quantization.rounding import pair_scale, round_weights
+from edge_deit.quantization.rounding import pair_scale
 from edge_deit.quantization.scheme import LayerRanges
 from edge_deit.quantization.survey import survey
 
@@ -127,7 +128,9 @@ def condition_without_photos(
     use_grey_levels(plain, spec)
     plain = rotate(plain, seed)
     views = {name: LayerView() for name in quantizable_layers(plain)}
-    return Conditioned(_round(plain, views), plain, {}, paired=_paired(plain, views))
+    with Cores() as cores:
+        rounded, paired = _rounded(plain, views, cores)
+    return Conditioned(rounded, plain, {}, paired=paired)
 
 
 def condition(
@@ -143,6 +146,18 @@ def condition(
     Raises:
         EdgeDeitError: the output is not finite on some photo.
     """
+    with Cores() as cores:
+        return _condition(form, photos, spec, seed, on_photo, cores)
+
+
+def _condition(
+    form: DeployDeiT,
+    photos: CalibrationSet,
+    spec: PreprocessSpec,
+    seed: int,
+    on_photo: Callable[[], None],
+    cores: Cores,
+) -> Conditioned:
     plain = copy.deepcopy(form)
     use_grey_levels(plain, spec)
     split_coarse(plain)
@@ -150,24 +165,24 @@ def condition(
     some = list(islice(photos, _EQUALISE_PHOTOS))
     halves: tuple[dict[str, LayerView], dict[str, LayerView]] = ({}, {})
     layers = equalised_layers(plain)
-    importance_pass(plain, some[::2], halves[0], layers=layers, seed=seed, on_photo=on_photo)
-    others = some[1::2] or some
-    importance_pass(plain, others, halves[1], layers=layers, seed=seed, on_photo=on_photo)
+    for views, photos_of in zip(halves, (some[::2], some[1::2] or some), strict=True):
+        importance_pass(
+            plain, photos_of, views, layers=layers, seed=seed, on_photo=on_photo, cores=cores
+        )
     exponents = equalise(plain, *halves)
-    found = survey(plain, photos, on_photo, seed=seed)
-    choices = {name: _choose(name, view, found.power) for name, view in found.plain.items()}
+    found = survey(plain, photos, on_photo, seed=seed, cores=cores)
+    choices = _choices(found.plain, found.power, cores)
     kept = []
-    for name, view in found.scaled.items():
-        with_scale = _choose(name, view, found.power)
+    for name, with_scale in _choices(found.scaled, found.power, cores).items():
         if sum(choices[name].noise) - sum(with_scale.noise) > _WORTH_A_TOKEN_SCALE:
             scale_tokens(plain, name)
             kept.append(name)
             choices[name] = with_scale
     ranges = {name: chosen.ranges for name, chosen in choices.items()}
     pinning = measure_pinning([one.view for one in choices.values()], photos.photo_sha256)
-    rounded, paired = _round(plain, found.plain), _paired(plain, found.plain)
+    rounded, paired = _rounded(plain, found.plain, cores)
     some_photos = islice(photos, _BIAS_PHOTOS)
-    correct_biases(plain, rounded, ranges, some_photos, on_photo, paired=paired)
+    correct_biases(plain, rounded, ranges, some_photos, on_photo, paired=paired, cores=cores)
     return Conditioned(
         rounded,
         plain,
@@ -204,18 +219,23 @@ def _choose(name: str, view: LayerView, power: float) -> _Choice:
     )
 
 
-def _round(form: DeployDeiT, views: dict[str, LayerView]) -> DeployDeiT:
+def _choices(views: dict[str, LayerView], power: float, cores: Cores) -> dict[str, _Choice]:
+    found = cores.map(lambda name: _choose(name, views[name], power), views)
+    return dict(zip(views, found, strict=True))
+
+
+def _rounded(
+    form: DeployDeiT, views: dict[str, LayerView], cores: Cores
+) -> tuple[DeployDeiT, dict[str, PairedLayer]]:
+    """The form with weights on the int8 grid, and its integer layers in pairs."""
     rounded = copy.deepcopy(form)
-    with torch.no_grad():
-        for name, view in views.items():
-            weight = rounded.get_submodule(name).get_parameter("weight")
-            weight.copy_(round_weights(weight, view.moments, view.damping))
-    return rounded
 
+    @torch.no_grad()
+    def settle(name: str) -> PairedLayer | None:
+        layer, view = rounded.get_submodule(name), views[name]
+        weight, paired = round_layer(layer, view.moments, view.damping)
+        layer.get_parameter("weight").copy_(weight)
+        return paired
 
-def _paired(form: DeployDeiT, views: dict[str, LayerView]) -> dict[str, PairedLayer]:
-    found = {
-        name: round_layer(form.get_submodule(name), one.moments, one.damping)
-        for name, one in views.items()
-    }
-    return {name: layer for name, layer in found.items() if layer is not None}
+    found = zip(views, cores.map(settle, views), strict=True)
+    return rounded, {name: layer for name, layer in found if layer is not None}

@@ -42,6 +42,7 @@ _MARGIN: Final = 4.0
 _LIMITS: Final = torch.finfo(torch.float16)
 _BELOW_NORMAL: Final = (1 - _LIMITS.eps) * _LIMITS.tiny
 _NOISE_PHOTOS: Final = 16
+_TOGETHER: Final = 4  # photos that go through the form at once
 _PRODUCTS: Final = ("addmm", "baddbmm", "bmm", "convolution", "mm")
 """Operators that sum products; a processor may hold the partial sums in half precision as well."""
 
@@ -63,10 +64,14 @@ def beyond_half(
     survey = _Survey(form, frozenset(integer))
     with torch.no_grad(), survey.watching():
         some = set(pick_evenly(range(len(photos)), _NOISE_PHOTOS))
-        for place, photo in enumerate(photos):
-            survey.next_photo(noise=place in some)
-            form(*photo)
-            on_photo()
+        for noise in (True, False):
+            chosen = [photo for place, photo in enumerate(photos) if (place in some) == noise]
+            for start in range(0, len(chosen), _TOGETHER):
+                group = chosen[start : start + _TOGETHER]
+                survey.next_photos(noise=noise)
+                form(*(torch.cat(parts) for parts in zip(*group, strict=True)))
+                for _ in group:
+                    on_photo()
     return survey.reasons(least_db)
 
 
@@ -120,7 +125,7 @@ class _Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for handle in handles:
                 handle.remove()
 
-    def next_photo(self, *, noise: bool) -> None:
+    def next_photos(self, *, noise: bool) -> None:
         """Operators are counted anew; `noise`: what half precision adds to them is computed too."""
         self._places.clear()
         self._noise = noise
@@ -192,8 +197,9 @@ class _Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _hold(self, seen: _Seen, tensors: Iterable[Tensor], margin: float) -> None:
         for one in tensors:
             constant = one.untyped_storage().data_ptr() in self._constants
-            greatest = float(torch.linalg.vector_norm(one, inf)) * (1.0 if constant else margin)
-            seen.greatest = max(seen.greatest, greatest)
+            least, greatest = one.aminmax()
+            magnitude = float(torch.maximum(greatest, -least)) * (1.0 if constant else margin)
+            seen.greatest = max(seen.greatest, magnitude)
 
 
 _NORMS: Final = (RMSNorm, TokenScale)

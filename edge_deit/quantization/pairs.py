@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edge_deit.quantization.rounding import LEAST_DAMPING, pair_scale, round_in_pairs
+from edge_deit.quantization.rounding import (
+    LEAST_DAMPING,
+    pair_scale,
+    round_both,
+    round_in_pairs,
+    round_weights,
+)
 
 __all__ = ["PairedLayer", "round_layer"]
 
@@ -24,12 +30,19 @@ class PairedLayer:
         return self.integers * pair_scale(unrounded.detach())[:, None]
 
 
+@torch.no_grad()
 def round_layer(
     layer: nn.Module, moments: Tensor | None, damping: float = LEAST_DAMPING
-) -> PairedLayer | None:
-    """The layer in pairs, its bias as it is; None for a convolution, whose kernels pair otherwise."""
+) -> tuple[Tensor, PairedLayer | None]:
+    """The weights on the int8 grid, and the layer in pairs, its bias as it is.
+
+    A convolution, whose kernels pair otherwise, has no such layer.
+    """
+    weight = layer.get_parameter("weight")
     if not isinstance(layer, nn.Linear):
-        return None
-    with torch.no_grad():
-        integers = round_in_pairs(layer.weight, moments, damping)
-        return PairedLayer(integers, layer.bias.detach().clone())
+        return round_weights(weight, moments, damping), None
+    if moments is None:
+        plain, integers = round_weights(weight, None), round_in_pairs(weight, None)
+    else:
+        plain, integers = round_both(weight, moments, damping)
+    return plain, PairedLayer(integers, layer.bias.detach().clone())

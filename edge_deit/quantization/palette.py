@@ -1,7 +1,7 @@
 """Weights as lookup tables: one table a layer, its entries where they cost the model's output least.
 
 1. One pass over the calibration photos: second moments of each layer's inputs, and how much each of its
-   output channels matters to the model's output (`quantization.observe`).
+   output channels matters to the model's output (`quantization.seen`).
 2. Each layer's entries: k-means over its weights, each counted by the power of its input channel and the
    importance of its output channel. Entries are values of half precision.
 3. Each weight's entry: columns one after the other, the error of each carried into those still to come
@@ -29,9 +29,9 @@ from torch import Tensor
 
 from edge_deit.data.listing import pick_evenly
 from edge_deit.model.form import DeployDeiT, quantizable_layers
-from edge_deit.quantization.observe import SeenLayer, look_at
 from edge_deit.quantization.packed import TableWeight
 from edge_deit.quantization.scheme import Precision
+from edge_deit.quantization.seen import SeenLayer, look_at
 from edge_deit.quantization.tables import carried_indices, spread_table
 
 __all__ = ["BITS", "Palette", "passes", "see"]

@@ -3,12 +3,12 @@
 Candidates are the extremes of all photos (min-max), the means over the photos of each photo's extremes,
 percentiles of the values, and a grid searched for the least weighted square error (MSE). For a range of
 step s, values inside it carry an error of variance s^2 / 12, values outside the distance to its edge; both
-are weighed by importance (`quantization.observe`), so the prediction is the noise power in the logits. What
+are weighed by importance (`quantization.seen`), so the prediction is the noise power in the logits. What
 is cut off counts four times: such errors point the same way in many tokens and channels, so they add up,
 and unseen photos have more of them. (Of the factors 1, 4, 16 and 64, four left the least noise on photos
 that were not looked at.)
 
-Sources: percentile and MSE calibration as in arXiv 2004.09602, section 5; importance as in `observe`.
+Sources: percentile and MSE calibration as in arXiv 2004.09602, section 5; importance as in `seen`.
 """
 
 from __future__ import annotations

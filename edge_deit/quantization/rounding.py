@@ -34,6 +34,7 @@ __all__ = [
     "carry_errors",
     "int8_scale",
     "pair_scale",
+    "round_both",
     "round_in_pairs",
     "round_weights",
 ]
@@ -62,10 +63,10 @@ def round_in_pairs(
     weight: Tensor, moments: Tensor | None, damping: float = LEAST_DAMPING
 ) -> Tensor:
     """Integers (O, C), int8, in steps of `pair_scale`; columns 2i and 2i + 1 are neighbours."""
-    steps = weight.double() / pair_scale(weight)[:, None].double()
-    if moments is None:
+    if moments is None:  # inputs are taken to be independent and alike
         moments = torch.eye(weight.shape[1])
-    return _carried(steps, moments.double(), damping, in_pairs=True).to(torch.int8)
+    steps = _steps(weight, pair_scale(weight))
+    return _carried(steps, moments.double(), damping, pairs_from=0).to(torch.int8)
 
 
 def round_weights(weight: Tensor, moments: Tensor | None, damping: float = LEAST_DAMPING) -> Tensor:
@@ -73,34 +74,59 @@ def round_weights(weight: Tensor, moments: Tensor | None, damping: float = LEAST
 
     `moments` (C, C) are the inputs' second moments; without them each weight is rounded to the nearest.
     """
-    flat = weight.flatten(1).double()
-    scale = int8_scale(flat)
+    scale = int8_scale(weight.double())
+    steps = _steps(weight, scale)
     if moments is None:
-        integers = (flat / scale[:, None]).round().clamp(-GREATEST, GREATEST)
+        integers = steps.round().clamp(-GREATEST, GREATEST)
     else:
-        integers = _carried(flat / scale[:, None], moments.double(), damping)
+        integers = _carried(steps, moments.double(), damping)
     return (integers * scale[:, None]).float().reshape(weight.shape)
 
 
-def _carried(steps: Tensor, moments: Tensor, damping: float, *, in_pairs: bool = False) -> Tensor:
-    """Integers (O, C) for weights in units of their step; columns of great power come first."""
+def round_both(
+    weight: Tensor, moments: Tensor, damping: float = LEAST_DAMPING
+) -> tuple[Tensor, Tensor]:
+    """What `round_weights` and `round_in_pairs` return for (O, C), in little more time than one of them."""
+    scale = int8_scale(weight.double())
+    steps = torch.cat([_steps(weight, scale), _steps(weight, pair_scale(weight))])  # (2 O, C)
+    integers = _carried(steps, moments.double(), damping, pairs_from=len(weight))
+    plain, paired = integers[: len(weight)], integers[len(weight) :]
+    return (plain * scale[:, None]).float(), paired.to(torch.int8)
+
+
+def _steps(weight: Tensor, scale: Tensor) -> Tensor:
+    """The weights (O, C) in units of each output channel's step (O,), float64."""
+    return weight.flatten(1).double() / scale[:, None].double()
+
+
+def _carried(
+    steps: Tensor, moments: Tensor, damping: float, *, pairs_from: int | None = None
+) -> Tensor:
+    """Integers (O, C) for weights in units of their step; columns of great power come first.
+
+    Rows from `pairs_from` on are rounded in pairs.
+    """
     order = moments.diagonal().argsort(descending=True)
     factor = carried_factor(moments[order][:, order], damping)  # (C, C)
     pending = steps[:, order].T.contiguous()  # (C, O): a column of the weights is a row here
-    greatest = pending.abs() >= GREATEST * (1 - 1e-9)  # stay at 127: the scale is found again
-    kept = GREATEST * pending.sign()
+    plain = len(steps) if pairs_from is None else pairs_from
+    greatest = pending[:, :plain].abs() >= GREATEST * (
+        1 - 1e-9
+    )  # stay at 127: the scale is found again
+    kept = GREATEST * pending[:, :plain].sign()
     integers = torch.zeros_like(pending)
-    neighbours = _neighbours(order) if in_pairs else None
+    neighbours = _neighbours(order) if plain < len(steps) else None
 
     def choose(column: int, value: Tensor) -> Tensor:
-        rounded = value.round().clamp_(-GREATEST, GREATEST)
-        if neighbours is None:
-            rounded = torch.where(greatest[column], kept[column], rounded)
-        elif (other := neighbours[column]) is not None:
-            room_up = _GREATEST_PAIR - integers[other].clamp_min(0)
-            room_down = -_GREATEST_PAIR - integers[other].clamp_max(0)
-            rounded = rounded.minimum(room_up).maximum(room_down)
-        integers[column] = rounded
+        rounded = integers[column]
+        torch.round(value, out=rounded).clamp_(-GREATEST, GREATEST)
+        if plain:
+            torch.where(greatest[column], kept[column], rounded[:plain], out=rounded[:plain])
+        if neighbours is not None and (other := neighbours[column]) is not None:
+            beside, paired = integers[other, plain:], rounded[plain:]
+            room_up = _GREATEST_PAIR - beside.clamp_min(0)
+            room_down = -_GREATEST_PAIR - beside.clamp_max(0)
+            torch.clamp(paired, room_down, room_up, out=paired)
         return rounded
 
     carry_errors(pending, factor, choose)
@@ -115,13 +141,13 @@ def carry_errors(pending: Tensor, factor: Tensor, choose: Callable[[int, Tensor]
     `choose` is given a column's place and its values (O,), and says what stands for them. The difference
     goes into the columns still to come, by `carried_factor` (C, C) of their moments.
     """
+    diagonal = factor.diagonal().tolist()
     for start in range(0, len(pending), _BLOCK):
         stop = min(start + _BLOCK, len(pending))
         errors = pending.new_empty(stop - start, pending.shape[1])
         for column in range(start, stop):
-            value = pending[column]
-            error = torch.sub(value, choose(column, value)).div_(factor[column, column])
-            errors[column - start] = error
+            value, error = pending[column], errors[column - start]
+            torch.sub(value, choose(column, value), out=error).div_(diagonal[column])
             pending[column + 1 : stop].addr_(factor[column, column + 1 : stop], error, alpha=-1)
         pending[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
 

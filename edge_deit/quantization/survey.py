@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from edge_deit.model.form import DeployDeiT, TokenScale, quantizable_layers
+from edge_deit.quantization.cores import ALONE, Cores
 from edge_deit.quantization.histogram import Histogram
 from edge_deit.quantization.narrow import token_scalable
-from edge_deit.quantization.observe import LayerView, SeenLayer, TensorView, look_at, take_in
+from edge_deit.quantization.observe import LayerView, TensorView, take_in
+from edge_deit.quantization.seen import SeenLayer, look_at
 
 __all__ = ["Survey", "survey"]
 
@@ -36,6 +38,7 @@ def survey(
     on_photo: Callable[[], None] = lambda: None,
     *,
     seed: int = 0,
+    cores: Cores = ALONE,
 ) -> Survey:
     """Look at the photos, (1, 3, H, W) each.
 
@@ -46,13 +49,12 @@ def survey(
     scales = {name: _token_scale(form.get_submodule(name)) for name in token_scalable(form)}
     scaled = {name: _empty(name) for name in scales}
     power = 0.0
-    for output, seen in look_at(form, photos, plain, seed):
-        with torch.no_grad():
-            power += float(output.square().sum())
-            take_in(plain, seen)
-            take_in(scaled, {name: _scaled(seen[name], scale) for name, scale in scales.items()})
-            for name, one in seen.items():
-                plain[name].add_moments(one.input, one.output_importance.sum(1, keepdim=True))
+    for output, seen in look_at(form, photos, plain, seed, cores):
+        power += float(output.square().sum())
+        take_in(plain, seen, cores)
+        with_scale = cores.map(_scaled, [(seen[name], scale) for name, scale in scales.items()])
+        take_in(scaled, dict(zip(scales, with_scale, strict=True)), cores)
+        cores.map(_add_moments, [(plain[name], one) for name, one in seen.items()])
         on_photo()
     for name, view in scaled.items():
         view.moments = plain[name].moments
@@ -65,12 +67,20 @@ def _empty(name: str) -> LayerView:
     return LayerView(TensorView(histogram=Histogram()), TensorView(histogram=before_gelu))
 
 
+def _add_moments(shown: tuple[LayerView, SeenLayer]) -> None:
+    view, one = shown
+    view.add_moments(one.input, one.output_importance.sum(1, keepdim=True))
+
+
 def _token_scale(layer: nn.Module) -> TokenScale:
     assert isinstance(layer, nn.Linear)
     return TokenScale(layer.in_features, layer.bias.detach())
 
 
-def _scaled(one: SeenLayer, scale: TokenScale) -> SeenLayer:
+@torch.no_grad()
+def _scaled(layer: tuple[SeenLayer, TokenScale]) -> SeenLayer:
+    """What a layer would see with its token scale."""
+    one, scale = layer
     direction, size = scale(one.input)  # (N, C), (N, 1)
     square = size.square()
     assert one.input_importance is not None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edge_deit.conversion.run import export_model
 from edge_deit.quantization.pairs import round_layer
-from edge_deit.quantization.rounding import int8_scale, pair_scale, round_in_pairs
+from edge_deit.quantization.rounding import int8_scale, pair_scale, round_in_pairs, round_weights
 
 UINT8 = 255
 LEAST, GREATEST = -(2**15), 2**15 - 1
@@ -70,7 +70,19 @@ def test_errors_are_carried_on() -> None:
 
 
 def test_convolutions_are_left_out() -> None:
-    assert round_layer(nn.Conv2d(3, 4, 2), None) is None
+    layer = nn.Conv2d(3, 4, 2)
+    weight, paired = round_layer(layer, None)
+    assert paired is None
+    assert torch.equal(weight, round_weights(layer.weight, None))
+
+
+def test_both_at_once_are_each_alone() -> None:
+    torch.manual_seed(0)
+    layer, moments = nn.Linear(97, 32), moments_of(97)
+    weight, paired = round_layer(layer, moments, 0.02)
+    assert paired is not None
+    assert torch.equal(weight, round_weights(layer.weight.detach(), moments, 0.02))
+    assert torch.equal(paired.integers, round_in_pairs(layer.weight.detach(), moments, 0.02))
 
 
 @pytest.fixture(scope="module")

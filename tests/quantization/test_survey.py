@@ -14,16 +14,18 @@ from torch.nn import functional as F
 from condition_examples import SPEC, grey_photos, outliers
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.model.hooks import watching
-from edge_deit.quantization import observe
+from edge_deit.quantization import seen as seeing
 from edge_deit.quantization.bias import correct_biases
 from edge_deit.quantization.condition import condition
+from edge_deit.quantization.cores import Cores
 from edge_deit.quantization.fakequant import round_activation
 from edge_deit.quantization.histogram import BINS, Histogram
 from edge_deit.quantization.narrow import scale_tokens, token_scalable
-from edge_deit.quantization.observe import LayerView, look_at
+from edge_deit.quantization.observe import LayerView
 from edge_deit.quantization.ranges import STEPS, range_noise
 from edge_deit.quantization.rounding import round_weights
 from edge_deit.quantization.scheme import LayerRanges
+from edge_deit.quantization.seen import look_at
 from edge_deit.quantization.survey import survey
 
 
@@ -166,7 +168,7 @@ def test_photos_that_go_through_together_are_seen_apart(monkeypatch: pytest.Monk
     form, photos = outliers(), list(grey_photos(5))
     found = {}
     for most in (1, 2):
-        monkeypatch.setattr(observe, "_MOST_PHOTOS", most)
+        monkeypatch.setattr(seeing, "_MOST_PHOTOS", most)
         found[most] = list(look_at(form, photos, quantizable_layers(form)))
     assert len(found[1]) == len(found[2]) == 5
     for (alone, one), (together, other) in zip(found[1], found[2], strict=True):
@@ -180,3 +182,18 @@ def test_photos_that_go_through_together_are_seen_apart(monkeypatch: pytest.Monk
             )
         assert one["blocks.0.attn.q"].input is one["blocks.0.attn.k"].input
         assert other["blocks.0.attn.q"].input is other["blocks.0.attn.k"].input
+
+
+def test_the_number_of_cores_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, biases and ranges are the same to the bit on one core and on four."""
+    photos = grey_photos(6)
+    found = {}
+    for count in (1, 4):
+        monkeypatch.setattr(Cores.__init__, "__defaults__", (count,))
+        found[count] = condition(outliers(), photos, SPEC)
+    assert found[1].ranges == found[4].ranges
+    for name, value in found[1].form.state_dict().items():
+        assert torch.equal(value, found[4].form.state_dict()[name]), name
+    for name, layer in found[1].paired.items():
+        assert torch.equal(layer.integers, found[4].paired[name].integers)
+        assert torch.equal(layer.bias, found[4].paired[name].bias)
