@@ -235,6 +235,7 @@ def _rounded(
         layer, view = rounded.get_submodule(name), views[name]
         weight, paired = round_layer(layer, view.moments, view.damping)
         layer.get_parameter("weight").copy_(weight)
+        view.moments = None  # a wide model has a gigabyte of them
         return paired
 
     found = zip(views, cores.map(settle, views), strict=True)

@@ -66,7 +66,7 @@ def round_in_pairs(
     if moments is None:  # inputs are taken to be independent and alike
         moments = torch.eye(weight.shape[1])
     steps = _steps(weight, pair_scale(weight))
-    return _carried(steps, moments.double(), damping, pairs_from=0).to(torch.int8)
+    return _carried(steps, moments, damping, pairs_from=0).to(torch.int8)
 
 
 def round_weights(weight: Tensor, moments: Tensor | None, damping: float = LEAST_DAMPING) -> Tensor:
@@ -79,7 +79,7 @@ def round_weights(weight: Tensor, moments: Tensor | None, damping: float = LEAST
     if moments is None:
         integers = steps.round().clamp(-GREATEST, GREATEST)
     else:
-        integers = _carried(steps, moments.double(), damping)
+        integers = _carried(steps, moments, damping)
     return (integers * scale[:, None]).float().reshape(weight.shape)
 
 
@@ -88,8 +88,8 @@ def round_both(
 ) -> tuple[Tensor, Tensor]:
     """What `round_weights` and `round_in_pairs` return for (O, C), in little more time than one of them."""
     scale = int8_scale(weight.double())
-    steps = torch.cat([_steps(weight, scale), _steps(weight, pair_scale(weight))])  # (2 O, C)
-    integers = _carried(steps, moments.double(), damping, pairs_from=len(weight))
+    steps = [_steps(weight, scale), _steps(weight, pair_scale(weight))]
+    integers = _carried(torch.cat(steps), moments, damping, pairs_from=len(weight))  # (2 O, C)
     plain, paired = integers[: len(weight)], integers[len(weight) :]
     return (plain * scale[:, None]).float(), paired.to(torch.int8)
 
@@ -107,15 +107,14 @@ def _carried(
     Rows from `pairs_from` on are rounded in pairs.
     """
     order = moments.diagonal().argsort(descending=True)
-    factor = carried_factor(moments[order][:, order], damping)  # (C, C)
-    pending = steps[:, order].T.contiguous()  # (C, O): a column of the weights is a row here
+    factor = carried_factor(moments[order[:, None], order].double(), damping)  # (C, C)
     plain = len(steps) if pairs_from is None else pairs_from
-    greatest = pending[:, :plain].abs() >= GREATEST * (
-        1 - 1e-9
-    )  # stay at 127: the scale is found again
-    kept = GREATEST * pending[:, :plain].sign()
-    integers = torch.zeros_like(pending)
     neighbours = _neighbours(order) if plain < len(steps) else None
+    pending = steps.T[order]  # (C, O): a column of the weights is a row here
+    own = pending[:, :plain]
+    greatest = own.abs() >= GREATEST * (1 - 1e-9)  # stay at 127: the scale is found again
+    kept = (GREATEST * own.sign()).to(torch.int8)
+    integers = torch.zeros_like(pending)
 
     def choose(column: int, value: Tensor) -> Tensor:
         rounded = integers[column]
@@ -162,11 +161,11 @@ def carried_factor(moments: Tensor, damping: float = LEAST_DAMPING) -> Tensor:
     """The upper triangular U (C, C) with U^T U = (moments + damping)^-1.
 
     From the other end: V V^T = moments with V upper triangular, a Cholesky factor of the reversed matrix;
-    then U = V^-1, and the inverse itself is never made.
+    then U = V^-1, and the inverse itself is never made. Matrices are few at a time, as they may be large.
     """
-    added = damping * moments.diagonal().mean().clamp_min(1e-12)
-    damped = moments + added * torch.eye(len(moments), dtype=moments.dtype)
-    reverse = torch.linalg.cholesky(damped.flip(0, 1)).flip(0, 1)
+    reverse = moments.flip(0, 1)
+    reverse.diagonal().add_(damping * moments.diagonal().mean().clamp_min(1e-12))
+    reverse = torch.linalg.cholesky(reverse)
     identity = torch.eye(len(moments), dtype=moments.dtype)
-    factor: Tensor = torch.linalg.solve_triangular(reverse, identity, upper=True)
-    return factor
+    factor: Tensor = torch.linalg.solve_triangular(reverse, identity, upper=False)
+    return factor.flip(0, 1)

@@ -2,13 +2,13 @@
 
 A token scale (`quantization.narrow`) does not change the function, so what a layer would see with it
 follows from what it sees without: tokens x / r, outputs (y - b) / r, and gradients r times as large. The
-second moments are the same in both.
+second moments are the same in both, and only the layer as it is has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -52,13 +52,9 @@ def survey(
     for output, seen in look_at(form, photos, plain, seed, cores):
         power += float(output.square().sum())
         take_in(plain, seen, cores)
-        with_scale = cores.map(_scaled, [(seen[name], scale) for name, scale in scales.items()])
-        take_in(scaled, dict(zip(scales, with_scale, strict=True)), cores)
+        cores.map(_take_in_scaled, [(scaled[name], seen[name], scales[name]) for name in scales])
         cores.map(_add_moments, [(plain[name], one) for name, one in seen.items()])
         on_photo()
-    for name, view in scaled.items():
-        view.moments = plain[name].moments
-        view.scatter, view.photos = plain[name].scatter, plain[name].photos
     return Survey(plain, scaled, power)
 
 
@@ -78,16 +74,11 @@ def _token_scale(layer: nn.Module) -> TokenScale:
 
 
 @torch.no_grad()
-def _scaled(layer: tuple[SeenLayer, TokenScale]) -> SeenLayer:
-    """What a layer would see with its token scale."""
-    one, scale = layer
+def _take_in_scaled(shown: tuple[LayerView, SeenLayer, TokenScale]) -> None:
+    """Show a view what its layer would see with its token scale."""
+    view, one, scale = shown
+    assert one.input_importance is not None
     direction, size = scale(one.input)  # (N, C), (N, 1)
     square = size.square()
-    assert one.input_importance is not None
-    return replace(
-        one,
-        input=direction,
-        output=(one.output - scale.bias) / size,
-        input_importance=one.input_importance * square,
-        output_importance=one.output_importance * square,
-    )
+    view.input.add(direction, one.input_importance * square)
+    view.output.add((one.output - scale.bias) / size, one.output_importance * square)
