@@ -154,7 +154,8 @@ def read_artefacts(paths: Sequence[Path]) -> list[Artefact]:
 def approximations(artefacts: Sequence[Artefact]) -> list[str]:
     """Which artefacts are not to be what the float model is, a line each."""
     return [
-        f"{one.path.name} is an {words}; it is held against the float model, which merges none"
+        f"{one.path.name} is an approximation: {words}; it is held against the float model, which merges "
+        "none"
         for one in artefacts
         if (words := approximation_words(one.manifest))
     ]

@@ -11,7 +11,7 @@ from annotated_types import MinLen
 from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.fields import STRICT, About, Count, FileName, Positive, Sha256, Text
+from edge_deit.common.fields import STRICT, About, Count, FileName, Positive, Sha256, Share, Text
 from edge_deit.common.files import hash_path
 from edge_deit.common.records import JsonFile
 from edge_deit.data.preprocess import PreprocessSpec
@@ -143,7 +143,7 @@ class Approximation(TypedDict):
     method: Annotated[Text, About("How: token-merging.")]
     merged: Annotated[list[Count], About("Tokens that are merged in each block.")]
     images: Annotated[Positive, About("Photos on which it was compared with the float model.")]
-    agreement: Annotated[float, About("Share of them with the float model's first answer.")]
+    agreement: Annotated[Share, About("Share of them with the float model's first answer.")]
     snr_db: Annotated[
         float | None, About("Signal-to-noise ratio to the float model's logits; null: the same.")
     ]
@@ -229,7 +229,7 @@ def approximation_words(manifest: Manifest) -> str:
     """How a file differs from its float model by intent, nothing where it does not."""
     if (found := manifest.approximation) is None:
         return ""
-    return f"approximation: {sum(found['merged'])} tokens become part of others"
+    return f"{sum(found['merged'])} tokens become part of others"
 
 
 def manifest_path(artefact: Path) -> Path:
@@ -249,10 +249,20 @@ def _check(manifest: Manifest) -> None:
     for name in ("mean", "std"):
         if not isinstance(manifest.preprocessing.get(name), list):
             raise ValueError(f"preprocessing.{name} must be a list of 3 numbers")
+    if (found := manifest.approximation) is not None:
+        _check_merged(found["merged"], manifest.config)
     try:
         _ = manifest.preprocess_spec
     except EdgeDeitError as error:
         raise ValueError(f"preprocessing: {error}") from error
+
+
+def _check_merged(merged: list[int], config: Mapping[str, _Scalar]) -> None:
+    if len(merged) != config.get("depth") or not any(merged):
+        raise ValueError(
+            f"approximation.merged names {sum(merged)} tokens in {len(merged)} blocks; it must have a "
+            "number for each of the model's blocks, not all of them 0"
+        )
 
 
 _MOST_PIXELS: Final = 4096

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_TRIES: Final = 100
 _BASE_BYTES: Final = 4 << 30
 _TIMES_THE_FILE: Final = 32
 _LIMITS: Final = resource.getrlimit(resource.RLIMIT_DATA)  # soft and hard
@@ -66,8 +67,16 @@ def _listen(connection: Connection, requests: queue.SimpleQueue[Message], scratc
     with contextlib.suppress(EOFError, OSError):
         while True:
             requests.put(receive(connection))
-    shutil.rmtree(scratch, ignore_errors=True)  # who would do it may be gone
+    _remove(scratch)  # who would do it may be gone
     os._exit(0)
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder into which another thread may still be writing."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
 
 
 class _Held:

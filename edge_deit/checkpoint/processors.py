@@ -17,6 +17,7 @@ from edge_deit.checkpoint.processor_files import (
     spec_from_folder,
 )
 from edge_deit.checkpoint.recipes import RULES, find_recipe, rule_spec, spec_of_timm, timm_config
+from edge_deit.common.arguments import whole_number
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import PreprocessSpec
 
@@ -184,13 +185,14 @@ def _resize_text(
     if text == "none":
         return "none", None
     sides = text.lower().split("x")
-    if not all(side.isascii() and side.isdigit() for side in sides) or len(set(sides)) != 1:
+    side = whole_number(sides[0])
+    if side is None or len(set(sides)) != 1:
         raise EdgeDeitError(
-            f"--resize is {text!r}; write 248 (short side), 256x256 (squashed) or none"
+            f"--resize is {text[:80]!r}; write 248 (short side), 256x256 (squashed) or none"
         )
     if len(sides) > 2:
         raise EdgeDeitError(f"--resize is {text!r}; write 256x256 for a squashed photo")
-    return ("exact" if len(sides) == 2 else "shortest"), int(sides[0])
+    return ("exact" if len(sides) == 2 else "shortest"), side
 
 
 def _triple_text(option: str, text: str | None) -> tuple[float, float, float] | None:

@@ -32,7 +32,7 @@ from edge_deit.common.errors import EdgeDeitError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["Threads", "checked_arguments", "number_or_auto"]
+__all__ = ["Threads", "checked_arguments", "number_or_auto", "whole_number"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -43,6 +43,18 @@ Threads = Annotated[int, Le(1024)]
 """A number of threads or processes; more of them exhaust the memory of any machine."""
 
 
+def whole_number(text: str) -> int | None:
+    """The number that a text of at most nine ASCII digits writes, None for every other text.
+
+    `str.isdigit` alone takes digits that `int` does not, and more of them than it does.
+
+    >>> whole_number("08"), whole_number("-1"), whole_number("\u00b2"), whole_number("1" * 10)
+    (8, None, None, None)
+    """
+    fits = text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+    return int(text) if fits else None
+
+
 def number_or_auto(option: str, value: str | None) -> int | Literal["auto"] | None:
     """The value of an option that takes a whole number, or `auto`.
 
@@ -51,9 +63,12 @@ def number_or_auto(option: str, value: str | None) -> int | Literal["auto"] | No
     """
     if value is None or value == "auto":
         return None if value is None else "auto"
-    if not (value.isascii() and value.isdecimal() and len(value) <= _DIGITS):
-        raise EdgeDeitError(f"--{option} is {value[:_SHOWN]!r}; it must be a whole number, or auto")
-    return int(value)
+    if (number := whole_number(value)) is None:
+        raise EdgeDeitError(
+            f"--{option} is {value[:_SHOWN]!r}; it must be a whole number of at most {_DIGITS} digits, "
+            "or auto"
+        )
+    return number
 
 
 def checked_arguments(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -37,9 +37,12 @@ class CacheFolder:
     limit_bytes: int
 
     def find(self, name: str) -> Path | None:
-        """The file of that name, which counts as used now; None where there is none."""
+        """The file of that name, which counts as used now; None where there is none to be seen."""
         found = self.path / name
-        if not found.is_file():
+        try:
+            if not found.is_file():
+                return None
+        except OSError:  # a folder that may not be entered
             return None
         with contextlib.suppress(OSError):  # a read-only cache is of use too
             os.utime(found)

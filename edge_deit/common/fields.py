@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 __all__ = [
     "STRICT",
@@ -20,6 +20,7 @@ __all__ = [
     "Positive",
     "Sha256",
     "Shape",
+    "Share",
     "Text",
     "nearest",
 ]
@@ -75,6 +76,7 @@ FileName = Annotated[
 ]
 Count = Annotated[int, Ge(0)]
 Positive = Annotated[int, Ge(1)]
+Share = Annotated[float, Ge(0), Le(1)]
 
 UTC_TIME: Final = Shape(
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|\+00:00)$",

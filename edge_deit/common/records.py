@@ -112,7 +112,7 @@ class JsonFile(Generic[Kind]):
         named = _place(place) or "it"
         if kind in ("missing", "missing_argument"):
             said = f"{named} is missing"
-        elif kind == "unexpected_keyword_argument":
+        elif kind in ("unexpected_keyword_argument", "extra_forbidden"):
             said = f"{named} is unknown"
         else:
             place, wanted = nearest(self.json_schema(), place)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final, Self, TypeVar
 
+from edge_deit.common.arguments import whole_number
 from edge_deit.common.child import end_child, start_child
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import available_memory_bytes, usable_cores
@@ -39,12 +40,13 @@ def jobs_setting() -> int | None:
     Raises:
         EdgeDeitError: it is no number from 1 on.
     """
-    wanted = os.environ.get(_SETTING, "")
-    if wanted and not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
+    if not (wanted := os.environ.get(_SETTING, "")):
+        return None
+    if not (number := whole_number(wanted)):
         raise EdgeDeitError(
-            f"{_SETTING} is {wanted!r}; set it to a number from 1 on, or not at all"
+            f"{_SETTING} is {wanted[:40]!r}; set it to a number from 1 on, or not at all"
         )
-    return int(wanted) if wanted else None
+    return number
 
 
 def processes_for(files: int, weights_bytes: int) -> int:

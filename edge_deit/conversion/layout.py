@@ -157,11 +157,16 @@ class Layout:
     def opened(self, output: Path) -> Iterator[Path]:
         """A folder to write into: `output`, or one that takes its place when the block ends well.
 
+        One that cannot be written is refused before there is anything to write.
+
         Raises:
             EdgeDeitError: `output` holds what is no part of such a folder, so it may not be replaced.
+            OSError: it cannot be made or written.
         """
         if not self.whole_folder:
             output.mkdir(parents=True, exist_ok=True)
+            with workplace(output, ".export-"):
+                pass
             yield output
             return
         final = Path(os.path.realpath(output))

@@ -59,6 +59,7 @@ def _tflite(path: Path) -> tuple[str, Model]:
 
 
 def _onnx(path: Path) -> tuple[str, Model]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -21,6 +21,7 @@ import torch
 
 from edge_deit.artefacts.float_model import FloatModel
 from edge_deit.checkpoint.sources import is_path
+from edge_deit.common.arguments import whole_number
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import hash_path
 from edge_deit.common.progress import Progress
@@ -51,18 +52,18 @@ def check_cluster(address: str) -> None:
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or not 0 < int(port) < 1 << 16 or "/" in host or not host:
+    if not colon or not 0 < (whole_number(port) or 0) < 1 << 16 or "/" in host or not host:
         raise EdgeDeitError(
-            f"--ray is {address!r}; it must be HOST:PORT of the cluster's head node, or auto on a "
+            f"--ray is {address[:80]!r}; it must be HOST:PORT of the cluster's head node, or auto on a "
             "machine that is one of its nodes"
         )
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S) as connection:
             answered = _speaks_http2(connection)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # of a name that cannot be one of a machine
+        said = error.strerror if isinstance(error, OSError) else "that is no name of a machine"
         raise EdgeDeitError(
-            f"no Ray cluster answers at {address} ({error.strerror or error}); start one with "
-            "ray start --head"
+            f"no Ray cluster answers at {address} ({said or error}); start one with ray start --head"
         ) from error
     if not answered:
         raise EdgeDeitError(

@@ -25,7 +25,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 
-__all__ = ["Decoded", "DecoderDiedError", "decoded_ahead"]
+__all__ = ["Decoded", "DecoderDiedError", "decoded", "decoded_ahead"]
 
 Decoded = tuple[np.ndarray, str]
 """Pixels (1, 3, H, W) and the sha256 of the file."""
@@ -48,7 +48,7 @@ def decoded_ahead(
     of the photo. Close it where not all are taken: its workers end then, and not when it is collected.
     """
     with (
-        contextlib.nullcontext(_here) if len(paths) <= _FEW else _elsewhere(workers) as decode,
+        contextlib.nullcontext(decoded) if len(paths) <= _FEW else _elsewhere(workers) as decode,
         ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
     ):
         waiting: deque[Future[Decoded]] = deque()
@@ -62,8 +62,17 @@ def decoded_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _here(path: Path, spec: PreprocessSpec) -> Decoded:
-    return load_pixels(path, spec), hash_path(path)
+def decoded(path: Path, spec: PreprocessSpec) -> Decoded:
+    """One photo.
+
+    Raises:
+        EdgeDeitError: it cannot be read, or went while it was.
+    """
+    pixels = load_pixels(path, spec)
+    try:
+        return pixels, hash_path(path)
+    except OSError as error:
+        raise EdgeDeitError(f"image {path} cannot be read any more: {error.strerror}") from error
 
 
 @contextmanager

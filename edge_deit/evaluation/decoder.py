@@ -15,8 +15,8 @@ from typing import Any
 
 from edge_deit.artefacts.wire import Message, receive, send
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import hash_path
-from edge_deit.data.preprocess import PreprocessSpec, load_pixels
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.evaluation.decode import decoded
 
 __all__ = ["main"]
 
@@ -35,8 +35,8 @@ def main(descriptor: int) -> None:
 def _decoded(header: dict[str, Any]) -> Message:
     path = Path(header["path"])
     try:
-        pixels = load_pixels(path, PreprocessSpec.from_json(header["spec"]))
-        return {"sha256": hash_path(path)}, [pixels]
+        pixels, sha256 = decoded(path, PreprocessSpec.from_json(header["spec"]))
+        return {"sha256": sha256}, [pixels]
     except EdgeDeitError as error:
         return {"error": str(error)}, []
     except MemoryError:

@@ -42,6 +42,7 @@ from edge_deit.evaluation.layers import compare_layers
 from edge_deit.evaluation.results import Measured, Timing, artefact_result, calibration_hashes
 from edge_deit.exporters import target as find_target
 from edge_deit.report.report import ArtefactResult, Layers
+from edge_deit.report.result import APPROXIMATION
 
 __all__ = ["Opened", "Settings", "judge_photos", "measure", "open_models"]
 
@@ -191,7 +192,7 @@ def _measured(
     if (photos := manifest.photos_at_once) > 1:
         runner += f", {photos} photos at once; times are a photo"
     if words := approximation_words(manifest):
-        runner += f"; an {words}"
+        runner += f"{APPROXIMATION}{words}"
     notes = {}
     if settings.ray is not None:
         notes["timing"] = "not measured: photos were spread over a Ray cluster (--ray)"

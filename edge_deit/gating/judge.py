@@ -19,6 +19,7 @@ from edge_deit.gating.thresholds import Rule, Thresholds
 from edge_deit.report.figure import About, Figure
 from edge_deit.report.figures import display_names
 from edge_deit.report.report import ArtefactResult, Report
+from edge_deit.report.result import APPROXIMATION
 from edge_deit.report.verdict import Check, Status, Verdict
 
 __all__ = ["BASELINE_PREFIX", "judge_report"]
@@ -58,6 +59,11 @@ _ACCURACY_ADVICE: Final = (
     ),
 )
 """Start of the precision's name -> what to try; the first that fits."""
+
+_APPROXIMATION_ADVICE: Final = (
+    "the file merges tokens, which alone moves it away from its float model: merge fewer (export "
+    "--merge-tokens), or judge such files by thresholds of their own"
+)
 
 _SLACK: Final = 1e-9  # relative: 1.1 - 0.8 is a little above 0.3 in floating point
 
@@ -183,6 +189,8 @@ def _amount(value: float, unit: str) -> str:
 def _advice(about: About, result: ArtefactResult) -> str:
     if about != "accuracy":
         return _ADVICE[about]
+    if APPROXIMATION in result.runner:
+        return _APPROXIMATION_ADVICE
     return next(text for start, text in _ACCURACY_ADVICE if result.precision.startswith(start))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge
 
-from edge_deit.common.fields import About, Count, FileName, Positive, Text
+from edge_deit.common.fields import About, Count, FileName, Positive, Share, Text
 
 __all__ = [
     "PROTOCOL",
@@ -117,16 +117,13 @@ class ModelCheck:
     ]
 
 
-_Part = Annotated[float, Ge(0), Le(1)]
-
-
 @dataclass(frozen=True)
 class CostShares:
     """Each processor's share of the work of one inference, as the runtime estimates it; 1 in all."""
 
-    cpu: Annotated[_Part, About("Of the operators planned for the CPU.")]
-    gpu: Annotated[_Part, About("Of those planned for the GPU.")]
-    neural_engine: Annotated[_Part, About("Of those planned for the Neural Engine.")]
+    cpu: Annotated[Share, About("Of the operators planned for the CPU.")]
+    gpu: Annotated[Share, About("Of those planned for the GPU.")]
+    neural_engine: Annotated[Share, About("Of those planned for the Neural Engine.")]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,10 @@ from edge_deit.report.emulated import Emulated
 from edge_deit.report.figure import Figure, declared
 from edge_deit.report.phone_result import PhoneResult
 
-__all__ = ["FIGURES", "ArtefactResult"]
+__all__ = ["APPROXIMATION", "FIGURES", "ArtefactResult"]
+
+APPROXIMATION: Final = "; an approximation: "
+"""What stands in `runner` before the words that say how a file differs from its float model by intent."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
 __all__ = ["SESSION_CONFIG", "open_session"]
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+"""ONNX Runtime reads it when it is imported, which may be anywhere; whoever has set it has chosen.
+
+From 1.32 on, at the latest, its wheels for Linux otherwise keep an identifier of the machine and records of
+what was run in the user's cache, leave a file in the temporary folder, and report to its maker.
+"""
 
 SESSION_CONFIG: Final = {"session.force_spinning_stop": "1"}
 """Options of every session: threads that spin between two calls slow whatever runs next.

@@ -11,6 +11,7 @@ from artefact_examples import manifest_of
 
 from edge_deit.artefacts.manifest import (
     SCHEMA,
+    approximation_words,
     manifest_path,
     read_manifest,
     write_manifest,
@@ -60,6 +61,46 @@ def test_missing_artefact_and_manifest(artefact: Path) -> None:
 )
 def test_manifest_of_another_kind(artefact: Path, text: str, message: str) -> None:
     manifest_path(artefact).write_text(text, encoding="utf-8")
+    with pytest.raises(EdgeDeitError, match=message):
+        read_manifest(artefact)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"agreement": 17.5},
+            r"approximation\.agreement is 17\.5; it must be a number from 0 to 1",
+        ),
+        (
+            {"agreement": -1.0},
+            r"approximation\.agreement is -1\.0; it must be a number from 0 to 1",
+        ),
+        (
+            {"merged": [1] * 1000},
+            "names 1000 tokens in 1000 blocks; it must have a number for each",
+        ),
+        ({"merged": []}, "names 0 tokens in 0 blocks"),
+        ({"more": 1}, r"approximation\.more is unknown"),
+    ],
+)
+def test_an_approximation_that_cannot_be(
+    artefact: Path, change: dict[str, object], message: str
+) -> None:
+    entries = json.loads(manifest_path(artefact).read_text(encoding="utf-8"))
+    depth = entries["config"]["depth"] = 2
+    good = {
+        "method": "token-merging",
+        "merged": [1] * depth,
+        "images": 9,
+        "agreement": 1.0,
+        "snr_db": None,
+    }
+    entries["approximation"] = good
+    manifest_path(artefact).write_text(json.dumps(entries), encoding="utf-8")
+    assert approximation_words(read_manifest(artefact)) == f"{depth} tokens become part of others"
+    entries["approximation"] = good | change
+    manifest_path(artefact).write_text(json.dumps(entries), encoding="utf-8")
     with pytest.raises(EdgeDeitError, match=message):
         read_manifest(artefact)
 

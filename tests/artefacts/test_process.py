@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from artefact_examples import copy_of, pixels_for
 
 from conftest import ROOT
+from edge_deit.artefacts import worker as worker_process
 from edge_deit.artefacts.artefact import read_artefact
 from edge_deit.artefacts.inside import open_layer_reader
 from edge_deit.artefacts.process import RunnerCrashError, Worker
@@ -81,6 +83,35 @@ def test_the_process_loads_no_converter(exported: Exported) -> None:
     assert "coremltools" in maps or "libtorch" in maps  # the right process was looked at
     for name in ("sklearn", "torchao", "tokenizers"):
         assert f"/{name}/" not in maps
+
+
+def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """ONNX Runtime would name the machine in the user's cache, and tell its maker what it runs."""
+    for name in ("cache", "temporary"):
+        (tmp_path / name).mkdir()
+    code = "from exporters import runtime_of; runtime_of('onnx').warm_up(); import onnxruntime"
+    places = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "temporary")}
+    environment = {**os.environ, **places}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "cache", tmp_path / "temporary"]
+
+
+def test_a_file_written_while_its_folder_goes_does_not_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, remove = tmp_path / "scratch", shutil.rmtree
+    folder.mkdir()
+    (folder / "first").touch()
+
+    def late(path: str, **options: bool) -> None:
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        (folder / "first").unlink()
+        (folder / "second").touch()  # by another thread, so that the folder cannot go
+
+    monkeypatch.setattr(shutil, "rmtree", late)
+    worker_process._remove(str(folder))
+    assert not folder.exists()
 
 
 def test_what_no_file_needs_can_be_imported_later(tmp_path: Path) -> None:

@@ -337,6 +337,7 @@ def test_choice_from_text() -> None:
         ({"resize": "-3"}, "--resize is '-3'"),
         ({"resize": "big"}, "--resize is 'big'"),
         ({"resize": ""}, "--resize is ''"),
+        ({"resize": "1" * 5000}, "--resize is '1111"),
     ],
 )
 def test_choice_is_refused(options: dict[str, Any], expected: str) -> None:

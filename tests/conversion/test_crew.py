@@ -156,7 +156,7 @@ def test_as_many_as_there_is_room_for(
     assert crew.processes_for(files, weights) == found
 
 
-@pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", "²"])
+@pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", "²", "1" * 5000])
 def test_a_setting_that_is_no_number(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_DEIT_JOBS", setting)
     with pytest.raises(EdgeDeitError, match=r"EDGE_DEIT_JOBS is .*; set it to a number from 1 on"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.quiet import quiet
 from edge_deit.conversion import job
+from edge_deit.conversion.layout import Layout
 from edge_deit.conversion.parity import check_batches
 from edge_deit.conversion.run import export_model
 from edge_deit.data.photos import list_photos
@@ -202,3 +204,16 @@ def test_a_plain_file_may_have_a_free_batch(
     single = np.concatenate([runner(source[index : index + 1]) for index in range(32)])
     assert together.shape == (32, 10)
     assert np.abs(together - single).max() <= 1e-4 * np.abs(single).max()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: Any) -> str:
+        raise PermissionError(13, "Permission denied", str(options["dir"]))
+
+    with Layout("plain").opened(tmp_path) as folder:
+        assert not list(folder.iterdir())
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(PermissionError), Layout("plain").opened(tmp_path):
+        pytest.fail("the work began")

@@ -217,11 +217,23 @@ def test_another_photo_there_is_refused(request_: EvaluationRequest, tmp_path: P
 # The address
 
 
-@pytest.mark.parametrize("address", ["", "host", "host:0", "host:99999", "ray://host:1", ":1"])
+@pytest.mark.parametrize(
+    "address",
+    ["", "host", "host:0", "host:99999", "ray://host:1", ":1", "host:²", "host:" + "1" * 5000],
+)
 def test_what_is_no_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_ray", lambda: None)
     with pytest.raises(EdgeDeitError, match=r"it must be HOST:PORT of the cluster's head node"):
         cluster.check_cluster(address)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "\udce9"])
+def test_what_is_no_name_of_a_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_ray", lambda: None)
+    with pytest.raises(
+        EdgeDeitError, match=r"no Ray cluster answers at .*that is no name of a machine"
+    ):
+        cluster.check_cluster(f"{host}:6379")
 
 
 def test_where_no_cluster_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
-from edge_deit.evaluation import decode
+from edge_deit.evaluation import decode, decoder
 from edge_deit.evaluation.decode import DecoderDiedError, decoded_ahead
 
 SPEC = PreprocessSpec(resize_size=36, crop_size=32)
@@ -71,3 +71,25 @@ def test_a_photo_that_crashes_the_decoder_is_a_broken_one_and_the_next_is_read(
             assert decoder(path, SPEC)[1] == sha256
     finally:
         decoder.close()
+
+
+def test_a_photo_that_goes_while_it_is_read_is_a_broken_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "photo.png"
+
+    def read(path: Path, spec: PreprocessSpec) -> np.ndarray:
+        path.write_bytes(next(photos.glob("*/*.png")).read_bytes())
+        pixels = load_pixels(path, spec)
+        path.unlink()
+        return pixels
+
+    monkeypatch.setattr(decode, "load_pixels", read)
+    with contextlib.closing(decoded_ahead([path], SPEC, 1)) as found:
+        (one,) = found
+        with pytest.raises(
+            EdgeDeitError, match=r"photo\.png cannot be read any more: No such file"
+        ):
+            one.result()
+    answer, _ = decoder._decoded({"path": str(path), "spec": SPEC.to_json()})
+    assert "photo.png cannot be read any more" in answer["error"]

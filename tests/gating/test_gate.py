@@ -32,6 +32,7 @@ from edge_deit.quantization.scheme import PRECISIONS
 from edge_deit.report.emulated import Emulated
 from edge_deit.report.phone_result import PhoneResult
 from edge_deit.report.report import ArtefactResult, Report, write_report
+from edge_deit.report.result import APPROXIMATION
 from edge_deit.report.verdict import Check, Verdict
 from gate_examples import GOOD, GOOD_BY_PRECISION, counted, one_rule, report, rule
 from report_examples import PHONE
@@ -185,6 +186,15 @@ def test_instructions_on_an_emulated_core(found: Emulated | None, code: int) -> 
 def test_advice_fits_the_precision(precision: str, advice: tuple[str, ...]) -> None:
     verdict = judge_report(report(replace(GOOD, precision=precision)), one_rule(min_snr_db=100))
     assert all(text in only(verdict).message for text in advice)
+
+
+def test_advice_for_a_file_that_merges_tokens_names_that() -> None:
+    merged = replace(
+        GOOD, precision="fp32", runner=f"Alpha{APPROXIMATION}3 tokens become part of others"
+    )
+    message = only(judge_report(report(merged), one_rule(min_snr_db=100))).message
+    assert "merge fewer (export --merge-tokens)" in message
+    assert "same weights" not in message
 
 
 def test_advice_on_a_bad_float_model_names_the_likely_causes() -> None:
