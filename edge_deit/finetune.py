@@ -79,6 +79,16 @@ def finetune(
         float,
         typer.Option(min=0, help="Share of patches left out of a step: 0.75 is about 4x faster."),
     ] = 0.0,
+    device: Annotated[
+        str, typer.Option(help="auto (CUDA, else MPS, else CPU), cpu, cuda or mps.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="auto, float32, bfloat16 or float16 (CUDA). auto: bfloat16 or float16 on CUDA, else "
+            "float32."
+        ),
+    ] = "auto",
     seed: Annotated[
         int, typer.Option(min=0, help="Of the order, the crops and the new heads.")
     ] = 0,
@@ -111,6 +121,7 @@ def finetune(
             data, output, val=val, val_images=val_images, weights=weights, model=model,
             options=LoadOptions(ema=ema, heads=heads, preprocessing=preprocessing),
             image_size=image_size, crop_ratio=crop_ratio, recipe=recipe,
+            device=device, precision=precision,  # type: ignore[arg-type] # other names are refused
             teacher=teacher, teacher_weights=teacher_weights, trust_teacher=trust_teacher,
             resume=resume, workers=workers, threads=threads, progress=bars,
         )  # fmt: skip

@@ -102,7 +102,8 @@ def patch_dropout(model: DeiT, recipe: Recipe, step: int) -> Iterator[None]:
     def drop(block: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         (x,) = inputs  # (B, T + P, D)
         order = torch.rand(len(x), patches, generator=generator).argsort(dim=1)[:, :kept]
-        index = (prefix + order)[:, :, None].expand(-1, -1, x.shape[2])  # (B, kept, D)
+        places = (prefix + order).to(x.device)  # drawn on the processor: the same on every device
+        index = places[:, :, None].expand(-1, -1, x.shape[2])  # (B, kept, D)
         return (torch.cat([x[:, :prefix], x.gather(1, index)], dim=1),)
 
     handle = model.blocks[0].register_forward_pre_hook(drop)

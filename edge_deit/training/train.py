@@ -22,6 +22,7 @@ from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.model.deit import DeiT
 from edge_deit.training.augment import BrokenPhoto, TrainingPhotos, batches, collate
+from edge_deit.training.device import CPU, Compute
 from edge_deit.training.recipe import (
     Recipe,
     Teacher,
@@ -48,6 +49,7 @@ def train(
     state_path: Path,
     resume: bool = False,
     workers: int = 1,
+    compute: Compute = CPU,
     save_every: int = _SAVE_EVERY,
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> None:
@@ -63,44 +65,57 @@ def train(
     """
     _check_labels(photos, model.config.num_classes)
     steps = recipe.steps(len(photos))
+    compute.place(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
-    done = restore_state(state_path, model, optimizer, recipe, key) if resume else 0
+    scaler = compute.scaler()
+    done = restore_state(state_path, model, optimizer, recipe, key, scaler) if resume else 0
     loader = DataLoader(
         TrainingPhotos(photos, spec, recipe),
         batch_sampler=list(batches(len(photos), recipe, done, steps)),
         num_workers=workers,
         collate_fn=collate,
-        persistent_workers=False,
+        pin_memory=compute.on_cuda,
     )
     model.train()
     try:
         for batch in loader:
             if isinstance(batch, BrokenPhoto):
                 raise EdgeDeitError(f"{batch.message}; repair or remove it")
-            pixels, labels = batch
+            pixels, labels = compute.pixels(batch[0]), compute.labels(batch[1])
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(done, steps, recipe)
-            with patch_dropout(model, recipe, done):
+            with patch_dropout(model, recipe, done), compute.autocast():
                 loss = training_loss(model, pixels, labels, teacher, recipe)
-            _descend(model, optimizer, loss, done)
+            _descend(model, optimizer, scaler, loss, done)
             done += 1
             on_step(done, steps, loss.item())
             if done % save_every == 0:
-                save_state(state_path, model, optimizer, recipe, key, done)
+                save_state(state_path, model, optimizer, recipe, key, done, scaler)
     finally:  # also when interrupted: what was learnt is worth keeping
         if done:
-            save_state(state_path, model, optimizer, recipe, key, done)
+            save_state(state_path, model, optimizer, recipe, key, done, scaler)
     model.eval()
 
 
-def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, done: int) -> None:
-    """One step down the gradient, which is cut to a norm of 1."""
+def _descend(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    loss: Tensor,
+    done: int,
+) -> None:
+    """One step down the gradient, which is cut to a norm of 1.
+
+    In float16 a step whose scaled gradients overflow is left out, and the scale is halved.
+    """
     if not math.isfinite(loss.item()):
         raise EdgeDeitError(f"loss is {loss.item()} at step {done}; lower --learning-rate")
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
 
 
 def _check_labels(photos: list[Photo], num_classes: int) -> None:
@@ -119,14 +134,15 @@ def accuracy(
     spec: PreprocessSpec,
     on_photo: Callable[[int], None] = lambda count: None,
     batch_size: int = 50,
+    compute: Compute = CPU,
 ) -> float:
-    """Top-1 share of correctly classified photos, 0 to 1, with the evaluation preprocessing."""
+    """Top-1 share of correctly classified photos, 0 to 1, with the evaluation preprocessing, in float32."""
     hits = 0
     with torch.inference_mode():
         for start in range(0, len(photos), batch_size):
             part = photos[start : start + batch_size]
             pixels = np.concatenate([load_pixels(photo.path, spec) for photo in part])
-            predicted = model(torch.from_numpy(pixels)).argmax(1).tolist()
+            predicted = model(compute.pixels(torch.from_numpy(pixels))).argmax(1).tolist()
             hits += sum(p == photo.label for p, photo in zip(predicted, part, strict=True))
             on_photo(len(part))
     return hits / len(photos)
