@@ -22,10 +22,22 @@ def finetune(
         Path, typer.Option(help="Training photos: one subfolder a class, or labels.csv.")
     ],
     output: Annotated[
-        Path, typer.Option(help="Folder for model.safetensors and the resume state.")
+        Path,
+        typer.Option(
+            help="Folder for model.safetensors, the resume state, metrics.csv and, where the package "
+            "tensorboard is installed, its events."
+        ),
     ],
-    val: Annotated[Path | None, typer.Option(help="Photos for the accuracy at the end.")] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Photos that are measured each epoch and choose the best.")
+    ] = None,
     val_images: Annotated[int, typer.Option(min=0, help="At most so many of them; 0: all.")] = 0,
+    test: Annotated[
+        Path | None, typer.Option(help="Photos that choose nothing: measured once, at the end.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End after so many epochs without a better one.")
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="Start: bundled, a file, a folder, hub:ORG/NAME, or none (random).")
     ] = "bundled",
@@ -118,7 +130,8 @@ def finetune(
     )  # fmt: skip
     with Bars() as bars:
         done = finetune_model(
-            data, output, val=val, val_images=val_images, weights=weights, model=model,
+            data, output, val=val, val_images=val_images, test=test, patience=patience,
+            weights=weights, model=model,
             options=LoadOptions(ema=ema, heads=heads, preprocessing=preprocessing),
             image_size=image_size, crop_ratio=crop_ratio, recipe=recipe,
             device=device, precision=precision,  # type: ignore[arg-type] # other names are refused
@@ -129,11 +142,18 @@ def finetune(
 
 
 def _print(done: Finetuned) -> None:
-    out().print(
-        f"wrote {done.path} ({done.path.stat().st_size / 1e6:.1f} MB, {len(done.labels)} classes)",
-    )
+    which = "" if done.top1 is None else f", epoch {done.epoch:g} of {done.epochs:g}"
+    size = f"{done.path.stat().st_size / 1e6:.1f} MB, {len(done.labels)} classes"
+    out().print(f"wrote {done.path} ({size}{which})")
     if done.top1 is not None:
-        out().print(f"top-1 {100 * done.top1:.2f} % on {done.images} photos")
+        out().print(
+            f"top-1 {100 * done.top1:.2f} % on {done.images} validation photos, which chose the epoch: "
+            "a little flattering"
+        )
+    if done.test_top1 is not None:
+        out().print(f"top-1 {100 * done.test_top1:.2f} % on {done.test_images} test photos")
+    elif done.top1 is not None:
+        out().print("photos that chose nothing would judge it: --test FOLDER, measured once")
 
 
 app.command()(finetune)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_image, normalise
 from edge_deit.training.recipe import Recipe
 
-__all__ = ["BrokenPhoto", "TrainingPhotos", "batches", "collate"]
+__all__ = ["BrokenPhoto", "Order", "TrainingPhotos", "collate"]
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,25 @@ def _random_crop(
     return rgb[:, ::-1] if recipe.flip and generator.random() < 0.5 else rgb
 
 
-def batches(
-    count: int, recipe: Recipe, first_step: int, steps: int
-) -> Iterator[list[tuple[int, int]]]:
-    """Keys of each batch from `first_step` on; every epoch has its own seeded order."""
-    per_epoch = math.ceil(count / recipe.batch_size)
-    order: Tensor | None = None
-    for step in range(first_step, steps):
-        epoch, position = divmod(step, per_epoch)
-        if order is None or position == 0:
-            order = torch.randperm(
-                count, generator=torch.Generator().manual_seed(recipe.seed + epoch)
-            )
-        chunk = order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
-        yield [(epoch, index) for index in chunk.tolist()]
+class Order(Sampler[list[tuple[int, int]]]):
+    """Keys (epoch, index) of each batch from `first_step` on; every epoch has its own seeded order."""
+
+    def __init__(
+        self, photos: Sequence[Photo], recipe: Recipe, first_step: int, steps: int
+    ) -> None:
+        self._count, self._recipe = len(photos), recipe
+        self._first_step, self._steps = first_step, steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        size, per_epoch = self._recipe.batch_size, self._recipe.steps_per_epoch(self._count)
+        order: Tensor | None = None
+        for step in range(self._first_step, self._steps):
+            epoch, position = divmod(step, per_epoch)
+            if order is None or position == 0:
+                order = self._of(epoch)
+            chunk = order[position * size : (position + 1) * size]
+            yield [(epoch, index) for index in chunk.tolist()]
+
+    def _of(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self._recipe.seed + epoch)
+        return torch.randperm(self._count, generator=generator)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
@@ -13,7 +14,7 @@ from edge_deit.data.labels import match_labels, training_classes
 from edge_deit.data.listing import Photo, pick_evenly
 from edge_deit.data.photos import list_photos
 
-__all__ = ["training_photos", "validation_photos"]
+__all__ = ["judging_photos", "shared_photos", "training_photos"]
 
 _SETS: Final = frozenset({"train", "training", "val", "valid", "validation", "test", "eval"})
 """Folder names that are sets of photos rather than classes."""
@@ -42,12 +43,21 @@ def training_photos(data: Path, progress: Progress) -> tuple[tuple[str, ...], li
     return names, photos
 
 
-def validation_photos(
-    folder: Path | None, names: Sequence[str], count: int, progress: Progress
+def judging_photos(
+    folder: Path | None,
+    use: Literal["validation", "test"],
+    names: Sequence[str],
+    count: int,
+    progress: Progress,
 ) -> list[Photo]:
+    """Photos that judge the weights, with the numbers of the training's classes; at most `count`, 0: all.
+
+    Raises:
+        EdgeDeitError: photos without labels, or a class that is not trained; it is named, with its photos.
+    """
     if folder is None:
         return []
-    listing = list_photos(folder, use="validation")
+    listing = list_photos(folder, use=use)
     if not listing.classes:
         raise EdgeDeitError(f"{folder} has no labels; use one subfolder a class, or a labels.csv")
     remedy = "train on photos whose classes have these names"
@@ -58,3 +68,9 @@ def validation_photos(
     if absent := [name for index, name in enumerate(names) if index not in present]:
         progress.note(f"{folder} has no photo of {', '.join(absent[:5])}")
     return pick_evenly(photos, count or len(photos))
+
+
+def shared_photos(first: Sequence[Photo], second: Sequence[Photo]) -> int:
+    """How many files are in both; links count as what they lead to."""
+    known = {os.path.realpath(photo.path) for photo in first}
+    return sum(os.path.realpath(photo.path) in known for photo in second)

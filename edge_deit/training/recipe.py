@@ -85,7 +85,11 @@ class Recipe:
 
     def steps(self, photos: int) -> int:
         """How many steps so many photos take."""
-        return math.ceil(self.epochs * math.ceil(photos / self.batch_size))
+        return math.ceil(self.epochs * self.steps_per_epoch(photos))
+
+    def steps_per_epoch(self, photos: int) -> int:
+        """How many steps one pass takes; the last may have fewer photos."""
+        return math.ceil(photos / self.batch_size)
 
 
 @contextmanager

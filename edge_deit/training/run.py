@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from edge_deit.checkpoint.load import load_model
 from edge_deit.checkpoint.options import LoadOptions
-from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.listing import Photo
-from edge_deit.training.classes import training_photos, validation_photos
-from edge_deit.training.device import Compute, DeviceChoice, PrecisionChoice, choose_compute
+from edge_deit.model.deit import DeiT
+from edge_deit.training.classes import judging_photos, shared_photos, training_photos
+from edge_deit.training.device import DeviceChoice, PrecisionChoice, choose_compute
+from edge_deit.training.keeper import LAST, RESULT, STATE, Keeper
+from edge_deit.training.log import Log
 from edge_deit.training.recipe import Recipe
+from edge_deit.training.records import METRICS, write_metrics
 from edge_deit.training.start import Lesson, Start, choose_teacher, start_from
 from edge_deit.training.state import RunKey, photo_list_hash
 from edge_deit.training.teacher import Guide
-from edge_deit.training.train import accuracy, train
+from edge_deit.training.train import train
 
 __all__ = ["Finetuned", "finetune_model"]
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """The checkpoint that was written, its classes, and its top-1 share on `images` validation photos.
+    """The checkpoint that was written, its classes, and what photos say about it.
 
-    `top1` lies between 0 and 1; it is None where no validation photos were given.
+    `top1` is the share of `images` validation photos that are classified rightly, between 0 and 1, None
+    without such photos. As the best epoch, `epoch` of `epochs` trained, was chosen by it, it flatters a
+    little; `test_top1`, of `test_images` photos that chose nothing, does not.
     """
 
     path: Path
     labels: tuple[str, ...]
     images: int
     top1: float | None
+    epoch: float
+    epochs: float
+    test_images: int = 0
+    test_top1: float | None = None
 
 
 @checked_arguments
@@ -47,6 +56,8 @@ def finetune_model(
     *,
     val: Path | None = None,
     val_images: int = 0,
+    test: Path | None = None,
+    patience: int | None = None,
     weights: str = "bundled",
     model: str | None = None,
     options: LoadOptions | None = None,
@@ -65,12 +76,14 @@ def finetune_model(
 ) -> Finetuned:
     """Train a DeiT on the labelled photos in `data` and write `output`/model.safetensors.
 
-    The classes are those of `data`; the folders of `val` are matched to them by name. `val_images` 0 means
-    all. `weights` is what `load_model` takes, or "none" for random ones of the variant `model`; `options`
-    say what the weights' files do not. `device` auto is CUDA, else MPS, else the processor; `precision`
-    auto is bfloat16 or float16 on CUDA and float32 elsewhere. `crop_ratio` is the evaluation's crop / short
-    side, in (0, 1]. `teacher` is a file, `teacher_weights` a DeiT checkpoint; TorchScript needs
-    `trust_teacher`. `output`/state.pt lets `resume` go on.
+    The classes are those of `data`; the folders of `val` and `test` are matched to them by name. After each
+    epoch `val` is measured, and the result is the epoch with the best top-1; `patience` epochs without a
+    better one end the training. `val_images` 0 means all. `test` is measured once, at the end. Without
+    `val` the result is the last step. `weights` is what `load_model` takes, or "none" for random ones of
+    the variant `model`; `options` say what the weights' files do not. `crop_ratio` is the evaluation's crop /
+    short side, in (0, 1]. `device` auto is CUDA, else MPS, else the processor; `precision` auto is bfloat16
+    or float16 on CUDA and float32 elsewhere. `teacher` is a file, `teacher_weights` a DeiT checkpoint;
+    TorchScript needs `trust_teacher`. `output`/state.pt lets `resume` go on.
 
     Raises:
         EdgeDeitError: photos, weights or a teacher that cannot be used, said before the first step; a state
@@ -78,13 +91,16 @@ def finetune_model(
     """
     recipe = recipe or Recipe()
     _check_numbers(val_images, workers, threads, crop_ratio)
+    _check_patience(patience, val)
     torch.manual_seed(recipe.seed)
     if threads is not None:
         torch.set_num_threads(threads)
     compute = choose_compute(device, precision)
     progress.note(f"training on {compute.words()}")
     names, photos = training_photos(data, progress)
-    validation = validation_photos(val, names, val_images, progress)
+    validation = judging_photos(val, "validation", names, val_images, progress)
+    testing = judging_photos(test, "test", names, 0, progress)
+    _say_shared(photos, validation, testing, progress)
     start = start_from(
         weights, model, options or LoadOptions(), image_size, crop_ratio, len(names), progress
     )
@@ -97,15 +113,19 @@ def finetune_model(
         start=start.sha256,
         teacher=lesson.key,
         preprocessing=start.spec.to_json(),
+        validation=photo_list_hash(validation, val) if val else "none",
     )
     output.mkdir(parents=True, exist_ok=True)
-    _train(start, photos, recipe, key, guide, compute, output, resume, workers, progress)
-    result = output / "model.safetensors"
-    save_checkpoint(result, start.model, start.spec, names, half=True)
-    top1 = None
-    if validation:
-        top1 = _measure(start, validation, compute, output, progress)
-    return Finetuned(result, names, len(validation), top1)
+    if not resume and (output / STATE).is_file():
+        progress.note(
+            f"{output / STATE} is of an earlier run, and replaced; --resume goes on from it"
+        )
+    keeper = Keeper(
+        output, start.spec, names, validation,
+        epochs=recipe.epochs, compute=compute, workers=workers, progress=progress,
+    )  # fmt: skip
+    log = _train(start, photos, recipe, key, guide, keeper, resume, patience)
+    return _finish(start.model, log, keeper, testing)
 
 
 def _check_numbers(
@@ -121,37 +141,63 @@ def _check_numbers(
         raise EdgeDeitError(f"--crop-ratio is {crop_ratio}; it must be in (0, 1]")
 
 
+def _check_patience(patience: int | None, val: Path | None) -> None:
+    if patience is None:
+        return
+    if patience < 1:
+        raise EdgeDeitError(f"--patience is {patience}; it must be 1 or more")
+    if val is None:
+        raise EdgeDeitError("--patience needs --val, the photos that say which epoch is better")
+
+
+def _say_shared(
+    training: list[Photo], validation: list[Photo], testing: list[Photo], progress: Progress
+) -> None:
+    """Photos in two sets judge what they have helped to make."""
+    for photos, what, others, by in (
+        (validation, "--val", training, "trained on too"),
+        (testing, "--test", training, "trained on too"),
+        (testing, "--test", validation, "in --val too, which chooses the epoch"),
+    ):
+        if count := shared_photos(others, photos):
+            progress.note(
+                f"{count} of the {len(photos)} photos of {what} are {by}: their accuracy flatters"
+            )
+
+
 def _train(
     start: Start,
     photos: list[Photo],
     recipe: Recipe,
     key: RunKey,
     guide: Guide | None,
-    compute: Compute,
-    output: Path,
+    keeper: Keeper,
     resume: bool,
-    workers: int,
-    progress: Progress,
-) -> None:
+    patience: int | None,
+) -> Log:
     seen = Seen(len(photos), recipe)
-    with progress.task("training", seen.total, unit="photos") as advance:
-
-        def on_step(step: int, total: int, loss: float) -> None:
-            advance(seen.since_last(step))
-
-        train(
+    with keeper.progress.task("training", seen.total, unit="photos") as advance:
+        log = train(
             start.model,
             photos,
             start.spec,
             recipe,
             key,
             teacher=guide,
-            state_path=output / "state.pt",
+            state_path=keeper.output / STATE,
             resume=resume,
-            workers=workers,
-            compute=compute,
-            on_step=on_step,
+            workers=keeper.workers,
+            compute=keeper.compute,
+            patience=patience,
+            epochs=keeper,
+            on_step=lambda step, steps, loss: advance(seen.since_last(step)),
         )
+    keeper.events.close()
+    if patience is not None and log.stale >= patience and log.last_step < seen.steps:
+        keeper.progress.note(
+            f"ended early, after epoch {log.rows[-1].epoch:g}: {log.stale} without a better one"
+        )
+    return log
 
 
 class Seen:
@@ -159,8 +205,9 @@ class Seen:
 
     def __init__(self, photos: int, recipe: Recipe) -> None:
         self._photos, self._batch = photos, recipe.batch_size
-        self._per_epoch = math.ceil(photos / recipe.batch_size)
-        self.total = self._until(recipe.steps(photos))
+        self._per_epoch = recipe.steps_per_epoch(photos)
+        self.steps = recipe.steps(photos)
+        self.total = self._until(self.steps)
         self._told = 0
 
     def _until(self, step: int) -> int:
@@ -173,11 +220,34 @@ class Seen:
         return self._told - before
 
 
-def _measure(
-    start: Start, photos: list[Photo], compute: Compute, output: Path, progress: Progress
-) -> float:
-    with progress.task("accuracy", len(photos)) as advance:
-        top1 = accuracy(start.model, photos, start.spec, advance, compute=compute)
-    figures = {"images": len(photos), "top1": round(top1, 4)}
-    write_text(output / "accuracy.json", json.dumps(figures) + "\n")
-    return top1
+def _finish(model: DeiT, log: Log, keeper: Keeper, testing: list[Photo]) -> Finetuned:
+    """The result in the output folder, the log's files, and what test photos say."""
+    path, best = keeper.output / RESULT, log.best_row
+    write_metrics(keeper.output / METRICS, log)
+    if best is None:
+        keeper.write(model, RESULT)
+    elif not path.is_file():
+        raise EdgeDeitError(
+            f"{path}, the weights of epoch {best.epoch:g}, has gone; {LAST} has those of the last epoch"
+        )
+    figures: dict[str, float] = {}
+    if best is not None and log.best is not None and best.val_top1 is not None:
+        images = int(log.best.confusion.sum())
+        figures = {"images": images, "top1": round(best.val_top1, 4), "epoch": best.epoch}
+    tested = None
+    if testing:
+        judged = keeper.compute.place(load_model(str(path)).model)
+        tested = keeper.of(judged, testing, "test")
+        figures |= {"test_images": tested.images, "test_top1": round(tested.top1, 4)}
+    if figures:
+        write_text(keeper.output / "accuracy.json", json.dumps(figures) + "\n")
+    return Finetuned(
+        path,
+        keeper.labels,
+        images=int(figures.get("images", 0)),
+        top1=best.val_top1 if best else None,
+        epoch=(best or log.rows[-1]).epoch,
+        epochs=log.rows[-1].epoch,
+        test_images=tested.images if tested else 0,
+        test_top1=tested.top1 if tested else None,
+    )

@@ -18,6 +18,7 @@ from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import replacing
 from edge_deit.data.listing import Photo
 from edge_deit.training.device import on_cpu
+from edge_deit.training.log import Log
 from edge_deit.training.recipe import Recipe
 
 __all__ = ["RunKey", "photo_list_hash", "restore_state", "save_state"]
@@ -32,6 +33,7 @@ _WORDS: Final = {
     "photos": "training photos",
     "start": "start weights",
     "teacher": "teacher",
+    "validation": "validation photos",
 }
 """Entry of a key -> what a user calls it; others are called as the option is."""
 
@@ -41,7 +43,8 @@ class RunKey:
     """What a run depends on beside its recipe; a state of another key is not gone on from.
 
     `photos` is the hash of the list of photos and their classes, `start` the sha256 of the weights that
-    training began with ("none" for random ones), `teacher` what it learns from.
+    training began with ("none" for random ones), `teacher` what it learns from, `validation` the hash of
+    the photos that the best epoch is chosen on ("none" without).
     """
 
     labels: tuple[str, ...]
@@ -50,6 +53,7 @@ class RunKey:
     start: str
     teacher: str
     preprocessing: Mapping[str, Any]
+    validation: str = "none"
 
 
 def photo_list_hash(photos: Sequence[Photo], root: Path) -> str:
@@ -70,6 +74,7 @@ def save_state(
     key: RunKey,
     step: int,
     scaler: torch.amp.GradScaler | None = None,
+    log: Log | None = None,
 ) -> None:
     """Write the state, whole or not at all; its tensors are the processor's, whatever trains."""
     state = {
@@ -80,6 +85,7 @@ def save_state(
         "model": on_cpu(dict(model.state_dict())),
         "optimizer": on_cpu(optimizer.state_dict()),
         "scaler": scaler.state_dict() if scaler else {},
+        "log": (log or Log()).to_state(),
     }
     buffer = io.BytesIO()  # torch's own writer hides why a file cannot be written
     torch.save(state, buffer)
@@ -94,8 +100,9 @@ def restore_state(
     recipe: Recipe,
     key: RunKey,
     scaler: torch.amp.GradScaler | None = None,
+    log: Log | None = None,
 ) -> int:
-    """Put a state into model and optimizer, wherever they are; returns the steps that were done.
+    """Put a state into model, optimizer and log, wherever they are; returns the steps that were done.
 
     The scaler goes on with its factor where the state has one: that of a run in float16.
 
@@ -114,6 +121,7 @@ def restore_state(
         optimizer.load_state_dict(state["optimizer"])
         if scaler is not None and scaler.is_enabled() and state["scaler"]:
             scaler.load_state_dict(state["scaler"])
+        (Log() if log is None else log).restore(state["log"])
         step = state["step"]
         if type(step) is not int or step < 0:
             raise ValueError(f"its step is {step!r}")
