@@ -24,8 +24,8 @@ def finetune(
     output: Annotated[
         Path,
         typer.Option(
-            help="Folder for model.safetensors, the resume state, metrics.csv and, where the package "
-            "tensorboard is installed, its events."
+            help="Folder for model.safetensors, the resume state, metrics.csv, training.html and, "
+            "where the package tensorboard is installed, its events."
         ),
     ],
     val: Annotated[
@@ -154,6 +154,8 @@ def _print(done: Finetuned) -> None:
         out().print(f"top-1 {100 * done.test_top1:.2f} % on {done.test_images} test photos")
     elif done.top1 is not None:
         out().print("photos that chose nothing would judge it: --test FOLDER, measured once")
+    if done.page is not None:
+        out().print(f"how it went: {done.page}")
 
 
 app.command()(finetune)

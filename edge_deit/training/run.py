@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from edge_deit.checkpoint.load import load_model
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import write_text
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.listing import Photo
-from edge_deit.model.deit import DeiT
 from edge_deit.training.classes import judging_photos, shared_photos, training_photos
 from edge_deit.training.device import DeviceChoice, PrecisionChoice, choose_compute
-from edge_deit.training.keeper import LAST, RESULT, STATE, Keeper
+from edge_deit.training.keeper import STATE, Keeper
 from edge_deit.training.log import Log
 from edge_deit.training.recipe import Recipe
-from edge_deit.training.records import METRICS, write_metrics
+from edge_deit.training.result import Finetuned, finish
 from edge_deit.training.start import Lesson, Start, choose_teacher, start_from
 from edge_deit.training.state import RunKey, photo_list_hash
 from edge_deit.training.teacher import Guide
 from edge_deit.training.train import train
 
 __all__ = ["Finetuned", "finetune_model"]
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """The checkpoint that was written, its classes, and what photos say about it.
-
-    `top1` is the share of `images` validation photos that are classified rightly, between 0 and 1, None
-    without such photos. As the best epoch, `epoch` of `epochs` trained, was chosen by it, it flatters a
-    little; `test_top1`, of `test_images` photos that chose nothing, does not.
-    """
-
-    path: Path
-    labels: tuple[str, ...]
-    images: int
-    top1: float | None
-    epoch: float
-    epochs: float
-    test_images: int = 0
-    test_top1: float | None = None
 
 
 @checked_arguments
@@ -80,10 +56,10 @@ def finetune_model(
     epoch `val` is measured, and the result is the epoch with the best top-1; `patience` epochs without a
     better one end the training. `val_images` 0 means all. `test` is measured once, at the end. Without
     `val` the result is the last step. `weights` is what `load_model` takes, or "none" for random ones of
-    the variant `model`; `options` say what the weights' files do not. `crop_ratio` is the evaluation's crop /
-    short side, in (0, 1]. `device` auto is CUDA, else MPS, else the processor; `precision` auto is bfloat16
-    or float16 on CUDA and float32 elsewhere. `teacher` is a file, `teacher_weights` a DeiT checkpoint;
-    TorchScript needs `trust_teacher`. `output`/state.pt lets `resume` go on.
+    the variant `model`; `options` say what the weights' files do not. `crop_ratio` is the evaluation's crop
+    by short side, in (0, 1]. `device` auto is CUDA, else MPS, else the processor; `precision` auto is
+    bfloat16 or float16 on CUDA and float32 elsewhere. `teacher` is a file, `teacher_weights` a DeiT
+    checkpoint; TorchScript needs `trust_teacher`. `output`/state.pt lets `resume` go on.
 
     Raises:
         EdgeDeitError: photos, weights or a teacher that cannot be used, said before the first step; a state
@@ -125,7 +101,7 @@ def finetune_model(
         epochs=recipe.epochs, compute=compute, workers=workers, progress=progress,
     )  # fmt: skip
     log = _train(start, photos, recipe, key, guide, keeper, resume, patience)
-    return _finish(start.model, log, keeper, testing)
+    return finish(start.model, log, keeper, testing, recipe, len(photos))
 
 
 def _check_numbers(
@@ -218,36 +194,3 @@ class Seen:
         """Photos up to this step that were not told yet."""
         before, self._told = self._told, self._until(step)
         return self._told - before
-
-
-def _finish(model: DeiT, log: Log, keeper: Keeper, testing: list[Photo]) -> Finetuned:
-    """The result in the output folder, the log's files, and what test photos say."""
-    path, best = keeper.output / RESULT, log.best_row
-    write_metrics(keeper.output / METRICS, log)
-    if best is None:
-        keeper.write(model, RESULT)
-    elif not path.is_file():
-        raise EdgeDeitError(
-            f"{path}, the weights of epoch {best.epoch:g}, has gone; {LAST} has those of the last epoch"
-        )
-    figures: dict[str, float] = {}
-    if best is not None and log.best is not None and best.val_top1 is not None:
-        images = int(log.best.confusion.sum())
-        figures = {"images": images, "top1": round(best.val_top1, 4), "epoch": best.epoch}
-    tested = None
-    if testing:
-        judged = keeper.compute.place(load_model(str(path)).model)
-        tested = keeper.of(judged, testing, "test")
-        figures |= {"test_images": tested.images, "test_top1": round(tested.top1, 4)}
-    if figures:
-        write_text(keeper.output / "accuracy.json", json.dumps(figures) + "\n")
-    return Finetuned(
-        path,
-        keeper.labels,
-        images=int(figures.get("images", 0)),
-        top1=best.val_top1 if best else None,
-        epoch=(best or log.rows[-1]).epoch,
-        epochs=log.rows[-1].epoch,
-        test_images=tested.images if tested else 0,
-        test_top1=tested.top1 if tested else None,
-    )
