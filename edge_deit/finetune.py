@@ -87,6 +87,10 @@ def finetune(
         float, typer.Option(help="Smallest random crop, as a share of the photo's area.")
     ] = 0.7,
     flip: Annotated[bool, typer.Option(help="Mirror half of the photos.")] = True,
+    balanced: Annotated[
+        bool,
+        typer.Option("--balanced", help="Draw all classes equally often, however many photos."),
+    ] = False,
     patch_dropout: Annotated[
         float,
         typer.Option(min=0, help="Share of patches left out of a step: 0.75 is about 4x faster."),
@@ -125,7 +129,7 @@ def finetune(
     recipe = Recipe(
         epochs, batch_size, learning_rate, weight_decay,
         label_smoothing=label_smoothing, min_crop_area=min_crop_area, flip=flip, seed=seed,
-        patch_dropout=patch_dropout,
+        patch_dropout=patch_dropout, balanced=balanced,
         distillation=distillation,  # type: ignore[arg-type] # the recipe refuses other names
     )  # fmt: skip
     with Bars() as bars:

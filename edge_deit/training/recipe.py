@@ -54,7 +54,10 @@ _SPANS: Final[dict[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `epochs` may be a fraction; `learning_rate` is the peak, after `warmup`."""
+    """How to train. `epochs` may be a fraction; `learning_rate` is the peak, after `warmup`.
+
+    `balanced` draws photos with replacement, those of each class as often as those of any other.
+    """
 
     epochs: float = 3.0
     batch_size: int = 64
@@ -68,6 +71,7 @@ class Recipe:
     min_crop_area: float = 0.7
     flip: bool = True
     patch_dropout: float = 0.0
+    balanced: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -73,7 +73,7 @@ def finetune_model(
         torch.set_num_threads(threads)
     compute = choose_compute(device, precision)
     progress.note(f"training on {compute.words()}")
-    names, photos = training_photos(data, progress)
+    names, photos = training_photos(data, progress, balanced=recipe.balanced)
     validation = judging_photos(val, "validation", names, val_images, progress)
     testing = judging_photos(test, "test", names, 0, progress)
     _say_shared(photos, validation, testing, progress)

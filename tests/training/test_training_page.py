@@ -144,7 +144,8 @@ def test_a_browser_shows_it(scheme: str, width_px: int, tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [
-            browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+            browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--hide-scrollbars",
             "--virtual-time-budget=5000", "--host-resolver-rules=MAP * ~NOTFOUND",
             f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri(),
         ],
