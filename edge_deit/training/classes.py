@@ -99,7 +99,7 @@ def judging_photos(
 
 
 def _matched(listing: Listing, names: Sequence[str]) -> list[Photo]:
-    """The photos with the numbers of their classes; the refusal counts those of classes that are not there."""
+    """The photos with their classes; a refusal counts the photos of classes that are not there."""
     try:
         remedy = "train on photos whose classes have these names"
         return list(match_labels(listing, names, remedy=remedy).photos)
