@@ -72,7 +72,6 @@ def finetune_model(
     if threads is not None:
         torch.set_num_threads(threads)
     compute = choose_compute(device, precision)
-    progress.note(f"training on {compute.words()}")
     names, photos = training_photos(data, progress, balanced=recipe.balanced)
     validation = judging_photos(val, "validation", names, val_images, progress)
     testing = judging_photos(test, "test", names, 0, progress)
@@ -91,6 +90,7 @@ def finetune_model(
         preprocessing=start.spec.to_json(),
         validation=photo_list_hash(validation, val) if val else "none",
     )
+    progress.note(f"training on {compute.words()}")
     output.mkdir(parents=True, exist_ok=True)
     if not resume and (output / STATE).is_file():
         progress.note(
