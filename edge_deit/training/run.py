@@ -90,12 +90,7 @@ def finetune_model(
         preprocessing=start.spec.to_json(),
         validation=photo_list_hash(validation, val) if val else "none",
     )
-    progress.note(f"training on {compute.words()}")
     output.mkdir(parents=True, exist_ok=True)
-    if not resume and (output / STATE).is_file():
-        progress.note(
-            f"{output / STATE} is of an earlier run, and replaced; --resume goes on from it"
-        )
     keeper = Keeper(
         output, start.spec, names, validation,
         epochs=recipe.epochs, compute=compute, workers=workers, progress=progress,
@@ -141,6 +136,16 @@ def _say_shared(
             )
 
 
+def _say_start(keeper: Keeper, resume: bool) -> None:
+    """Where training computes, once everything was checked."""
+    state = keeper.output / STATE
+    if not resume and state.is_file():
+        keeper.progress.note(
+            f"{state} is of an earlier run, and replaced; --resume goes on from it"
+        )
+    keeper.progress.note(f"training on {keeper.compute.words()}")
+
+
 def _train(
     start: Start,
     photos: list[Photo],
@@ -166,6 +171,7 @@ def _train(
             compute=keeper.compute,
             patience=patience,
             epochs=keeper,
+            on_start=lambda: _say_start(keeper, resume),
             on_step=lambda step, steps, loss: advance(seen.since_last(step)),
         )
     keeper.events.close()

@@ -83,14 +83,15 @@ def train(
     patience: int | None = None,
     save_every: int = _SAVE_EVERY,
     epochs: Epochs | None = None,
+    on_start: Callable[[], None] = lambda: None,
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> Log:
     """Train `model` in place; `on_step` hears (steps done, steps in all, loss).
 
-    `state_path` receives model, optimizer, log and step every `save_every` steps, when an epoch ends and
-    when interrupted; `resume` goes on from it. The order of photos and their augmentation depend on the
-    seed, epoch and photo alone, so a resumed run sees what an uninterrupted one would have seen. After
-    `patience` epochs without a better one it ends.
+    `on_start` is called once everything was checked. `state_path` receives model, optimizer, log and step
+    every `save_every` steps, when an epoch ends and when interrupted; `resume` goes on from it. The order
+    of photos and their augmentation depend on the seed, epoch and photo alone, so a resumed run sees what
+    an uninterrupted one would have seen. After `patience` epochs without a better one it ends.
 
     Raises:
         EdgeDeitError: unlabelled or broken photos, a label beyond the classes, a state of another run, or a
@@ -101,6 +102,7 @@ def train(
     epochs = epochs or _Silent()
     if resume:
         run.restore()
+    on_start()
     try:
         if run.at_an_end:  # the interruption came before the end was done
             run.end_epoch(epochs)

@@ -276,3 +276,17 @@ def test_the_command_says_what_flatters(
     done = command_line(*common, "--resume", "--test", photos)
     assert done.returncode == 0, done.stderr
     assert "on 16 test photos" in done.stdout
+
+
+def test_nothing_is_said_before_all_was_checked_and_an_earlier_state_is(
+    photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    heard, short = Heard(), replace(RECIPE, epochs=0.1)
+    run = tmp_path / "run"
+    with pytest.raises(EdgeDeitError, match="nothing to resume"):
+        tune(photos, run, tiny_weights, val=None, recipe=short, resume=True, progress=heard)
+    assert heard.lines == []
+    tune(photos, run, tiny_weights, val=None, recipe=short)
+    tune(photos, run, tiny_weights, val=None, recipe=short, progress=heard)
+    first = f"{run / 'state.pt'} is of an earlier run, and replaced; --resume goes on from it"
+    assert heard.lines[:2] == [first, "training on cpu, float32"]
