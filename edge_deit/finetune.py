@@ -22,10 +22,22 @@ def finetune(
         Path, typer.Option(help="Training photos: one subfolder a class, or labels.csv.")
     ],
     output: Annotated[
-        Path, typer.Option(help="Folder for model.safetensors and the resume state.")
+        Path,
+        typer.Option(
+            help="Folder for model.safetensors, the resume state, metrics.csv, training.html and, "
+            "where the package tensorboard is installed, its events."
+        ),
     ],
-    val: Annotated[Path | None, typer.Option(help="Photos for the accuracy at the end.")] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Photos that are measured each epoch and choose the best.")
+    ] = None,
     val_images: Annotated[int, typer.Option(min=0, help="At most so many of them; 0: all.")] = 0,
+    test: Annotated[
+        Path | None, typer.Option(help="Photos that choose nothing: measured once, at the end.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End after so many epochs without a better one.")
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="Start: bundled, a file, a folder, hub:ORG/NAME, or none (random).")
     ] = "bundled",
@@ -75,10 +87,24 @@ def finetune(
         float, typer.Option(help="Smallest random crop, as a share of the photo's area.")
     ] = 0.7,
     flip: Annotated[bool, typer.Option(help="Mirror half of the photos.")] = True,
+    balanced: Annotated[
+        bool,
+        typer.Option("--balanced", help="Draw all classes equally often, however many photos."),
+    ] = False,
     patch_dropout: Annotated[
         float,
         typer.Option(min=0, help="Share of patches left out of a step: 0.75 is about 4x faster."),
     ] = 0.0,
+    device: Annotated[
+        str, typer.Option(help="auto (CUDA, else MPS, else CPU), cpu, cuda or mps.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="auto, float32, bfloat16 or float16 (CUDA). auto: bfloat16 or float16 on CUDA, else "
+            "float32."
+        ),
+    ] = "auto",
     seed: Annotated[
         int, typer.Option(min=0, help="Of the order, the crops and the new heads.")
     ] = 0,
@@ -103,14 +129,16 @@ def finetune(
     recipe = Recipe(
         epochs, batch_size, learning_rate, weight_decay,
         label_smoothing=label_smoothing, min_crop_area=min_crop_area, flip=flip, seed=seed,
-        patch_dropout=patch_dropout,
+        patch_dropout=patch_dropout, balanced=balanced,
         distillation=distillation,  # type: ignore[arg-type] # the recipe refuses other names
     )  # fmt: skip
     with Bars() as bars:
         done = finetune_model(
-            data, output, val=val, val_images=val_images, weights=weights, model=model,
+            data, output, val=val, val_images=val_images, test=test, patience=patience,
+            weights=weights, model=model,
             options=LoadOptions(ema=ema, heads=heads, preprocessing=preprocessing),
             image_size=image_size, crop_ratio=crop_ratio, recipe=recipe,
+            device=device, precision=precision,  # type: ignore[arg-type] # other names are refused
             teacher=teacher, teacher_weights=teacher_weights, trust_teacher=trust_teacher,
             resume=resume, workers=workers, threads=threads, progress=bars,
         )  # fmt: skip
@@ -118,11 +146,20 @@ def finetune(
 
 
 def _print(done: Finetuned) -> None:
-    out().print(
-        f"wrote {done.path} ({done.path.stat().st_size / 1e6:.1f} MB, {len(done.labels)} classes)",
-    )
+    which = "" if done.top1 is None else f", epoch {done.epoch:g} of {done.epochs:g}"
+    size = f"{done.path.stat().st_size / 1e6:.1f} MB, {len(done.labels)} classes"
+    out().print(f"wrote {done.path} ({size}{which})")
     if done.top1 is not None:
-        out().print(f"top-1 {100 * done.top1:.2f} % on {done.images} photos")
+        out().print(
+            f"top-1 {100 * done.top1:.2f} % on {done.images} validation photos, which chose the epoch: "
+            "a little flattering"
+        )
+    if done.test_top1 is not None:
+        out().print(f"top-1 {100 * done.test_top1:.2f} % on {done.test_images} test photos")
+    elif done.top1 is not None:
+        out().print("photos that chose nothing would judge it: --test FOLDER, measured once")
+    if done.page is not None:
+        out().print(f"how it went: {done.page}")
 
 
 app.command()(finetune)

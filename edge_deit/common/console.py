@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -28,7 +30,7 @@ from typer import exceptions as typer_exceptions
 
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.interrupt import INTERRUPTED
-from edge_deit.common.progress_lines import ProgressLines
+from edge_deit.common.progress_lines import ProgressLines, in_pace
 from edge_deit.common.text import shortened, visible
 from edge_deit.common.waiting import wait_asleep
 
@@ -77,6 +79,15 @@ def status_console() -> PlainConsole:
     return PlainConsole(stream)
 
 
+class _Pace(ProgressColumn):
+    """How many steps a second, where a task says what its steps are."""
+
+    def render(self, task: Task) -> Text:
+        """`154 photos/s`, or nothing."""
+        unit, speed = task.fields.get("unit"), task.speed
+        return Text(in_pace(speed, unit) if unit and speed else "")
+
+
 def progress() -> RichProgress:
     """A bare progress bar on stderr, for scripts; it shows nothing where stderr is no terminal."""
     console = status_console()
@@ -86,6 +97,7 @@ def progress() -> RichProgress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        _Pace(),
         console=console,
         disable=not console.is_terminal,
         transient=True,
@@ -110,13 +122,15 @@ class Bars:
         self._bars.stop()
 
     @contextmanager
-    def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    def task(
+        self, what: str, total: int | None = None, *, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
         """A bar, which is gone after the block, or lines."""
         if self._lines is not None:
-            with self._lines.task(what, total) as advance:
+            with self._lines.task(what, total, unit=unit) as advance:
                 yield advance
             return
-        task = self._bars.add_task(what, total=total)
+        task = self._bars.add_task(what, total=total, unit=unit)
         try:
             yield lambda steps: self._bars.advance(task, steps)
         finally:

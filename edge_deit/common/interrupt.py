@@ -1,14 +1,18 @@
-"""Ctrl-C before a command has begun, while Python still imports it: one line and exit code 130."""
+"""Ctrl-C: a line and exit code 130 while Python imports a command; held back where work must be whole."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final
 
-__all__ = ["INTERRUPTED", "say_interrupts"]
+__all__ = ["INTERRUPTED", "say_interrupts", "uninterrupted"]
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
@@ -29,3 +33,27 @@ def say_interrupts() -> None:
         os._exit(INTERRUPTED)
 
     sys.excepthook = hook
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What Ctrl-C and termination ask for inside the block happens at its end.
+
+    For a few milliseconds' work that must be whole. Only Python's own handlers are held back, and only in
+    the main thread, where they run.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda which, frame: asked.append(which))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    for which in asked[:1]:
+        held[signal.Signals(which)](which, None)

@@ -14,11 +14,12 @@ class Progress(Protocol):
     """Hears what the library is doing. All of it may be ignored."""
 
     def task(
-        self, what: str, total: int | None = None
+        self, what: str, total: int | None = None, *, unit: str = ""
     ) -> AbstractContextManager[Callable[[int], None]]:
         """Something that takes a while, in `total` steps (None: not known).
 
-        The block gets a function that is told how many steps were done since the last call.
+        The block gets a function that is told how many steps were done since the last call. Where the steps
+        have a `unit`, such as photos, their pace is worth showing.
         """
         ...
 
@@ -31,7 +32,9 @@ class Silent:
     """Reports nothing."""
 
     @contextmanager
-    def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    def task(
+        self, what: str, total: int | None = None, *, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
         """Do nothing with it."""
         yield lambda steps: None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["ProgressLines", "in_words"]
+__all__ = ["ProgressLines", "in_pace", "in_words"]
 
 _EVERY_S: Final = 10.0
 _PACE_LINES: Final = 6  # the time left follows from the pace since so many lines ago
@@ -29,8 +29,13 @@ class ProgressLines:
         self._said = clock()
 
     @contextmanager
-    def task(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Something that takes a while; the function gets the steps since its last call."""
+    def task(
+        self, what: str, total: int | None = None, *, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        """Something that takes a while; the function gets the steps since its last call.
+
+        With a `unit` the lines say how many of it a second are done.
+        """
         started, done = self._clock(), 0
         said: deque[tuple[float, int]] = deque(maxlen=_PACE_LINES)
 
@@ -41,7 +46,7 @@ class ProgressLines:
                 now = self._clock()
                 if now - max(self._said, started) >= _EVERY_S and done != total:
                     self._said = now
-                    self._say(f"{what}: {_how_far(done, total, now, said)}")
+                    self._say(f"{what}: {_how_far(done, total, now, said, unit)}")
                     said.append((now, done))
                 elif not said:  # what came before the first step was preparation
                     said.append((now, done))
@@ -54,12 +59,28 @@ class ProgressLines:
                 self._say(f"{what}: done in {in_words(now - started)}")
 
 
-def _how_far(done: int, total: int | None, now: float, said: Sequence[tuple[float, int]]) -> str:
-    if total is None or not said:
-        return f"{done}" if total is None else f"{done} of {total}"
+def _how_far(
+    done: int, total: int | None, now: float, said: Sequence[tuple[float, int]], unit: str
+) -> str:
+    counted = f"{done}" if total is None else f"{done} of {total}"
+    if not said:
+        return counted
     before, at_that_time = said[0]
-    pace_s = (now - before) / max(1, done - at_that_time)
-    return f"{done} of {total}, about {in_words(pace_s * max(0, total - done))} left"
+    steps, seconds = max(1, done - at_that_time), now - before
+    pace = f" {unit}, {in_pace(steps / seconds, unit)}" if unit and seconds > 0 else ""
+    if total is None:
+        return f"{counted}{pace}"
+    return f"{counted}{pace}, about {in_words(seconds / steps * max(0, total - done))} left"
+
+
+def in_pace(per_second: float, unit: str) -> str:
+    """How fast, with two digits that matter.
+
+    >>> [in_pace(rate, "photos") for rate in (1234.5, 12.34, 0.123)]
+    ['1234 photos/s', '12 photos/s', '0.12 photos/s']
+    """
+    digits = 0 if per_second >= 10 else 1 if per_second >= 1 else 2
+    return f"{per_second:.{digits}f} {unit}/s"
 
 
 def in_words(seconds: float) -> str:

@@ -19,6 +19,7 @@ SPLITS: Final = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid"),
     "calibration": ("calibration", "train", "training"),
+    "test": ("test", "testing"),
 }
 """For each use of a table, the splits that it takes unless told otherwise, the first that is there."""
 

@@ -41,7 +41,15 @@ from edge_deit.report.svg import keys
 from edge_deit.report.text import headline, provenance
 from edge_deit.report.verdict import Verdict
 
-__all__ = ["MOST_FLIPS", "THUMBNAIL_PX", "no_html", "photo_root", "write_html"]
+__all__ = [
+    "MOST_FLIPS",
+    "THUMBNAIL_PX",
+    "entries",
+    "no_html",
+    "photo_root",
+    "write_html",
+    "write_page",
+]
 
 MOST_FLIPS: Final = 24
 """Photos shown of those that an artefact answers differently."""
@@ -64,6 +72,14 @@ def write_html(
     """
     if (reason := no_html()) is not None:
         raise EdgeDeitError(reason)
+    write_page(path, "report.html", _content(report, data_root, verdict))
+
+
+def write_page(path: Path, template: str, content: Mapping[str, Any]) -> None:
+    """Write the page that one of our templates makes of its content, whole or not at all.
+
+    Every text is shown as it is; jinja2 has to be there.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -75,7 +91,7 @@ def write_html(
         lstrip_blocks=True,
     )
     environment.filters["minus"] = _minus
-    page = environment.get_template("report.html").render(_content(report, data_root, verdict))
+    page = environment.get_template(template).render(content)
     write_text(path, page.encode("utf-8", "replace").decode())
 
 
@@ -90,15 +106,13 @@ def photo_root(report: Report) -> Iterator[Path | None]:
     yield next((place for place in places if place and os.path.isdir(place)), None)
 
 
-def no_html() -> str | None:
+def no_html(page: str = "report.html") -> str | None:
     """Why no page can be written here, in one line; None where one can."""
     names = ("jinja2", "matplotlib")
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if not missing:
         return None
-    return (
-        f"report.html needs {' and '.join(missing)}; install with: pip install 'edge-deit[report]'"
-    )
+    return f"{page} needs {' and '.join(missing)}; install with: pip install 'edge-deit[report]'"
 
 
 def _shown(value: object) -> object:
@@ -144,7 +158,7 @@ def _content(report: Report, data_root: Path | None, verdict: Verdict | None) ->
         "emulated": emulated_rows(report, names),
         "provenance": provenance(report),
         "weights": list(dict.fromkeys((one.model, one.weights_sha256) for one in report.artefacts)),
-        "environment": _entries(report.environment),
+        "environment": entries(report.environment),
         "dash": DASH,
     }
 
@@ -234,12 +248,12 @@ class _Thumbnails:
         return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}", ""
 
 
-def _entries(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def entries(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Nested facts as (name, text), flat."""
     rows: list[tuple[str, str]] = []
     for name, value in found.items():
         if isinstance(value, Mapping):
-            rows += [(f"{name}: {inner}", text) for inner, text in _entries(value)]
+            rows += [(f"{name}: {inner}", text) for inner, text in entries(value)]
         elif isinstance(value, list | tuple):
             rows.append((name, ", ".join(map(str, value)) or "none"))
         else:

@@ -17,7 +17,7 @@ from edge_deit.report.report import Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["MUTED", "WIDTH_IN", "Key", "Keys", "Plot", "draw_plot", "keys"]
+__all__ = ["MUTED", "SERIES", "WIDTH_IN", "Key", "Keys", "Plot", "draw_plot", "keys"]
 
 WIDTH_IN: Final = 4.3
 """Width of every plot, in inches."""
@@ -43,6 +43,9 @@ _COLOURS: Final = {
 """The colour that a plot is drawn with -> what stands in its place in the page."""
 
 _INK, MUTED, _RULE, *_LINES = _COLOURS  # as drawn; the lines are the series' colours
+
+SERIES: Final = tuple(_LINES)
+"""Colours to draw lines with; the page shows --series-0 up in their place."""
 
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_image, normalise
 from edge_deit.training.recipe import Recipe
 
-__all__ = ["BrokenPhoto", "TrainingPhotos", "batches", "collate"]
+__all__ = ["BrokenPhoto", "Key", "Order", "TrainingPhotos", "collate"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,15 @@ class BrokenPhoto:
 
 
 Item = tuple[Tensor, int] | BrokenPhoto
+Key = tuple[int, int, int]
+"""Epoch, index of the photo, and how often it has come in the epoch before."""
 
 
 class TrainingPhotos(Dataset[Item]):
-    """Augmented photos; item (epoch, index) is the same in every run with the same seed."""
+    """Augmented photos; item (epoch, index, draw) is the same in every run with the same seed.
+
+    `draw` counts how often a photo has come in the epoch before: each time it is augmented otherwise.
+    """
 
     def __init__(self, photos: list[Photo], spec: PreprocessSpec, recipe: Recipe) -> None:
         self.photos, self.spec, self.recipe = photos, spec, recipe
@@ -39,11 +45,13 @@ class TrainingPhotos(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> Item:
+        epoch, index, draw = key
         photo = self.photos[index]
         assert photo.label is not None
-        generator = np.random.default_rng((self.recipe.seed, epoch, index))
+        generator = np.random.default_rng(
+            (self.recipe.seed, epoch, index, draw) if draw else (self.recipe.seed, epoch, index)
+        )
         try:
             image = load_image(photo.path)
         except EdgeDeitError as error:
@@ -79,17 +87,39 @@ def _random_crop(
     return rgb[:, ::-1] if recipe.flip and generator.random() < 0.5 else rgb
 
 
-def batches(
-    count: int, recipe: Recipe, first_step: int, steps: int
-) -> Iterator[list[tuple[int, int]]]:
+class Order(Sampler[list[Key]]):
     """Keys of each batch from `first_step` on; every epoch has its own seeded order."""
-    per_epoch = math.ceil(count / recipe.batch_size)
-    order: Tensor | None = None
-    for step in range(first_step, steps):
-        epoch, position = divmod(step, per_epoch)
-        if order is None or position == 0:
-            order = torch.randperm(
-                count, generator=torch.Generator().manual_seed(recipe.seed + epoch)
-            )
-        chunk = order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
-        yield [(epoch, index) for index in chunk.tolist()]
+
+    def __init__(
+        self, photos: Sequence[Photo], recipe: Recipe, first_step: int, steps: int
+    ) -> None:
+        self._photos, self._recipe = photos, recipe
+        self._first_step, self._steps = first_step, steps
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        size, per_epoch = self._recipe.batch_size, self._recipe.steps_per_epoch(len(self._photos))
+        order: list[Key] | None = None
+        for step in range(self._first_step, self._steps):
+            epoch, position = divmod(step, per_epoch)
+            if order is None or position == 0:
+                order = self.of_epoch(epoch)
+            yield order[position * size : (position + 1) * size]
+
+    def of_epoch(self, epoch: int) -> list[Key]:
+        """The keys of one epoch: each photo once, or as often as its class is rare."""
+        count = len(self._photos)
+        generator = torch.Generator().manual_seed(self._recipe.seed + epoch)
+        if not self._recipe.balanced:
+            return [(epoch, i, 0) for i in torch.randperm(count, generator=generator).tolist()]
+        drawn = torch.multinomial(self._weights(), count, replacement=True, generator=generator)
+        seen: Counter[int] = Counter()
+        keys = []
+        for index in drawn.tolist():
+            keys.append((epoch, index, seen[index]))
+            seen[index] += 1
+        return keys
+
+    def _weights(self) -> Tensor:
+        """One over the photos of its class, for each photo: as torch's WeightedRandomSampler is used."""
+        counts = Counter(photo.label for photo in self._photos)
+        return torch.tensor([1 / counts[one.label] for one in self._photos], dtype=torch.float64)

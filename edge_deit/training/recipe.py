@@ -54,7 +54,10 @@ _SPANS: Final[dict[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `epochs` may be a fraction; `learning_rate` is the peak, after `warmup`."""
+    """How to train. `epochs` may be a fraction; `learning_rate` is the peak, after `warmup`.
+
+    `balanced` draws photos with replacement, those of each class as often as those of any other.
+    """
 
     epochs: float = 3.0
     batch_size: int = 64
@@ -68,6 +71,7 @@ class Recipe:
     min_crop_area: float = 0.7
     flip: bool = True
     patch_dropout: float = 0.0
+    balanced: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,7 +89,11 @@ class Recipe:
 
     def steps(self, photos: int) -> int:
         """How many steps so many photos take."""
-        return math.ceil(self.epochs * math.ceil(photos / self.batch_size))
+        return math.ceil(self.epochs * self.steps_per_epoch(photos))
+
+    def steps_per_epoch(self, photos: int) -> int:
+        """How many steps one pass takes; the last may have fewer photos."""
+        return math.ceil(photos / self.batch_size)
 
 
 @contextmanager
@@ -102,7 +110,8 @@ def patch_dropout(model: DeiT, recipe: Recipe, step: int) -> Iterator[None]:
     def drop(block: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         (x,) = inputs  # (B, T + P, D)
         order = torch.rand(len(x), patches, generator=generator).argsort(dim=1)[:, :kept]
-        index = (prefix + order)[:, :, None].expand(-1, -1, x.shape[2])  # (B, kept, D)
+        places = (prefix + order).to(x.device)  # drawn on the processor: the same on every device
+        index = places[:, :, None].expand(-1, -1, x.shape[2])  # (B, kept, D)
         return (torch.cat([x[:, :prefix], x.gather(1, index)], dim=1),)
 
     handle = model.blocks[0].register_forward_pre_hook(drop)

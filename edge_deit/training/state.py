@@ -17,11 +17,13 @@ from torch import nn
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import replacing
 from edge_deit.data.listing import Photo
+from edge_deit.training.device import on_cpu
+from edge_deit.training.log import Log
 from edge_deit.training.recipe import Recipe
 
 __all__ = ["RunKey", "photo_list_hash", "restore_state", "save_state"]
 
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 _UNREADABLE: Final = (
     *(RuntimeError, ValueError, KeyError, OSError, EOFError, TypeError, AttributeError),
     *(pickle.UnpicklingError, struct.error, IndexError, AssertionError, OverflowError),
@@ -31,6 +33,7 @@ _WORDS: Final = {
     "photos": "training photos",
     "start": "start weights",
     "teacher": "teacher",
+    "validation": "validation photos",
 }
 """Entry of a key -> what a user calls it; others are called as the option is."""
 
@@ -40,7 +43,8 @@ class RunKey:
     """What a run depends on beside its recipe; a state of another key is not gone on from.
 
     `photos` is the hash of the list of photos and their classes, `start` the sha256 of the weights that
-    training began with ("none" for random ones), `teacher` what it learns from.
+    training began with ("none" for random ones), `teacher` what it learns from, `validation` the hash of
+    the photos that the best epoch is chosen on ("none" without).
     """
 
     labels: tuple[str, ...]
@@ -49,6 +53,7 @@ class RunKey:
     start: str
     teacher: str
     preprocessing: Mapping[str, Any]
+    validation: str = "none"
 
 
 def photo_list_hash(photos: Sequence[Photo], root: Path) -> str:
@@ -68,15 +73,19 @@ def save_state(
     recipe: Recipe,
     key: RunKey,
     step: int,
+    scaler: torch.amp.GradScaler | None = None,
+    log: Log | None = None,
 ) -> None:
-    """Write the state, whole or not at all."""
+    """Write the state, whole or not at all; its tensors are the processor's, whatever trains."""
     state = {
         "schema": _SCHEMA,
         "recipe": asdict(recipe),
         "key": _plain(asdict(key)),
         "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "model": on_cpu(dict(model.state_dict())),
+        "optimizer": on_cpu(optimizer.state_dict()),
+        "scaler": scaler.state_dict() if scaler else {},
+        "log": (log or Log()).to_state(),
     }
     buffer = io.BytesIO()  # torch's own writer hides why a file cannot be written
     torch.save(state, buffer)
@@ -85,9 +94,17 @@ def save_state(
 
 
 def restore_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, key: RunKey
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    key: RunKey,
+    scaler: torch.amp.GradScaler | None = None,
+    log: Log | None = None,
 ) -> int:
-    """Put a state into model and optimizer; returns the steps that were done.
+    """Put a state into model, optimizer and log, wherever they are; returns the steps that were done.
+
+    The scaler goes on with its factor where the state has one: that of a run in float16.
 
     Raises:
         EdgeDeitError: no state, a damaged or foreign one, or one of a run with other options.
@@ -95,13 +112,16 @@ def restore_state(
     if not path.is_file():
         raise EdgeDeitError(f"nothing to resume: {path} does not exist; leave --resume out")
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or state.get("schema") != _SCHEMA:
             raise ValueError("it was written by another version or program")
         _compare(path, state["recipe"], asdict(recipe), "options")
         _compare(path, state["key"], _plain(asdict(key)), "data")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        if scaler is not None and scaler.is_enabled() and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
+        (Log() if log is None else log).restore(state["log"])
         step = state["step"]
         if type(step) is not int or step < 0:
             raise ValueError(f"its step is {step!r}")

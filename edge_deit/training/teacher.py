@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
 
 from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError, first_line
@@ -23,6 +24,7 @@ from edge_deit.training.teacher_archive import check_archive
 
 __all__ = ["Guide", "checkpoint_teacher", "file_teacher"]
 
+_CPU: Final = torch.device("cpu")
 _REFUSALS: Final = (  # what a program raises for a batch or a size that it was not made for
     RuntimeError, AssertionError, ValueError, TypeError, IndexError, AttributeError,
 )  # fmt: skip
@@ -101,7 +103,12 @@ class Guide:
         return logits
 
 
-def checkpoint_teacher(weights: str, spec: PreprocessSpec, progress: Progress = SILENT) -> Guide:
+def checkpoint_teacher(
+    weights: str,
+    spec: PreprocessSpec,
+    progress: Progress = SILENT,
+    device: torch.device = _CPU,
+) -> Guide:
     """A DeiT checkpoint as teacher; pixels normalised as `spec` says are normalised as it is used to.
 
     Raises:
@@ -116,9 +123,10 @@ def checkpoint_teacher(weights: str, spec: PreprocessSpec, progress: Progress = 
             f"{spec.crop_size}; train at the teacher's size: --image-size {checkpoint.config.image_size}"
         )
     own = checkpoint.preprocess
-    if (own.mean, own.std) == (spec.mean, spec.std):
-        return Guide(weights, checkpoint.model, progress)
-    return Guide(weights, nn.Sequential(_Renormalise(spec, own), checkpoint.model).eval(), progress)
+    model: nn.Module = checkpoint.model
+    if (own.mean, own.std) != (spec.mean, spec.std):
+        model = nn.Sequential(_Renormalise(spec, own), model).eval()
+    return Guide(weights, model.to(device), progress)
 
 
 class _Renormalise(nn.Module):
@@ -138,8 +146,10 @@ class _Renormalise(nn.Module):
         return pixels * self.scale + self.shift
 
 
-def file_teacher(path: Path, *, trusted: bool, progress: Progress = SILENT) -> Guide:
-    """A teacher from a file; it takes the student's normalised pixels.
+def file_teacher(
+    path: Path, *, trusted: bool, progress: Progress = SILENT, device: torch.device = _CPU
+) -> Guide:
+    """A teacher from a file; it takes the student's normalised pixels, on `device`.
 
     A `.pt2` archive is checked before torch reads it (`training.teacher_archive`). TorchScript is a program
     that can do anything, so it needs `trusted`.
@@ -157,7 +167,7 @@ def file_teacher(path: Path, *, trusted: bool, progress: Progress = SILENT) -> G
             "checkpoint (--teacher-weights)"
         )
     try:
-        return Guide(str(path), _load(path), progress)
+        return Guide(str(path), _load(path, device), progress)
     except (
         *(RuntimeError, ValueError, KeyError, OSError, AttributeError, TypeError, AssertionError),
         *(EOFError, pickle.UnpicklingError, IndexError, NotImplementedError),
@@ -167,7 +177,10 @@ def file_teacher(path: Path, *, trusted: bool, progress: Progress = SILENT) -> G
         ) from error
 
 
-def _load(path: Path) -> Teacher:
+def _load(path: Path, device: torch.device) -> Teacher:
     if path.suffix == ".pt2":
-        return torch.export.load(path).module()
-    return torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-any-return,no-untyped-call]
+        program = torch.export.load(path)
+        if device != _CPU:
+            program = move_to_device_pass(program, device)
+        return program.module()
+    return torch.jit.load(path, map_location=device).eval()  # type: ignore[no-any-return,no-untyped-call]

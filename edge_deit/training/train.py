@@ -1,27 +1,29 @@
-"""Fine-tuning of a DeiT, with or without a teacher, as a resumable loop.
+"""The loop: steps of AdamW over augmented photos, the end of each epoch, a state that it goes on from.
 
 Source: AdamW, arXiv 1711.05101; `training.recipe` has those of the losses and the schedule.
-
-Shapes: B images, K classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.interrupt import uninterrupted
 from edge_deit.data.listing import Photo
-from edge_deit.data.preprocess import PreprocessSpec, load_pixels
+from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.deit import DeiT
-from edge_deit.training.augment import BrokenPhoto, TrainingPhotos, batches, collate
+from edge_deit.training.augment import BrokenPhoto, Order, TrainingPhotos, collate
+from edge_deit.training.device import CPU, Compute
+from edge_deit.training.log import Log
+from edge_deit.training.measure import Measured
 from edge_deit.training.recipe import (
     Recipe,
     Teacher,
@@ -32,9 +34,38 @@ from edge_deit.training.recipe import (
 )
 from edge_deit.training.state import RunKey, restore_state, save_state
 
-__all__ = ["accuracy", "train"]
+__all__ = ["Epochs", "train"]
 
 _SAVE_EVERY: Final = 200  # steps
+
+
+class Epochs(Protocol):
+    """What is done when an epoch ends; an end that was interrupted comes again, with the same weights."""
+
+    def measure(self, model: DeiT) -> Measured | None:
+        """Validate the weights; None without validation photos."""
+        ...
+
+    def keep(self, model: DeiT, *, best: bool) -> None:
+        """Write the weights down; `best`: none before were better."""
+        ...
+
+    def tell(self, log: Log) -> None:
+        """Hear of the new row; it is in the state by then."""
+        ...
+
+
+class _Silent:
+    """Nothing is done at the end of an epoch."""
+
+    def measure(self, model: DeiT) -> Measured | None:
+        return None
+
+    def keep(self, model: DeiT, *, best: bool) -> None:
+        pass
+
+    def tell(self, log: Log) -> None:
+        pass
 
 
 def train(
@@ -48,59 +79,148 @@ def train(
     state_path: Path,
     resume: bool = False,
     workers: int = 1,
+    compute: Compute = CPU,
+    patience: int | None = None,
     save_every: int = _SAVE_EVERY,
+    epochs: Epochs | None = None,
+    on_start: Callable[[], None] = lambda: None,
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
-) -> None:
+) -> Log:
     """Train `model` in place; `on_step` hears (steps done, steps in all, loss).
 
-    `state_path` receives model, optimizer and step every `save_every` steps and when interrupted; `resume`
-    goes on from it. The order of photos and their augmentation depend on the seed, epoch and photo alone,
-    so a resumed run sees what an uninterrupted one would have seen.
+    `on_start` is called once everything was checked. `state_path` receives model, optimizer, log and step
+    every `save_every` steps, when an epoch ends and when interrupted; `resume` goes on from it. The order
+    of photos and their augmentation depend on the seed, epoch and photo alone, so a resumed run sees what
+    an uninterrupted one would have seen. After `patience` epochs without a better one it ends.
 
     Raises:
         EdgeDeitError: unlabelled or broken photos, a label beyond the classes, a state of another run, or a
             loss that is not finite.
     """
     _check_labels(photos, model.config.num_classes)
-    steps = recipe.steps(len(photos))
-    optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
-    done = restore_state(state_path, model, optimizer, recipe, key) if resume else 0
-    loader = DataLoader(
-        TrainingPhotos(photos, spec, recipe),
-        batch_sampler=list(batches(len(photos), recipe, done, steps)),
-        num_workers=workers,
-        collate_fn=collate,
-        persistent_workers=False,
-    )
-    model.train()
+    run = _Run(compute.place(model), len(photos), recipe, key, compute, state_path)
+    epochs = epochs or _Silent()
+    if resume:
+        run.restore()
+    on_start()
     try:
+        if run.at_an_end:  # the interruption came before the end was done
+            run.end_epoch(epochs)
+        before = time.monotonic()
+        for pixels, labels in run.batches(photos, spec, workers, patience):
+            loss = run.loss(pixels, labels, teacher)
+            with uninterrupted():
+                run.descend(loss)
+                now = time.monotonic()
+                run.log.hear(loss.item(), len(labels), now - before)
+            before = now
+            on_step(run.done, run.steps, loss.item())
+            if run.at_an_end:
+                run.end_epoch(epochs)
+                before = time.monotonic()
+            elif run.done % save_every == 0:
+                run.save()
+    finally:  # also when interrupted: what was learnt is worth keeping
+        if run.done != run.saved:
+            run.save()
+    model.eval()
+    return run.log
+
+
+class _Run:
+    """A training under way: what changes from step to step, and what stays."""
+
+    def __init__(
+        self,
+        model: DeiT,
+        photos: int,
+        recipe: Recipe,
+        key: RunKey,
+        compute: Compute,
+        state_path: Path,
+    ) -> None:
+        self.model, self.recipe, self.key = model, recipe, key
+        self.compute, self.state_path = compute, state_path
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
+        self.scaler = compute.scaler()
+        self.log = Log()
+        self.done = self.saved = 0
+        self.steps, self.per_epoch = recipe.steps(photos), recipe.steps_per_epoch(photos)
+
+    @property
+    def at_an_end(self) -> bool:
+        """Whether an epoch's steps are done, and its end is not."""
+        ended = self.done % self.per_epoch == 0 or self.done == self.steps
+        return ended and self.done > self.log.last_step
+
+    def restore(self) -> None:
+        self.done = self.saved = restore_state(
+            self.state_path, self.model, self.optimizer, self.recipe, self.key,
+            self.scaler, self.log,
+        )  # fmt: skip
+
+    def save(self) -> None:
+        save_state(
+            self.state_path, self.model, self.optimizer, self.recipe, self.key, self.done,
+            self.scaler, self.log,
+        )  # fmt: skip
+        self.saved = self.done
+
+    def batches(
+        self, photos: list[Photo], spec: PreprocessSpec, workers: int, patience: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches that are left, (B, 3, H, W) and (B), until patience is at its end."""
+        if patience is not None and self.log.stale >= patience:
+            return
+        loader = DataLoader(
+            TrainingPhotos(photos, spec, self.recipe),
+            batch_sampler=Order(photos, self.recipe, self.done, self.steps),
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=self.compute.on_cuda,
+        )
         for batch in loader:
             if isinstance(batch, BrokenPhoto):
                 raise EdgeDeitError(f"{batch.message}; repair or remove it")
-            pixels, labels = batch
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(done, steps, recipe)
-            with patch_dropout(model, recipe, done):
-                loss = training_loss(model, pixels, labels, teacher, recipe)
-            _descend(model, optimizer, loss, done)
-            done += 1
-            on_step(done, steps, loss.item())
-            if done % save_every == 0:
-                save_state(state_path, model, optimizer, recipe, key, done)
-    finally:  # also when interrupted: what was learnt is worth keeping
-        if done:
-            save_state(state_path, model, optimizer, recipe, key, done)
-    model.eval()
+            yield self.compute.pixels(batch[0]), self.compute.labels(batch[1])
+            if patience is not None and self.log.stale >= patience:
+                return
 
+    def loss(self, pixels: Tensor, labels: Tensor, teacher: Teacher | None) -> Tensor:
+        """The loss of a batch, with the weights as they are."""
+        self.model.train()
+        with patch_dropout(self.model, self.recipe, self.done), self.compute.autocast():
+            loss = training_loss(self.model, pixels, labels, teacher, self.recipe)
+        if not math.isfinite(loss.item()):
+            raise EdgeDeitError(f"loss is {loss.item()} at step {self.done}; lower --learning-rate")
+        return loss
 
-def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, done: int) -> None:
-    """One step down the gradient, which is cut to a norm of 1."""
-    if not math.isfinite(loss.item()):
-        raise EdgeDeitError(f"loss is {loss.item()} at step {done}; lower --learning-rate")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    def descend(self, loss: Tensor) -> None:
+        """One step down the gradient, which is cut to a norm of 1.
+
+        In float16 a step whose scaled gradients overflow is left out, and the scale is halved.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.done, self.steps, self.recipe)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.done += 1
+
+    def end_epoch(self, epochs: Epochs) -> None:
+        """Validate and keep the weights; the state has the row before anyone hears of it."""
+        if self.saved != self.done:
+            self.save()
+        measured = epochs.measure(self.model)
+        epochs.keep(self.model, best=self.log.is_better(measured))
+        rate = learning_rate(self.done - 1, self.steps, self.recipe)
+        with uninterrupted():
+            self.log.close(self.done / self.per_epoch, self.done, rate, measured)
+            self.save()
+        epochs.tell(self.log)
 
 
 def _check_labels(photos: list[Photo], num_classes: int) -> None:
@@ -111,22 +231,3 @@ def _check_labels(photos: list[Photo], num_classes: int) -> None:
             raise EdgeDeitError(
                 f"{photo.path} has label {photo.label}, the model has classes 0 to {num_classes - 1}"
             )
-
-
-def accuracy(
-    model: Teacher,
-    photos: list[Photo],
-    spec: PreprocessSpec,
-    on_photo: Callable[[int], None] = lambda count: None,
-    batch_size: int = 50,
-) -> float:
-    """Top-1 share of correctly classified photos, 0 to 1, with the evaluation preprocessing."""
-    hits = 0
-    with torch.inference_mode():
-        for start in range(0, len(photos), batch_size):
-            part = photos[start : start + batch_size]
-            pixels = np.concatenate([load_pixels(photo.path, spec) for photo in part])
-            predicted = model(torch.from_numpy(pixels)).argmax(1).tolist()
-            hits += sum(p == photo.label for p, photo in zip(predicted, part, strict=True))
-            on_photo(len(part))
-    return hits / len(photos)

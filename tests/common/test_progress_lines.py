@@ -104,3 +104,13 @@ def test_bars_become_lines_in_a_file() -> None:
     assert first == "work: 1 of 3"  # one step tells no pace
     assert second.startswith("work: 2 of 3, about ")
     assert last.startswith("work: done in ")
+
+
+def test_steps_with_a_unit_have_a_pace() -> None:
+    lines: list[str] = []
+    clock = Clock()
+    with ProgressLines(lines.append, clock).task("training", 2000, unit="photos") as advance:
+        for _ in range(50):
+            clock.now += 1
+            advance(40)
+    assert lines[0] == "training: 400 of 2000 photos, 40 photos/s, about 40 s left"

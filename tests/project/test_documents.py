@@ -19,7 +19,13 @@ DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "android_demo/README.md", "ios_demo/README.md"),
     "web_demo/README.md",
     *("docs/validation.md", "docs/gate.md", "docs/mobile.md", "docs/arm64.md"),
-    *("docs/quantization.md", "docs/int4.md", "docs/tables.md", "docs/merging.md"),
+    *(
+        "docs/finetuning.md",
+        "docs/quantization.md",
+        "docs/int4.md",
+        "docs/tables.md",
+        "docs/merging.md",
+    ),
     *("docs/benchmarks.md", "docs/clients.md", "docs/pins.md"),
 )
 

@@ -1,0 +1,119 @@
+"""What training begins with: weights or random ones, and the teacher that it listens to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from edge_deit.checkpoint.options import LoadOptions
+from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.files import hash_path
+from edge_deit.common.progress import Progress
+from edge_deit.data.preprocess import PreprocessSpec, default_spec
+from edge_deit.model.config import variant
+from edge_deit.model.deit import DeiT
+from edge_deit.training.device import Compute
+from edge_deit.training.recipe import Recipe
+from edge_deit.training.teacher import Guide, checkpoint_teacher, file_teacher
+
+__all__ = ["Lesson", "Start", "choose_teacher", "start_from"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training begins with.
+
+    `sha256` is that of the weights, and "averaged" behind it where those were taken; "none": random ones.
+    """
+
+    model: DeiT
+    spec: PreprocessSpec
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Which teacher: a file, or a DeiT checkpoint; TorchScript has to be `trusted`."""
+
+    path: Path | None = None
+    weights: str | None = None
+    trusted: bool = False
+
+    @property
+    def key(self) -> str:
+        """What a resumed run has to repeat."""
+        return hash_path(self.path) if self.path else self.weights or "none"
+
+
+def start_from(
+    weights: str,
+    model: str | None,
+    options: LoadOptions,
+    image_size: int | None,
+    crop_ratio: float | None,
+    classes: int,
+    progress: Progress,
+) -> Start:
+    """A checkpoint's model with a head for so many `classes`, or random weights of the variant `model`.
+
+    Raises:
+        EdgeDeitError: weights that cannot be loaded, or options that random ones have no use for.
+    """
+    if weights != "none":
+        found = options.load(
+            weights, model, image_size=image_size, num_classes=classes, allow_new_head=True
+        )
+        for line in found.assumptions:
+            progress.note(line)
+        taken = f"{found.sha256}{' averaged' if options.ema else ''}"
+        return Start(found.model, _cropped(found.preprocess, crop_ratio), taken)
+    if options != LoadOptions():
+        raise EdgeDeitError(
+            f"--weights none reads no checkpoint; leave out {', '.join(options.to_json())}"
+        )
+    if model is None:
+        raise EdgeDeitError("--weights none needs --model, e.g. --model deit_tiny_distilled")
+    config = replace(variant(model), num_classes=classes)
+    if image_size:
+        config = replace(config, image_size=image_size)
+    return Start(DeiT(config), default_spec(config.image_size, crop_ratio or 0.9), "none")
+
+
+def _cropped(spec: PreprocessSpec, crop_ratio: float | None) -> PreprocessSpec:
+    if crop_ratio is None:
+        return spec
+    return replace(spec, resize_size=round(spec.crop_size / crop_ratio))
+
+
+def choose_teacher(
+    recipe: Recipe, start: Start, lesson: Lesson, compute: Compute, progress: Progress
+) -> Guide | None:
+    """The teacher on the device that trains, tried on a batch; None without distillation.
+
+    Raises:
+        EdgeDeitError: a teacher that is missing, superfluous, or that the student cannot learn from.
+    """
+    kind, config = recipe.distillation, start.model.config
+    path, weights = lesson.path, lesson.weights
+    if kind == "none":
+        if path or weights:
+            raise EdgeDeitError("a teacher was named; say --distillation soft or hard too")
+        return None
+    if not config.distillation_head:
+        raise EdgeDeitError(
+            f"--distillation {kind} needs a distilled model, e.g. --model deit_tiny_distilled"
+        )
+    if path and weights:
+        raise EdgeDeitError("--teacher and --teacher-weights exclude each other")
+    if path:
+        guide = file_teacher(path, trusted=lesson.trusted, progress=progress, device=compute.device)
+    elif weights:
+        guide = checkpoint_teacher(weights, start.spec, progress, device=compute.device)
+    else:
+        raise EdgeDeitError(f"--distillation {kind} needs --teacher or --teacher-weights")
+    side = config.image_size
+    with torch.no_grad(), compute.autocast():
+        guide.check(compute.pixels(torch.zeros(2, 3, side, side)), config.num_classes)
+    return guide
