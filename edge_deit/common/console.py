@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, NoReturn, Self
+from typing import IO, Any, Final, NoReturn, Self
 
 import typer
 from rich.console import Console
@@ -35,6 +35,9 @@ from edge_deit.common.text import shortened, visible
 from edge_deit.common.waiting import wait_asleep
 
 __all__ = ["Bars", "PlainConsole", "new_app", "out", "progress", "run", "status_console"]
+
+_FAILED: Final = 2
+"""Exit code of bad input and of refused requests."""
 
 
 class PlainConsole(Console):
@@ -168,7 +171,12 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
         code = app(standalone_mode=False, prog_name=name)
         sys.stdout.flush()
     except EdgeDeitError as error:
-        _fail(str(error))
+        if not error.leaves_running:
+            _fail(str(error))
+        with contextlib.suppress(SystemExit):
+            _fail(str(error))
+        sys.stdout.flush()
+        os._exit(_FAILED)
     except typer_exceptions.TyperException as error:
         said = " ".join(error.format_message().split())  # typer's own lines
         _fail(f"{said} (--help shows what there is)")
@@ -224,4 +232,4 @@ _EXPLAINED = {
 def _fail(message: str) -> NoReturn:
     with contextlib.suppress(OSError):  # stderr may be closed or full: the code says it too
         print(f"error: {visible(shortened(message.strip()))}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(_FAILED)

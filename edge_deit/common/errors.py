@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from edge_deit.common.text import visible
 
 __all__ = ["EdgeDeitError", "first_line"]
@@ -13,6 +15,9 @@ class EdgeDeitError(Exception):
     The library raises it; the command line prints it on stderr and exits with status 2. What its text
     quotes of a file is escaped where a terminal would not show it.
     """
+
+    leaves_running: ClassVar[bool] = False
+    """Whether somebody's threads are left in this process which crash it when Python ends in order."""
 
     def __str__(self) -> str:
         return visible(super().__str__())

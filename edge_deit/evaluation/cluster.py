@@ -6,6 +6,7 @@ their hashes here.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -28,7 +29,7 @@ from edge_deit.common.progress import Progress
 from edge_deit.common.quiet import quiet
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import load_pixels
-from edge_deit.evaluation.cluster_pool import Pool
+from edge_deit.evaluation.cluster_pool import HeadGoneError, Pool
 from edge_deit.evaluation.cluster_worker import Work
 from edge_deit.evaluation.journal import Judged
 from edge_deit.evaluation.request import EvaluationRequest, broken_image, shown_photo
@@ -109,7 +110,11 @@ def spread(
         shards = [places[start : start + size] for start in range(0, len(places), size)]
         photos = [_absolute(request, shard) for shard in shards]
         work = _work(request, float_model, units, threads)
-        with quiet(), _joined(address) as ray, Pool(ray, work, len(shards), progress) as pool:
+        with (
+            quiet(),
+            _joined(address) as ray,
+            Pool(ray, work, len(shards), progress, _answering(ray)) as pool,
+        ):
 
             def arrived(number: int, found: Sequence[Any], host: str) -> list[Any]:
                 checked = [
@@ -209,8 +214,27 @@ def _joined(address: str) -> Iterator[Any]:
             raise EdgeDeitError(f"the Ray cluster cannot be joined: {_said(error)}") from error
     try:
         yield ray
-    finally:
+    except HeadGoneError:
+        atexit.unregister(ray.shutdown)  # it would wait for the head node, and then end the process
+        raise
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
+
+
+def _answering(ray: Any) -> Callable[[], bool]:
+    """Whether the cluster's head node takes connections, each time that it is called."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+
+    def answers() -> bool:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S):
+                return True
+        except OSError:
+            return False
+
+    return answers
 
 
 def _said(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +14,22 @@ from edge_deit.data.listing import Photo
 from edge_deit.evaluation.cluster_worker import Facts, Failure, ShardWorker, Work, node_facts
 from edge_deit.evaluation.request import ModelCrashError
 
-__all__ = ["Pool"]
+__all__ = ["HeadGoneError", "Pool"]
 
 _AHEAD: Final = 2  # shards that a worker has got, so that it never waits for the next
 _TRIES: Final = 3  # workers that one shard may cost
 _START_S: Final = 300.0
+_LOOK_S: Final = 5.0  # how long an answer is awaited before the head node is looked at
 _FACTS, _OPEN, _JUDGE = "facts", "open", "judge"
 
 Arrived = Callable[[int, Sequence[Any], str], list[Any]]
 """Number of a shard, what it showed, and on which host -> what is to be made of it."""
+
+
+class HeadGoneError(EdgeDeitError):
+    """The cluster's head node does not answer: Ray's own calls would wait for it, and end this process."""
+
+    leaves_running = True
 
 
 @dataclass(eq=False)
@@ -37,8 +45,17 @@ class _Member:
 class Pool:
     """Workers that hold the models; use it as a context manager, which ends them."""
 
-    def __init__(self, ray: Any, work: Work, shards: int, progress: Progress) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        work: Work,
+        shards: int,
+        progress: Progress,
+        answers: Callable[[], bool],
+    ) -> None:
+        """`answers` says whether the head node does."""
         self._ray, self._work, self._progress = ray, work, progress
+        self._answers = answers
         self._cores = max(work.threads, work.float_threads)
         nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
         room = sum(cores // self._cores for cores in nodes)
@@ -91,15 +108,7 @@ class Pool:
 
     def _next(self, waiting: deque[int]) -> Iterator[tuple[int, str, Sequence[Any]]]:
         """The shards that were judged since, at least one answer awaited."""
-        busy = any(one.opened for one in self._members)
-        ready, _ = self._ray.wait(
-            list(self._asked), num_returns=1, timeout=None if busy else _START_S
-        )
-        if not ready:
-            raise EdgeDeitError(
-                f"no Ray worker has started within {_START_S:.0f} s; the cluster is busy, or its nodes are "
-                "gone: ray status tells"
-            )
+        ready = self._ready()
         for ref in ready:
             member, what, number = self._asked.pop(ref, (None, "", -1))
             if member is None:  # it went with a worker that died
@@ -124,6 +133,29 @@ class Pool:
                 self._ask(member, _OPEN, -1, member.actor.open.remote())
             else:
                 member.opened = True
+
+    def _ready(self) -> list[Any]:
+        """What was answered, one answer at least.
+
+        Raises:
+            HeadGoneError: the head node does not answer.
+            EdgeDeitError: no worker has started within five minutes.
+        """
+        until = time.monotonic() + _START_S
+        while True:
+            ready, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=_LOOK_S)
+            if not self._answers():  # a worker that is lost with it would be asked for in vain
+                raise HeadGoneError(
+                    "the Ray cluster's head node does not answer any more; what was judged is kept, and "
+                    "the same command goes on behind it: without --ray, or once the cluster runs again"
+                )
+            if ready:
+                return list(ready)
+            if time.monotonic() > until and not any(one.opened for one in self._members):
+                raise EdgeDeitError(
+                    f"no Ray worker has started within {_START_S:.0f} s; the cluster is busy, or its nodes "
+                    "are gone: ray status tells"
+                )
 
     def _start(self) -> None:
         member = _Member(self._remote.remote(self._work_ref))
@@ -173,7 +205,9 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is HeadGoneError:  # nobody is there to end them
+            return
         for member in self._members:
             self._ray.kill(member.actor)
 

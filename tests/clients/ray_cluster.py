@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes on this machine, for `test_ray`: `python ray_cluster.py CORES`.
 
-It prints its address as JSON, kills the second node at each line on standard input, which must be the only
-one, says so, and ends everything when that is closed.
+It prints its address as JSON. At a line on standard input, `second` or `head`, it kills that node's
+processes and says how many they were; it ends everything when standard input is closed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ def main(cores: int) -> None:
     try:
         second = cluster.add_node(num_cpus=cores, object_store_memory=100 << 20)
         print(json.dumps(cluster.address), flush=True)
-        for _ in sys.stdin:
-            raylet = second.all_processes["raylet"][0].process.pid
-            workers = children(raylet)
-            for pid in (raylet, *workers):
+        nodes = {"second": second, "head": cluster.head_node}
+        for line in sys.stdin:
+            services = nodes[line.strip()].all_processes.values()
+            own = [one.process.pid for service in services for one in service]
+            everything = [*own, *(below for pid in own for below in children(pid))]
+            for pid in everything:
                 os.kill(pid, signal.SIGKILL)
-            print(json.dumps(len(workers)), flush=True)
+            print(json.dumps(len(everything)), flush=True)
     finally:
         cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +37,11 @@ class Cluster:
     process: subprocess.Popen[str]
     environment: dict[str, str]
 
-    def kill_a_node(self) -> int:
-        """Kill the second node; how many processes it had."""
+    def kill(self, node: str) -> int:
+        """Kill the `second` node or the `head`; how many processes it had."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print(file=self.process.stdin, flush=True)
+        print(node, file=self.process.stdin, flush=True)
         return int(json.loads(self.process.stdout.readline()))
 
     def at_work(self) -> list[str]:
@@ -60,13 +61,19 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("ray") / "cluster.txt") as found:
+        yield found
+
+
+@contextmanager
+def running(noise: Path) -> Iterator[Cluster]:
+    """A cluster, until the block ends; what it prints goes to `noise`."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         MARK: uuid.uuid4().hex,
     }
-    noise = tmp_path_factory.mktemp("ray") / "cluster.txt"
     with (
         noise.open("w") as errors,
         subprocess.Popen(
@@ -193,7 +200,7 @@ def test_a_node_that_dies_costs_no_figure(
 ) -> None:
     command = validation(onnx_files, many_photos, tmp_path, "--ray", cluster.address)
     process = started(cluster, command, tmp_path)
-    assert cluster.kill_a_node() > 0
+    assert cluster.kill("second") > 1
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert "Ray: nodes 2, workers 2, cores a worker 1" in stderr
@@ -218,3 +225,20 @@ def test_an_address_where_no_cluster_is(
             assert done.stderr.startswith("error: "), done.stderr
             assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_head_node_that_dies_ends_the_command_with_a_line_and_nothing_is_lost(
+    onnx_files: tuple[Path, ...], many_photos: Path, expected: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "found"
+    output.mkdir()
+    with running(tmp_path / "cluster.txt") as cluster:
+        command = validation(onnx_files, many_photos, output, "--ray", cluster.address)
+        process = started(cluster, command, output)
+        assert cluster.kill("head") > 1
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2, stderr
+    assert stderr.splitlines()[-1].startswith("error: the Ray cluster's head node does not answer")
+    done = run(validation(onnx_files, many_photos, output), cluster.environment)
+    assert " photos were done before; went on behind them" in done.stderr
+    assert content(output) == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.evaluation import cluster
 from edge_deit.evaluation.accuracy import evaluate, judge
-from edge_deit.evaluation.cluster_pool import Pool
+from edge_deit.evaluation.cluster_pool import HeadGoneError, Pool
 from edge_deit.evaluation.cluster_worker import Failure, node_facts
 from edge_deit.evaluation.request import EvaluationRequest, ModelCrashError
 from evaluation_examples import everything
@@ -81,9 +81,11 @@ class StandIn:
 FACTS = replace(node_facts(), host="there", processor="another one [avx2]")
 
 
-def pool(ray: StandIn, progress: Any = SILENT) -> Pool:
+def pool(
+    ray: StandIn, progress: Any = SILENT, head_answers: Callable[[], bool] = lambda: True
+) -> Pool:
     work = SimpleNamespace(threads=1, float_threads=1)
-    return Pool(ray, work, 6, progress)  # type: ignore[arg-type]
+    return Pool(ray, work, 6, progress, head_answers)  # type: ignore[arg-type]
 
 
 SHARDS = [[Photo(Path(f"{number}.png"), None)] for number in range(6)]
@@ -159,6 +161,18 @@ def test_what_a_worker_cannot_do_is_said() -> None:
             run(StandIn(lambda actor, called, *more, other=other: other))
     with pytest.raises(EdgeDeitError, match="no node of the Ray cluster has 1 cores"):
         run(StandIn(answers, cores=[0, 0]))
+
+
+def test_a_head_node_that_is_gone_ends_all_without_another_call() -> None:
+    ray, looks = StandIn(answers), iter([True] * 5)
+    found = []
+    with (
+        pytest.raises(HeadGoneError, match=r"head node does not answer .* goes on behind it"),
+        pool(ray, head_answers=lambda: next(looks, False)) as made,
+    ):
+        found.extend(made.run(SHARDS, lambda number, shown, host: [number]))
+    assert len(found) < len(SHARDS)
+    assert not ray.killed
 
 
 # Records
