@@ -19,7 +19,6 @@ from edge_deit.gating.thresholds import Rule, Thresholds
 from edge_deit.report.figure import About, Figure
 from edge_deit.report.figures import display_names
 from edge_deit.report.report import ArtefactResult, Report
-from edge_deit.report.result import APPROXIMATION
 from edge_deit.report.verdict import Check, Status, Verdict
 
 __all__ = ["BASELINE_PREFIX", "judge_report"]
@@ -189,18 +188,22 @@ def _amount(value: float, unit: str) -> str:
 def _advice(about: About, result: ArtefactResult) -> str:
     if about != "accuracy":
         return _ADVICE[about]
-    if APPROXIMATION in result.runner:
+    if result.is_approximation:
         return _APPROXIMATION_ADVICE
     return next(text for start, text in _ACCURACY_ADVICE if result.precision.startswith(start))
 
 
-_Key = tuple[str, str, str, str]
+_Key = tuple[str, str, str, str, bool]
 
 
 def _keyed(report: Report) -> dict[_Key, tuple[str, ArtefactResult]]:
-    """(model, target, backend, precision) -> name and result."""
+    """(model, target, backend, precision, whether it is an approximation) -> name and result."""
+
+    def key(one: ArtefactResult) -> _Key:
+        return one.model, one.target, one.backend, one.precision, one.is_approximation
+
     return {
-        (result.model, result.target, result.backend, result.precision): (name, result)
+        key(result): (name, result)
         for name, result in zip(display_names(report), report.artefacts, strict=True)
     }
 

@@ -31,6 +31,7 @@ __all__ = ["Rule", "Thresholds", "read_thresholds"]
 
 
 _PATTERNS: Final = ("artefact", "target", "precision", "weights")
+_SWITCHES: Final = ("optional", "approximation")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Rule:
     """Limits on the artefacts that match four patterns (`*`, `?`, `[...]`).
 
     `artefact` is matched with the file name, `weights` with the sha256 of the float model's weights.
+    `approximation` True is for files that merge tokens alone, False for all others, None for both.
     `limits` is keyed as `LIMITS`; `arm64` maps an emulated core to its largest ratio of instructions to the
     float file's, `devices` each key of `DEVICE_LIMITS` to bounds by the devices' models. An `optional` rule
     may match nothing.
@@ -51,6 +53,7 @@ class Rule:
     arm64: Mapping[str, float] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     optional: bool = False
+    approximation: bool | None = None
 
     def matches(self, result: ArtefactResult) -> bool:
         """Whether all patterns match, upper and lower case being different."""
@@ -59,11 +62,14 @@ class Rule:
             and fnmatchcase(result.target, self.target)
             and fnmatchcase(result.precision, self.precision)
             and fnmatchcase(result.weights_sha256, self.weights)
+            and self.approximation in (None, result.is_approximation)
         )
 
     def __str__(self) -> str:
         patterns = {name: getattr(self, name) for name in _PATTERNS}
         narrow = [f"{name} {pattern!r}" for name, pattern in patterns.items() if pattern != "*"]
+        if self.approximation is not None:
+            narrow.append(f"approximation {str(self.approximation).lower()}")
         return ", ".join(narrow) or "every artefact"
 
 
@@ -122,15 +128,15 @@ def read_thresholds(path: Path) -> Thresholds:
 def _rule(data: Any, where: str) -> Rule:
     if not isinstance(data, dict):
         raise EdgeDeitError(f"{where} is {_short(data)}; write it as a table, [[rule]]")
-    _refuse_unknown(data, (*_PATTERNS, "optional", *LIMITS, ARM64, *DEVICE_LIMITS), where)
+    _refuse_unknown(data, (*_PATTERNS, *_SWITCHES, *LIMITS, ARM64, *DEVICE_LIMITS), where)
     for name in _PATTERNS:
         if not isinstance(data.get(name, "*"), str) or not data.get(name, "*"):
             raise EdgeDeitError(
                 f"{where}: {name} is {_short(data[name])}; write a pattern such as '*'"
             )
-    optional = data.get("optional", False)
-    if not isinstance(optional, bool):
-        raise EdgeDeitError(f"{where}: optional is {_short(optional)}; write true or false")
+    for name in _SWITCHES:
+        if not isinstance(data.get(name, False), bool):
+            raise EdgeDeitError(f"{where}: {name} is {_short(data[name])}; write true or false")
     limits = {
         name: _number(name, data[name], where, limit.bound)
         for name, limit in LIMITS.items()
@@ -146,7 +152,8 @@ def _rule(data: Any, where: str) -> Rule:
         known = ", ".join((*LIMITS, ARM64, *DEVICE_LIMITS))
         raise EdgeDeitError(f"{where} sets no limit; there are: {known}")
     patterns = {name: data[name] for name in _PATTERNS if name in data}
-    return Rule(**patterns, limits=limits, arm64=arm64, devices=devices, optional=optional)
+    switches = {name: data[name] for name in _SWITCHES if name in data}
+    return Rule(**patterns, limits=limits, arm64=arm64, devices=devices, **switches)
 
 
 def _table(

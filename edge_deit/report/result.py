@@ -78,6 +78,11 @@ class ArtefactResult(CostFigures, AccuracyFigures, _Identity):
         """File name of the artefact."""
         return Path(self.path).name
 
+    @property
+    def is_approximation(self) -> bool:
+        """Whether the file differs from its float model by intent."""
+        return APPROXIMATION in self.runner
+
 
 FIGURES: Final[Mapping[str, Figure]] = declared(ArtefactResult)
 """Name of each figure -> its declaration, in the order of the fields."""

@@ -197,6 +197,32 @@ def test_advice_for_a_file_that_merges_tokens_names_that() -> None:
     assert "same weights" not in message
 
 
+def test_rules_can_leave_merged_files_out_or_be_theirs_alone(tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text(
+        rule("approximation = false\nmin_snr_db = 60")
+        + rule("approximation = true\nmin_snr_db = 20\n")
+    )
+    limits = read_thresholds(tmp_path / "t.toml")
+    merged = replace(GOOD, runner=f"Alpha{APPROXIMATION}3 tokens become part of others", snr_db=22)
+    plain = replace(GOOD, path="plain.onnx", snr_db=61)
+    assert judge_report(report(plain, merged), limits).exit_code == 0
+    assert judge_report(report(replace(plain, snr_db=59), merged), limits).exit_code == 1
+    assert judge_report(report(plain, replace(merged, snr_db=19)), limits).exit_code == 1
+    assert str(limits.rules[1]) == "approximation true"
+
+
+def test_a_merged_file_and_the_plain_one_are_told_apart_in_a_baseline() -> None:
+    merged = replace(GOOD, runner=f"Alpha{APPROXIMATION}3 tokens become part of others")
+    both = report(GOOD, merged)
+    assert against(both, both, max_snr_db_decrease=1).exit_code == 0
+    worse = report(GOOD, replace(merged, snr_db=1))
+    assert against(worse, both, max_snr_db_decrease=1).exit_code == 1
+    assert (
+        "cannot be told apart"
+        in against(report(GOOD, GOOD), both, max_snr_db_decrease=1).problems[0]
+    )
+
+
 def test_advice_on_a_bad_float_model_names_the_likely_causes() -> None:
     message = only(judge_report(report(GOOD), one_rule(min_top1_float=90))).message
     assert "11 % too little" in message
@@ -382,7 +408,8 @@ REFUSED = {
     "no photo": (rule("min_images = 0"), "a whole number of at least 1"),
     "pattern": (rule("target = 1\nmin_images = 1"), "target is 1; write a pattern"),
     "empty pattern": (rule('target = ""\nmin_images = 1'), "target is ''; write a pattern"),
-    "optional": (rule("optional = 1\nmin_images = 1"), "write true or false"),
+    "optional": (rule("optional = 1\nmin_images = 1"), "optional is 1; write true or false"),
+    "approximation": (rule('approximation = "no"\nmin_images = 1'), "is 'no'; write true or false"),
     "unmatched": ('unmatched = "skip"\n' + rule("min_images = 1"), "'error' or 'ignore'"),
     "cores": (rule("max_arm64_instruction_ratio = 0.4"), "write { CORE = RATIO"),
     "devices": (rule("max_device_latency_ms = 30"), 'write { "DEVICE" = LIMIT'),
