@@ -199,7 +199,7 @@ def test_advice_for_a_file_that_merges_tokens_names_that() -> None:
 
 def test_rules_can_leave_merged_files_out_or_be_theirs_alone(tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text(
-        rule("approximation = false\nmin_snr_db = 60")
+        rule("approximation = false\nmin_snr_db = 60\n")
         + rule("approximation = true\nmin_snr_db = 20\n")
     )
     limits = read_thresholds(tmp_path / "t.toml")
