@@ -62,12 +62,13 @@ def beyond_half(
     stay `least_db` below an operator's result.
     """
     survey = _Survey(form, frozenset(integer))
+    together = 1 if form.config.task == "masked-image" else _TOGETHER  # a decoder takes one photo
     with torch.no_grad(), survey.watching():
         some = set(pick_evenly(range(len(photos)), _NOISE_PHOTOS))
         for noise in (True, False):
             chosen = [photo for place, photo in enumerate(photos) if (place in some) == noise]
-            for start in range(0, len(chosen), _TOGETHER):
-                group = chosen[start : start + _TOGETHER]
+            for start in range(0, len(chosen), together):
+                group = chosen[start : start + together]
                 survey.next_photos(noise=noise)
                 form(*(torch.cat(parts) for parts in zip(*group, strict=True)))
                 for _ in group:
