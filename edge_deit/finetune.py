@@ -63,7 +63,15 @@ def finetune(
     crop_ratio: Annotated[
         float | None, typer.Option(help="Evaluation crop / short side; default: the checkpoint's.")
     ] = None,
-    distillation: Annotated[str, typer.Option(help="none, soft or hard.")] = "none",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="What is not given: finetune, or scratch and distil, DeiT's own training of 300 epochs."
+        ),
+    ] = "finetune",
+    distillation: Annotated[
+        str | None, typer.Option(help="none, soft or hard; default: none, of distil hard.")
+    ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="Teacher: an ExportedProgram (.pt2), or TorchScript.")
     ] = None,
@@ -74,9 +82,25 @@ def finetune(
     teacher_weights: Annotated[
         str | None, typer.Option(help="Teacher: a DeiT checkpoint, named as --weights is.")
     ] = None,
-    epochs: Annotated[float, typer.Option(help="Passes over the photos; may be a fraction.")] = 3.0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos of a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 5e-4,
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            help="Passes over the photos; may be a fraction; default: 3, of the others 300."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Photos of a step; default: 64, of the others 256.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Peak, after the warm-up; default: 5e-4, of the others 2.5e-4."),
+    ] = None,
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor of the learning rate from a block to the one before; default: 1."
+        ),
+    ] = None,
     weight_decay: Annotated[
         float, typer.Option(min=0, help="AdamW's, on matrices; not on norms, biases, tokens.")
     ] = 0.05,
@@ -84,8 +108,50 @@ def finetune(
         float, typer.Option(min=0, max=0.99, help="Share of a label that all classes get.")
     ] = 0.1,
     min_crop_area: Annotated[
-        float, typer.Option(help="Smallest random crop, as a share of the photo's area.")
-    ] = 0.7,
+        float | None,
+        typer.Option(
+            help="Smallest random crop, a share of the photo's area; default: 0.7, of the others 0.08."
+        ),
+    ] = None,
+    rand_augment: Annotated[
+        float | None,
+        typer.Option(help="Strength of two random operations, to 10; default: 0, of the others 9."),
+    ] = None,
+    random_erasing: Annotated[
+        float | None,
+        typer.Option(help="Share of photos with a hole of noise; default: 0, of the others 0.25."),
+    ] = None,
+    mixup: Annotated[
+        float | None,
+        typer.Option(
+            help="Photos and labels are mixed: Beta's alpha; default: 0, of the others 0.8."
+        ),
+    ] = None,
+    cutmix: Annotated[
+        float | None,
+        typer.Option(
+            help="Parts of photos change places: Beta's alpha; default: 0, of the others 1."
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How often a photo comes in an epoch, of fewer photos; default: 1, of the others 3.",
+        ),
+    ] = None,
+    stochastic_depth: Annotated[
+        float | None,
+        typer.Option(
+            help="How often the last block's branches are left out; default: 0, of the others 0.1."
+        ),
+    ] = None,
+    average: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep a mean of the weights, of this decay; default: 0, of the others 0.99996."
+        ),
+    ] = None,
     flip: Annotated[bool, typer.Option(help="Mirror half of the photos.")] = True,
     balanced: Annotated[
         bool,
@@ -126,18 +192,21 @@ def finetune(
     from edge_deit.training.recipe import Recipe
     from edge_deit.training.run import finetune_model
 
-    recipe = Recipe(
-        epochs, batch_size, learning_rate, weight_decay,
-        label_smoothing=label_smoothing, min_crop_area=min_crop_area, flip=flip, seed=seed,
-        patch_dropout=patch_dropout, balanced=balanced,
-        distillation=distillation,  # type: ignore[arg-type] # the recipe refuses other names
-    )  # fmt: skip
+    given = {
+        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+        "layer_decay": layer_decay, "weight_decay": weight_decay, "label_smoothing": label_smoothing,
+        "min_crop_area": min_crop_area, "rand_augment": rand_augment,
+        "random_erasing": random_erasing, "mixup": mixup, "cutmix": cutmix, "repeats": repeats,
+        "stochastic_depth": stochastic_depth, "average": average, "flip": flip,
+        "balanced": balanced, "patch_dropout": patch_dropout, "distillation": distillation,
+        "seed": seed,
+    }  # fmt: skip
     with Bars() as bars:
         done = finetune_model(
             data, output, val=val, val_images=val_images, test=test, patience=patience,
             weights=weights, model=model,
             options=LoadOptions(ema=ema, heads=heads, preprocessing=preprocessing),
-            image_size=image_size, crop_ratio=crop_ratio, recipe=recipe,
+            image_size=image_size, crop_ratio=crop_ratio, recipe=Recipe.named(recipe, given),
             device=device, precision=precision,  # type: ignore[arg-type] # other names are refused
             teacher=teacher, teacher_weights=teacher_weights, trust_teacher=trust_teacher,
             resume=resume, workers=workers, threads=threads, progress=bars,

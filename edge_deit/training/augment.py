@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_image, normalise
+from edge_deit.training.rand_augment import rand_augment
 from edge_deit.training.recipe import Recipe
 
 __all__ = ["BrokenPhoto", "Key", "Order", "TrainingPhotos", "collate"]
@@ -31,6 +33,8 @@ class BrokenPhoto:
 Item = tuple[Tensor, int] | BrokenPhoto
 Key = tuple[int, int, int]
 """Epoch, index of the photo, and how often it has come in the epoch before."""
+
+_TRIES: Final = 10
 
 
 class TrainingPhotos(Dataset[Item]):
@@ -57,7 +61,13 @@ class TrainingPhotos(Dataset[Item]):
         except EdgeDeitError as error:
             return BrokenPhoto(str(error))
         rgb = _random_crop(image, self.spec.crop_size, self.recipe, generator)
-        return torch.from_numpy(normalise(rgb, self.spec)), photo.label
+        if self.recipe.rand_augment:
+            red, green, blue = (round(255 * value) for value in self.spec.mean)
+            rgb = rand_augment(rgb, self.recipe.rand_augment, (red, green, blue), generator)
+        pixels = normalise(rgb, self.spec)
+        if self.recipe.random_erasing and generator.random() < self.recipe.random_erasing:
+            _erase(pixels, generator)
+        return torch.from_numpy(pixels), photo.label
 
 
 def collate(items: list[Item]) -> tuple[Tensor, Tensor] | BrokenPhoto:
@@ -87,6 +97,26 @@ def _random_crop(
     return rgb[:, ::-1] if recipe.flip and generator.random() < 0.5 else rgb
 
 
+def _erase(pixels: np.ndarray, generator: np.random.Generator) -> None:
+    """Noise in place of a rectangle of normalised pixels (3, H, W), in place.
+
+    Source: arXiv 1708.04896, algorithm 1: 2 to 33 % of the area, an aspect of 0.3 to 3.3.
+    """
+    height, width = pixels.shape[1:]
+    for _ in range(_TRIES):
+        area = height * width * generator.uniform(0.02, 1 / 3)
+        aspect = math.exp(generator.uniform(math.log(0.3), -math.log(0.3)))
+        rows, columns = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < rows < height and 0 < columns < width:
+            top, left = (
+                generator.integers(height - rows + 1),
+                generator.integers(width - columns + 1),
+            )
+            noise = generator.standard_normal((len(pixels), rows, columns))
+            pixels[:, top : top + rows, left : left + columns] = noise
+            return
+
+
 class Order(Sampler[list[Key]]):
     """Keys of each batch from `first_step` on; every epoch has its own seeded order."""
 
@@ -106,11 +136,16 @@ class Order(Sampler[list[Key]]):
             yield order[position * size : (position + 1) * size]
 
     def of_epoch(self, epoch: int) -> list[Key]:
-        """The keys of one epoch: each photo once, or as often as its class is rare."""
+        """The keys of one epoch: each photo once; or some more often, as `repeats` or `balanced` say.
+
+        Source: repeated augmentation, arXiv 1901.09335.
+        """
         count = len(self._photos)
         generator = torch.Generator().manual_seed(self._recipe.seed + epoch)
         if not self._recipe.balanced:
-            return [(epoch, i, 0) for i in torch.randperm(count, generator=generator).tolist()]
+            order = torch.randperm(count, generator=generator).tolist()
+            repeats = self._recipe.repeats
+            return [(epoch, order[at // repeats], at % repeats) for at in range(count)]
         drawn = torch.multinomial(self._weights(), count, replacement=True, generator=generator)
         seen: Counter[int] = Counter()
         keys = []

@@ -1,7 +1,7 @@
 """How a DeiT is trained: the recipe, and what follows from it: learning rate, loss, decay, dropout.
 
 Sources: DeiT's losses, arXiv 2012.12877, section 4 (hard distillation, equation 3; soft, equation 2),
-cosine schedule arXiv 1608.03983, patch dropout arXiv 2208.07220.
+cosine schedule arXiv 1608.03983. `training.regularize` and `training.rand_augment` have those of the rest.
 
 Shapes: B images, K classes, T prefix tokens, P patches, D width.
 """
@@ -9,13 +9,12 @@ Shapes: B images, K classes, T prefix tokens, P patches, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from edge_deit.common.errors import EdgeDeitError
@@ -24,10 +23,10 @@ from edge_deit.model.deit import DeiT
 __all__ = [
     "Distillation",
     "Recipe",
+    "RecipeName",
     "Teacher",
     "learning_rate",
     "parameter_groups",
-    "patch_dropout",
     "training_loss",
 ]
 
@@ -47,6 +46,14 @@ _SPANS: Final[dict[str, tuple[float, float]]] = {
     "temperature": (0.01, 1000),
     "min_crop_area": (0, 1),
     "patch_dropout": (0, 1),
+    "rand_augment": (0, 10),
+    "random_erasing": (0, 1),
+    "mixup": (0, 100),
+    "cutmix": (0, 100),
+    "repeats": (1, 100),
+    "stochastic_depth": (0, 0.99),
+    "average": (0, 0.999999),
+    "layer_decay": (0.01, 1),
     "seed": (0, 2**63 - 1),
 }
 """Field of a recipe -> its least and greatest value."""
@@ -57,6 +64,12 @@ class Recipe:
     """How to train. `epochs` may be a fraction; `learning_rate` is the peak, after `warmup`.
 
     `balanced` draws photos with replacement, those of each class as often as those of any other.
+    `rand_augment` is a magnitude up to 10, `random_erasing` a probability, `mixup` and `cutmix` are the
+    alpha of the Beta distribution that shares are drawn from, `repeats` is how often a photo comes in an
+    epoch, which then has so many times fewer photos. `stochastic_depth` is the probability with which the
+    last block's branches are left out, `average` the decay of the averaged weights that are kept, `layer_decay`
+    the factor of the learning rate from each block to the one before. Each is off where it is 0, or 1 for
+    `repeats` and `layer_decay`.
     """
 
     epochs: float = 3.0
@@ -72,6 +85,14 @@ class Recipe:
     flip: bool = True
     patch_dropout: float = 0.0
     balanced: bool = False
+    rand_augment: float = 0.0
+    random_erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    repeats: int = 1
+    stochastic_depth: float = 0.0
+    average: float = 0.0
+    layer_decay: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +107,22 @@ class Recipe:
             raise EdgeDeitError("epochs, learning_rate and min_crop_area must be above 0")
         if self.patch_dropout == 1:
             raise EdgeDeitError("patch_dropout is 1; some patches must be left, below 1")
+        if self.balanced and self.repeats > 1:
+            raise EdgeDeitError(
+                "balanced draws a photo as often as its class is rare; leave repeats out"
+            )
+
+    @classmethod
+    def named(cls, name: str, given: Mapping[str, Any] | None = None) -> Self:
+        """A recipe of `RECIPES` with what is `given` instead of its own; None means not given.
+
+        Raises:
+            EdgeDeitError: there is no such recipe, or a value that cannot be.
+        """
+        if name not in RECIPES:
+            raise EdgeDeitError(f"--recipe {name!r}; choose one of: {', '.join(RECIPES)}")
+        own = {key: value for key, value in (given or {}).items() if value is not None}
+        return cls(**{**RECIPES[name], **own})
 
     def steps(self, photos: int) -> int:
         """How many steps so many photos take."""
@@ -96,29 +133,30 @@ class Recipe:
         return math.ceil(photos / self.batch_size)
 
 
-@contextmanager
-def patch_dropout(model: DeiT, recipe: Recipe, step: int) -> Iterator[None]:
-    """Let the blocks see a random part of each image's patches: the step takes a fraction of the time."""
-    if not recipe.patch_dropout:
-        yield
-        return
-    prefix = model.config.num_prefix_tokens
-    patches = model.config.num_tokens - prefix
-    kept = max(1, round(patches * (1 - recipe.patch_dropout)))
-    generator = torch.Generator().manual_seed((recipe.seed << 32) + step)
+RecipeName = Literal["finetune", "scratch", "distil"]
 
-    def drop(block: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        (x,) = inputs  # (B, T + P, D)
-        order = torch.rand(len(x), patches, generator=generator).argsort(dim=1)[:, :kept]
-        places = (prefix + order).to(x.device)  # drawn on the processor: the same on every device
-        index = places[:, :, None].expand(-1, -1, x.shape[2])  # (B, kept, D)
-        return (torch.cat([x[:, :prefix], x.gather(1, index)], dim=1),)
+_PAPER: Final[dict[str, Any]] = {
+    "epochs": 300.0,
+    "batch_size": 256,
+    "learning_rate": 2.5e-4,
+    "warmup": 5 / 300,
+    "min_crop_area": 0.08,
+    "rand_augment": 9.0,
+    "random_erasing": 0.25,
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "repeats": 3,
+    "stochastic_depth": 0.1,
+    "average": 0.99996,
+}
+"""DeiT's own training, arXiv 2012.12877, table 9; its learning rate is 5e-4 for 512 photos a step."""
 
-    handle = model.blocks[0].register_forward_pre_hook(drop)
-    try:
-        yield
-    finally:
-        handle.remove()
+RECIPES: Final[dict[RecipeName, Mapping[str, Any]]] = {
+    "finetune": {},
+    "scratch": _PAPER,
+    "distil": {**_PAPER, "distillation": "hard"},
+}
+"""Name -> what it has instead of the defaults of `Recipe`."""
 
 
 def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
@@ -133,7 +171,7 @@ def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
 def training_loss(
     model: DeiT, pixels: Tensor, labels: Tensor, teacher: Teacher | None, r: Recipe
 ) -> Tensor:
-    """The mean loss of a batch: pixels (B, 3, H, W), labels (B).
+    """The mean loss of a batch: pixels (B, 3, H, W), labels (B) or shares of the classes (B, K).
 
     The class token learns from the labels; the distillation token, where there is one, from the teacher,
     and without a teacher from the labels too.
@@ -165,11 +203,29 @@ def training_loss(
     return (1 - r.distillation_weight) * loss + r.distillation_weight * other
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms, tokens and positions do not."""
-    decayed = [p for p in model.parameters() if p.ndim in (2, 4)]
-    free = [p for p in model.parameters() if p.ndim not in (2, 4)]
+def parameter_groups(
+    model: DeiT, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Matrices decay; biases, norms, tokens and positions do not.
+
+    `scale` of a group is its share of the learning rate: `layer_decay` to the power of how many layers lie
+    between it and the heads. Source: arXiv 2106.08254 (BEiT), appendix, fine-tuning.
+    """
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    layers = len(model.blocks) + 1
+    for name, parameter in model.named_parameters():
+        scale = layer_decay ** (layers - _layer(name, layers)) if layer_decay < 1 else 1.0
+        groups.setdefault((scale, parameter.ndim in (2, 4)), []).append(parameter)
     return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": found, "weight_decay": weight_decay if decays else 0.0, "scale": scale}
+        for (scale, decays), found in sorted(
+            groups.items(), key=lambda group: (group[0][0], not group[0][1])
+        )
     ]
+
+
+def _layer(name: str, layers: int) -> int:
+    """A parameter's layer: 0 for patches, tokens and positions, then the blocks, last norm and heads."""
+    if name.startswith("blocks."):
+        return int(name.split(".")[1]) + 1
+    return layers if name.startswith(("norm.", "head")) else 0

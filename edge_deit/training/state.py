@@ -23,7 +23,7 @@ from edge_deit.training.recipe import Recipe
 
 __all__ = ["RunKey", "photo_list_hash", "restore_state", "save_state"]
 
-_SCHEMA: Final = 3
+_SCHEMA: Final = 4
 _UNREADABLE: Final = (
     *(RuntimeError, ValueError, KeyError, OSError, EOFError, TypeError, AttributeError),
     *(pickle.UnpicklingError, struct.error, IndexError, AssertionError, OverflowError),
@@ -75,6 +75,7 @@ def save_state(
     step: int,
     scaler: torch.amp.GradScaler | None = None,
     log: Log | None = None,
+    average: nn.Module | None = None,
 ) -> None:
     """Write the state, whole or not at all; its tensors are the processor's, whatever trains."""
     state = {
@@ -86,6 +87,7 @@ def save_state(
         "optimizer": on_cpu(optimizer.state_dict()),
         "scaler": scaler.state_dict() if scaler else {},
         "log": (log or Log()).to_state(),
+        "average": {} if average is None else on_cpu(dict(average.state_dict())),
     }
     buffer = io.BytesIO()  # torch's own writer hides why a file cannot be written
     torch.save(state, buffer)
@@ -101,8 +103,9 @@ def restore_state(
     key: RunKey,
     scaler: torch.amp.GradScaler | None = None,
     log: Log | None = None,
+    average: nn.Module | None = None,
 ) -> int:
-    """Put a state into model, optimizer and log, wherever they are; returns the steps that were done.
+    """Put a state into model, optimizer, log and average; returns the steps that were done.
 
     The scaler goes on with its factor where the state has one: that of a run in float16.
 
@@ -119,6 +122,8 @@ def restore_state(
         _compare(path, state["key"], _plain(asdict(key)), "data")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load_state_dict(state["average"])
         if scaler is not None and scaler.is_enabled() and state["scaler"]:
             scaler.load_state_dict(state["scaler"])
         (Log() if log is None else log).restore(state["log"])

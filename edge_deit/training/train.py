@@ -5,6 +5,7 @@ Source: AdamW, arXiv 1711.05101; `training.recipe` has those of the losses and t
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,9 +30,9 @@ from edge_deit.training.recipe import (
     Teacher,
     learning_rate,
     parameter_groups,
-    patch_dropout,
     training_loss,
 )
+from edge_deit.training.regularize import left_out, mixed
 from edge_deit.training.state import RunKey, restore_state, save_state
 
 __all__ = ["Epochs", "train"]
@@ -91,7 +92,8 @@ def train(
     `on_start` is called once everything was checked. `state_path` receives model, optimizer, log and step
     every `save_every` steps, when an epoch ends and when interrupted; `resume` goes on from it. The order
     of photos and their augmentation depend on the seed, epoch and photo alone, so a resumed run sees what
-    an uninterrupted one would have seen. After `patience` epochs without a better one it ends.
+    an uninterrupted one would have seen. Where the recipe averages weights, `model` has the averages at the
+    end. After `patience` epochs without a better one it ends.
 
     Raises:
         EdgeDeitError: unlabelled or broken photos, a label beyond the classes, a state of another run, or a
@@ -123,6 +125,8 @@ def train(
     finally:  # also when interrupted: what was learnt is worth keeping
         if run.done != run.saved:
             run.save()
+    if run.average is not None:
+        model.load_state_dict(run.average.state_dict())
     model.eval()
     return run.log
 
@@ -141,7 +145,10 @@ class _Run:
     ) -> None:
         self.model, self.recipe, self.key = model, recipe, key
         self.compute, self.state_path = compute, state_path
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, recipe.weight_decay, recipe.layer_decay)
+        )
+        self.average = copy.deepcopy(model).requires_grad_(False) if recipe.average else None
         self.scaler = compute.scaler()
         self.log = Log()
         self.done = self.saved = 0
@@ -156,13 +163,13 @@ class _Run:
     def restore(self) -> None:
         self.done = self.saved = restore_state(
             self.state_path, self.model, self.optimizer, self.recipe, self.key,
-            self.scaler, self.log,
+            self.scaler, self.log, self.average,
         )  # fmt: skip
 
     def save(self) -> None:
         save_state(
             self.state_path, self.model, self.optimizer, self.recipe, self.key, self.done,
-            self.scaler, self.log,
+            self.scaler, self.log, self.average,
         )  # fmt: skip
         self.saved = self.done
 
@@ -189,7 +196,10 @@ class _Run:
     def loss(self, pixels: Tensor, labels: Tensor, teacher: Teacher | None) -> Tensor:
         """The loss of a batch, with the weights as they are."""
         self.model.train()
-        with patch_dropout(self.model, self.recipe, self.done), self.compute.autocast():
+        pixels, labels = mixed(
+            pixels, labels, self.model.config.num_classes, self.recipe, self.done
+        )
+        with left_out(self.model, self.recipe, self.done), self.compute.autocast():
             loss = training_loss(self.model, pixels, labels, teacher, self.recipe)
         if not math.isfinite(loss.item()):
             raise EdgeDeitError(f"loss is {loss.item()} at step {self.done}; lower --learning-rate")
@@ -201,7 +211,7 @@ class _Run:
         In float16 a step whose scaled gradients overflow is left out, and the scale is halved.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.done, self.steps, self.recipe)
+            group["lr"] = learning_rate(self.done, self.steps, self.recipe) * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
@@ -209,13 +219,29 @@ class _Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.done += 1
+        self._follow()
+
+    def _follow(self) -> None:
+        """Draw the averaged weights towards the present ones, at first in greater steps."""
+        if self.average is None:
+            return
+        decay = min(self.recipe.average, (1 + self.done) / (10 + self.done))
+        with torch.no_grad():
+            pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+            for mean, now in pairs:
+                mean.lerp_(now, 1 - decay)
+
+    @property
+    def kept(self) -> DeiT:
+        """The weights that are measured and kept: the averages, where the recipe has them."""
+        return self.model if self.average is None else self.average
 
     def end_epoch(self, epochs: Epochs) -> None:
         """Validate and keep the weights; the state has the row before anyone hears of it."""
         if self.saved != self.done:
             self.save()
-        measured = epochs.measure(self.model)
-        epochs.keep(self.model, best=self.log.is_better(measured))
+        measured = epochs.measure(self.kept)
+        epochs.keep(self.kept, best=self.log.is_better(measured))
         rate = learning_rate(self.done - 1, self.steps, self.recipe)
         with uninterrupted():
             self.log.close(self.done / self.per_epoch, self.done, rate, measured)

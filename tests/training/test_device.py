@@ -24,7 +24,8 @@ from edge_deit.training.device import (
     devices_here,
     on_cpu,
 )
-from edge_deit.training.recipe import Recipe, patch_dropout, training_loss
+from edge_deit.training.recipe import Recipe, training_loss
+from edge_deit.training.regularize import left_out
 from edge_deit.training.state import RunKey, restore_state, save_state
 from edge_deit.training.teacher import file_teacher
 from edge_deit.training.train import train
@@ -155,7 +156,7 @@ def test_model_batch_and_teacher_meet_on_one_device(tmp_path: Path) -> None:
     teacher = file_teacher(path, trusted=False, device=compute.device)
     recipe = replace(RECIPE, distillation="soft", patch_dropout=0.5)
     pixels, labels = compute.pixels(example), compute.labels(torch.tensor([0, 1]))
-    with patch_dropout(model, recipe, 0):
+    with left_out(model, recipe, 0):
         loss = training_loss(model, pixels, labels, teacher, recipe)
     assert loss.device.type == "meta"
 

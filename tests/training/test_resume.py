@@ -146,6 +146,13 @@ def test_a_broken_photo_is_named(
         *(("seed", -1), ("label_smoothing", 2.0), ("weight_decay", -1.0), ("learning_rate", 0.0)),
         *(("min_crop_area", 0.0), ("patch_dropout", 1.0), ("distillation", "warm")),
         *(("learning_rate", float("inf")), ("temperature", 0.0)),
+        *(
+            ("rand_augment", 11.0),
+            ("random_erasing", 1.1),
+            ("mixup", -1.0),
+            ("cutmix", float("nan")),
+        ),
+        *(("repeats", 0), ("stochastic_depth", 1.0), ("average", 1.0), ("layer_decay", 0.0)),
     ],
 )
 def test_odd_numbers_are_refused(field: str, value: float | str) -> None:
