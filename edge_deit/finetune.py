@@ -66,7 +66,7 @@ def finetune(
     recipe: Annotated[
         str,
         typer.Option(
-            help="What is not given: finetune, or scratch and distil, DeiT's own training of 300 epochs."
+            help="Values of what is not given: finetune; or scratch, distil: DeiT's own training, 300 epochs."
         ),
     ] = "finetune",
     distillation: Annotated[

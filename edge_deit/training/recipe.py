@@ -67,9 +67,9 @@ class Recipe:
     `rand_augment` is a magnitude up to 10, `random_erasing` a probability, `mixup` and `cutmix` are the
     alpha of the Beta distribution that shares are drawn from, `repeats` is how often a photo comes in an
     epoch, which then has so many times fewer photos. `stochastic_depth` is the probability with which the
-    last block's branches are left out, `average` the decay of the averaged weights that are kept, `layer_decay`
-    the factor of the learning rate from each block to the one before. Each is off where it is 0, or 1 for
-    `repeats` and `layer_decay`.
+    last block's branches are left out, `average` the decay of the averaged weights that are kept,
+    `layer_decay` the factor of the learning rate from each block to the one before. Each is off where it is
+    0, or 1 for `repeats` and `layer_decay`.
     """
 
     epochs: float = 3.0

@@ -1,4 +1,4 @@
-"""DeiT's recipe, part by part: what is drawn, that a resumed run draws it too, which weights learn how fast."""
+"""DeiT's recipe, part by part: what is drawn, also by a resumed run, and which weights learn how fast."""
 
 from __future__ import annotations
 
