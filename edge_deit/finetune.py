@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_deit.common.console import Bars, new_app, out, run
+from edge_deit.common.progress import SILENT
 
 if TYPE_CHECKING:
     from edge_deit.training.run import Finetuned
@@ -66,7 +68,7 @@ def finetune(
     recipe: Annotated[
         str,
         typer.Option(
-            help="Values of what is not given: finetune; or scratch, distil: DeiT's own training, 300 epochs."
+            help="Values of what is not given: finetune; scratch, distil: DeiT's own training, 300 epochs."
         ),
     ] = "finetune",
     distillation: Annotated[
@@ -89,7 +91,8 @@ def finetune(
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Photos of a step; default: 64, of the others 256.")
+        int | None,
+        typer.Option(min=1, help="Photos of a step and process; default: 64, of the others 256."),
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -184,11 +187,14 @@ def finetune(
 
     Example: python -m edge_deit.finetune --data photos/train --val photos/val --output runs/mine
 
+    On several GPUs: torchrun --nproc-per-node N -m edge_deit.finetune ...
+
     The classes are those of the data; a checkpoint with others gets new heads. The result,
     OUTPUT/model.safetensors, holds weights (float16), shape, labels and preprocessing, and is what
     `export --weights` takes.
     """
     from edge_deit.checkpoint.options import LoadOptions
+    from edge_deit.training.group import group_here
     from edge_deit.training.recipe import Recipe
     from edge_deit.training.run import finetune_model
 
@@ -201,7 +207,7 @@ def finetune(
         "balanced": balanced, "patch_dropout": patch_dropout, "distillation": distillation,
         "seed": seed,
     }  # fmt: skip
-    with Bars() as bars:
+    with Bars() if group_here().leads else nullcontext(SILENT) as bars:
         done = finetune_model(
             data, output, val=val, val_images=val_images, test=test, patience=patience,
             weights=weights, model=model,
@@ -211,7 +217,8 @@ def finetune(
             teacher=teacher, teacher_weights=teacher_weights, trust_teacher=trust_teacher,
             resume=resume, workers=workers, threads=threads, progress=bars,
         )  # fmt: skip
-    _print(done)
+    if group_here().leads:
+        _print(done)
 
 
 def _print(done: Finetuned) -> None:

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_image, normalise
+from edge_deit.training.group import ALONE, Group
 from edge_deit.training.rand_augment import rand_augment
 from edge_deit.training.recipe import Recipe
 
@@ -118,12 +119,17 @@ def _erase(pixels: np.ndarray, generator: np.random.Generator) -> None:
 
 
 class Order(Sampler[list[Key]]):
-    """Keys of each batch from `first_step` on; every epoch has its own seeded order."""
+    """Keys of this process's part of each step from `first_step` on; each epoch has its own order."""
 
     def __init__(
-        self, photos: Sequence[Photo], recipe: Recipe, first_step: int, steps: int
+        self,
+        photos: Sequence[Photo],
+        recipe: Recipe,
+        first_step: int,
+        steps: int,
+        group: Group = ALONE,
     ) -> None:
-        self._photos, self._recipe = photos, recipe
+        self._photos, self._recipe, self._group = photos, recipe, group
         self._first_step, self._steps = first_step, steps
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -133,7 +139,7 @@ class Order(Sampler[list[Key]]):
             epoch, position = divmod(step, per_epoch)
             if order is None or position == 0:
                 order = self.of_epoch(epoch)
-            yield order[position * size : (position + 1) * size]
+            yield list(self._group.part(order[position * size : (position + 1) * size]))
 
     def of_epoch(self, epoch: int) -> list[Key]:
         """The keys of one epoch: each photo once; or some more often, as `repeats` or `balanced` say.

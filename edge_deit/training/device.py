@@ -91,15 +91,21 @@ CPU: Final = Compute(torch.device("cpu"))
 """The processor in float32: what gives the same bits in every run."""
 
 
-def choose_compute(device: DeviceChoice, precision: PrecisionChoice) -> Compute:
-    """What training uses on this machine.
+def choose_compute(device: DeviceChoice, precision: PrecisionChoice, number: int = 0) -> Compute:
+    """What training uses on this machine; `number` is that of the CUDA device, one for each process.
 
     Raises:
         EdgeDeitError: a device that is not here, or a format that it has not.
     """
     found = choose_device(device, devices_here())
     bfloat16 = found != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-    return Compute(torch.device(found), choose_format(precision, found, bfloat16=bfloat16))
+    if found == "cuda" and number >= torch.cuda.device_count():
+        raise EdgeDeitError(
+            f"process {number} of this machine has no CUDA device: there are {torch.cuda.device_count()}; "
+            "start as many processes (torchrun --nproc-per-node)"
+        )
+    place = torch.device(found, number) if found == "cuda" else torch.device(found)
+    return Compute(place, choose_format(precision, found, bfloat16=bfloat16))
 
 
 def devices_here() -> tuple[str, ...]:

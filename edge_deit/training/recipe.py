@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.deit import DeiT
 
 __all__ = [
+    "BatchLoss",
     "Distillation",
     "Recipe",
     "RecipeName",
@@ -201,6 +202,18 @@ def training_loss(
         divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
         other = divergence * r.temperature**2
     return (1 - r.distillation_weight) * loss + r.distillation_weight * other
+
+
+class BatchLoss(nn.Module):
+    """A batch's loss as a module: what processes that train together wrap."""
+
+    def __init__(self, model: DeiT, recipe: Recipe, teacher: Teacher | None) -> None:
+        super().__init__()
+        self.model, self.recipe = model, recipe
+        self._teacher = (teacher,)  # no part of the module: it learns nothing
+
+    def forward(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        return training_loss(self.model, pixels, labels, self._teacher[0], self.recipe)
 
 
 def parameter_groups(

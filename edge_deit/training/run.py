@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,8 @@ from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.listing import Photo
 from edge_deit.training.classes import judging_photos, shared_photos, training_photos
 from edge_deit.training.device import DeviceChoice, PrecisionChoice, choose_compute
-from edge_deit.training.keeper import STATE, Keeper
+from edge_deit.training.group import Group, group_here, joined
+from edge_deit.training.keeper import RESULT, STATE, Keeper
 from edge_deit.training.log import Log
 from edge_deit.training.recipe import Recipe
 from edge_deit.training.result import Finetuned, finish
@@ -61,17 +63,23 @@ def finetune_model(
     bfloat16 or float16 on CUDA and float32 elsewhere. `teacher` is a file, `teacher_weights` a DeiT
     checkpoint; TorchScript needs `trust_teacher`. `output`/state.pt lets `resume` go on.
 
+    Started by torchrun, several processes train together, each with the recipe's `batch_size`; the first of
+    them writes and speaks, and the others return no figures. All need the same `output`.
+
     Raises:
         EdgeDeitError: photos, weights or a teacher that cannot be used, said before the first step; a state
-            of another run; a loss that is not finite.
+            of another run; a loss that is not finite; another process that has gone.
     """
-    recipe = recipe or Recipe()
+    group, recipe = group_here(), recipe or Recipe()
+    if not group.leads:
+        progress = SILENT
+    recipe = replace(recipe, batch_size=recipe.batch_size * group.size)
     _check_numbers(val_images, workers, threads, crop_ratio)
     _check_patience(patience, val)
     torch.manual_seed(recipe.seed)
     if threads is not None:
         torch.set_num_threads(threads)
-    compute = choose_compute(device, precision)
+    compute = choose_compute(device, precision, group.local_rank)
     names, photos = training_photos(data, progress, balanced=recipe.balanced)
     validation = judging_photos(val, "validation", names, val_images, progress)
     testing = judging_photos(test, "test", names, 0, progress)
@@ -95,8 +103,15 @@ def finetune_model(
         output, start.spec, names, validation,
         epochs=recipe.epochs, compute=compute, workers=workers, progress=progress,
     )  # fmt: skip
-    log = _train(start, photos, recipe, key, guide, keeper, resume, patience)
-    return finish(start.model, log, keeper, testing, recipe, len(photos))
+    with joined(group, compute.device):
+        log = _train(start, photos, recipe, key, guide, keeper, group, resume, patience)
+        if group.leads:
+            done = finish(start.model, log, keeper, testing, recipe, len(photos))
+        else:
+            epoch = log.rows[-1].epoch
+            done = Finetuned(output / RESULT, names, 0, None, epoch=epoch, epochs=epoch)
+        group.told(0, compute.device)  # the first has written by then
+    return done
 
 
 def _check_numbers(
@@ -136,14 +151,15 @@ def _say_shared(
             )
 
 
-def _say_start(keeper: Keeper, resume: bool) -> None:
+def _say_start(keeper: Keeper, group: Group, resume: bool) -> None:
     """Where training computes, once everything was checked."""
     state = keeper.output / STATE
     if not resume and state.is_file():
         keeper.progress.note(
             f"{state} is of an earlier run, and replaced; --resume goes on from it"
         )
-    keeper.progress.note(f"training on {keeper.compute.words()}")
+    together = f", {group.size} processes" if group.size > 1 else ""
+    keeper.progress.note(f"training on {keeper.compute.words()}{together}")
 
 
 def _train(
@@ -153,6 +169,7 @@ def _train(
     key: RunKey,
     guide: Guide | None,
     keeper: Keeper,
+    group: Group,
     resume: bool,
     patience: int | None,
 ) -> Log:
@@ -169,9 +186,10 @@ def _train(
             resume=resume,
             workers=keeper.workers,
             compute=keeper.compute,
+            group=group,
             patience=patience,
             epochs=keeper,
-            on_start=lambda: _say_start(keeper, resume),
+            on_start=lambda: _say_start(keeper, group, resume),
             on_step=lambda step, steps, loss: advance(seen.since_last(step)),
         )
     keeper.events.close()

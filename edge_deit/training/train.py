@@ -23,14 +23,15 @@ from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.deit import DeiT
 from edge_deit.training.augment import BrokenPhoto, Order, TrainingPhotos, collate
 from edge_deit.training.device import CPU, Compute
+from edge_deit.training.group import ALONE, Group
 from edge_deit.training.log import Log
 from edge_deit.training.measure import Measured
 from edge_deit.training.recipe import (
+    BatchLoss,
     Recipe,
     Teacher,
     learning_rate,
     parameter_groups,
-    training_loss,
 )
 from edge_deit.training.regularize import left_out, mixed
 from edge_deit.training.state import RunKey, restore_state, save_state
@@ -81,6 +82,7 @@ def train(
     resume: bool = False,
     workers: int = 1,
     compute: Compute = CPU,
+    group: Group = ALONE,
     patience: int | None = None,
     save_every: int = _SAVE_EVERY,
     epochs: Epochs | None = None,
@@ -100,7 +102,7 @@ def train(
             loss that is not finite.
     """
     _check_labels(photos, model.config.num_classes)
-    run = _Run(compute.place(model), len(photos), recipe, key, compute, state_path)
+    run = _Run(compute.place(model), len(photos), recipe, key, compute, state_path, group, teacher)
     epochs = epochs or _Silent()
     if resume:
         run.restore()
@@ -110,13 +112,14 @@ def train(
             run.end_epoch(epochs)
         before = time.monotonic()
         for pixels, labels in run.batches(photos, spec, workers, patience):
-            loss = run.loss(pixels, labels, teacher)
+            loss, mean = run.loss(pixels, labels)
             with uninterrupted():
+                count = run.photos_of_step()
                 run.descend(loss)
                 now = time.monotonic()
-                run.log.hear(loss.item(), len(labels), now - before)
+                run.log.hear(mean, count, now - before)
             before = now
-            on_step(run.done, run.steps, loss.item())
+            on_step(run.done, run.steps, mean)
             if run.at_an_end:
                 run.end_epoch(epochs)
                 before = time.monotonic()
@@ -142,9 +145,13 @@ class _Run:
         key: RunKey,
         compute: Compute,
         state_path: Path,
+        group: Group,
+        teacher: Teacher | None,
     ) -> None:
         self.model, self.recipe, self.key = model, recipe, key
-        self.compute, self.state_path = compute, state_path
+        self.compute, self.state_path, self.group = compute, state_path, group
+        self.photos, self.stale = photos, 0
+        self.lesson = group.together(BatchLoss(model, recipe, teacher))
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, recipe.weight_decay, recipe.layer_decay)
         )
@@ -165,8 +172,12 @@ class _Run:
             self.state_path, self.model, self.optimizer, self.recipe, self.key,
             self.scaler, self.log, self.average,
         )  # fmt: skip
+        self.stale = self.log.stale
 
     def save(self) -> None:
+        if not self.group.leads:
+            self.saved = self.done
+            return
         save_state(
             self.state_path, self.model, self.optimizer, self.recipe, self.key, self.done,
             self.scaler, self.log, self.average,
@@ -177,11 +188,11 @@ class _Run:
         self, photos: list[Photo], spec: PreprocessSpec, workers: int, patience: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches that are left, (B, 3, H, W) and (B), until patience is at its end."""
-        if patience is not None and self.log.stale >= patience:
+        if patience is not None and self.stale >= patience:
             return
         loader = DataLoader(
             TrainingPhotos(photos, spec, self.recipe),
-            batch_sampler=Order(photos, self.recipe, self.done, self.steps),
+            batch_sampler=Order(photos, self.recipe, self.done, self.steps, self.group),
             num_workers=workers,
             collate_fn=collate,
             pin_memory=self.compute.on_cuda,
@@ -190,20 +201,27 @@ class _Run:
             if isinstance(batch, BrokenPhoto):
                 raise EdgeDeitError(f"{batch.message}; repair or remove it")
             yield self.compute.pixels(batch[0]), self.compute.labels(batch[1])
-            if patience is not None and self.log.stale >= patience:
+            if patience is not None and self.stale >= patience:
                 return
 
-    def loss(self, pixels: Tensor, labels: Tensor, teacher: Teacher | None) -> Tensor:
-        """The loss of a batch, with the weights as they are."""
+    def photos_of_step(self) -> int:
+        """Photos of the step that is next, of all processes; an epoch's last one may have fewer."""
+        size = self.recipe.batch_size
+        return min(size, self.photos - self.done % self.per_epoch * size)
+
+    def loss(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+        """This process's part of a step's loss with the present weights, and the whole step's mean."""
         self.model.train()
-        pixels, labels = mixed(
-            pixels, labels, self.model.config.num_classes, self.recipe, self.done
-        )
-        with left_out(self.model, self.recipe, self.done), self.compute.autocast():
-            loss = training_loss(self.model, pixels, labels, teacher, self.recipe)
-        if not math.isfinite(loss.item()):
-            raise EdgeDeitError(f"loss is {loss.item()} at step {self.done}; lower --learning-rate")
-        return loss
+        draw = self.done * self.group.size + self.group.rank
+        pixels, labels = mixed(pixels, labels, self.model.config.num_classes, self.recipe, draw)
+        with left_out(self.model, self.recipe, draw), self.compute.autocast():
+            loss = self.lesson(pixels, labels)
+        if self.group.size > 1:
+            loss = loss * self.group.weight(self.photos_of_step())
+        mean = self.group.mean(loss)
+        if not math.isfinite(mean):
+            raise EdgeDeitError(f"loss is {mean} at step {self.done}; lower --learning-rate")
+        return loss, mean
 
     def descend(self, loss: Tensor) -> None:
         """One step down the gradient, which is cut to a norm of 1.
@@ -240,13 +258,16 @@ class _Run:
         """Validate and keep the weights; the state has the row before anyone hears of it."""
         if self.saved != self.done:
             self.save()
-        measured = epochs.measure(self.kept)
-        epochs.keep(self.kept, best=self.log.is_better(measured))
+        measured = epochs.measure(self.kept) if self.group.leads else None
+        if self.group.leads:
+            epochs.keep(self.kept, best=self.log.is_better(measured))
         rate = learning_rate(self.done - 1, self.steps, self.recipe)
         with uninterrupted():
             self.log.close(self.done / self.per_epoch, self.done, rate, measured)
             self.save()
-        epochs.tell(self.log)
+        if self.group.leads:
+            epochs.tell(self.log)
+        self.stale = self.group.told(self.log.stale, self.compute.device)
 
 
 def _check_labels(photos: list[Photo], num_classes: int) -> None:
