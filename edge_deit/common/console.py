@@ -171,12 +171,11 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
         code = app(standalone_mode=False, prog_name=name)
         sys.stdout.flush()
     except EdgeDeitError as error:
-        if not error.leaves_running:
-            _fail(str(error))
-        with contextlib.suppress(SystemExit):
-            _fail(str(error))
-        sys.stdout.flush()
-        os._exit(_FAILED)
+        _say_error(str(error))
+        if error.leaves_running:
+            sys.stdout.flush()
+            os._exit(_FAILED)
+        code = _FAILED
     except typer_exceptions.TyperException as error:
         said = " ".join(error.format_message().split())  # typer's own lines
         _fail(f"{said} (--help shows what there is)")
@@ -230,6 +229,10 @@ _EXPLAINED = {
 
 
 def _fail(message: str) -> NoReturn:
+    _say_error(message)
+    sys.exit(_FAILED)
+
+
+def _say_error(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be closed or full: the code says it too
         print(f"error: {visible(shortened(message.strip()))}", file=sys.stderr)
-    sys.exit(_FAILED)

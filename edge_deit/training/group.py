@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from edge_deit.common.arguments import whole_number
 from edge_deit.common.errors import EdgeDeitError, first_line
 
 __all__ = ["ALONE", "Group", "group_here", "joined"]
@@ -82,13 +83,14 @@ def group_here() -> Group:
     said = {name: os.environ.get(name, "") for name in _NAMES}
     if not any(said.values()):
         return ALONE
-    if not all(text.isascii() and text.isdecimal() and len(text) < 6 for text in said.values()):
+    numbers = [whole_number(text) for text in said.values()]
+    rank, size, local = (-1 if number is None else number for number in numbers)
+    if not 0 <= rank < size or not 0 <= local <= rank:  # waiting for such a group would never end
         shown = ", ".join(f"{name}={text[:20]}" for name, text in said.items())
         raise EdgeDeitError(
-            f"the environment has {shown}, as torchrun would set it, but not whole; start with torchrun "
+            f"the environment has {shown}, which torchrun would not set; start with torchrun "
             "--nproc-per-node N -m edge_deit.finetune, or unset them"
         )
-    rank, size, local = (int(text) for text in said.values())
     return Group(rank, size, local)
 
 

@@ -144,3 +144,13 @@ def test_variables_of_torchrun_in_part_are_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert group_here() == Group(1, 2, 0)
+    for name, value in (
+        ("RANK", "2"),
+        ("WORLD_SIZE", "0"),
+        ("WORLD_SIZE", "²"),
+        ("LOCAL_RANK", "3"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, value)
+            with pytest.raises(EdgeDeitError, match=f"{name}={value}"):
+                group_here()
