@@ -97,6 +97,11 @@ class SchemeEntry(TypedDict):
         Annotated[bool, About("Whether the float part is in half precision where the core has it.")]
     ]
     seed: NotRequired[Annotated[Count, About("Of what was drawn to make integer layers.")]]
+    trained: NotRequired[
+        Annotated[
+            bool, About("Whether its integers were trained, and nothing chosen by the export.")
+        ]
+    ]
     single: NotRequired[
         Annotated[
             dict[str, Text],

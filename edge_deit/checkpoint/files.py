@@ -30,6 +30,7 @@ from edge_deit.checkpoint.tensor_names import (
     from_timm,
     is_hugging_face,
 )
+from edge_deit.checkpoint.trained import TrainedIntegers, split_trained
 from edge_deit.common.errors import EdgeDeitError, first_line
 from edge_deit.common.files import hash_path
 from edge_deit.common.strict_json import parse_json
@@ -63,6 +64,7 @@ class RawCheckpoint:
     `find_spec` reads the preprocessing, for the size that the tensors have; it raises EdgeDeitError where
     nothing tells it. `head_problem` says why the classifier is none. `notes` are lines for the user.
     `decoder` has the tensors of a masked-image decoder of `decoder_stride`; the other tasks leave them out.
+    `trained` are integers that were trained from these weights.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class RawCheckpoint:
     new_heads: bool = False
     decoder: Mapping[str, Tensor] = field(default_factory=dict)
     decoder_stride: int = 0
+    trained: TrainedIntegers | None = None
 
 
 def read_weights(weights: str, wanted: Wanted, cache_dir: Path | None) -> RawCheckpoint:
@@ -103,10 +106,13 @@ def _read_file(path: Path, wanted: Wanted) -> RawCheckpoint:
     own = CONFIG_KEY in contents.metadata
     if is_described(path) and not own:
         return _read_folder(path.parent, wanted)
+    trained = None
+    if own:
+        contents, trained = split_trained(contents)
     state, notes = read_model(contents, ema=wanted.ema)
     digest = hash_path(path)
     if own:
-        return _read_own(contents, digest, state, wanted)
+        return replace(_read_own(contents, digest, state, wanted), trained=trained)
     if is_hugging_face(set(state)):
         raise EdgeDeitError(
             f"{path} has Hugging Face's names; give its folder, so that config.json is read too"

@@ -18,6 +18,7 @@ from edge_deit.checkpoint.checks import (
 )
 from edge_deit.checkpoint.files import RawCheckpoint, Wanted, read_weights
 from edge_deit.checkpoint.processors import PreprocessChoice, apply_choice, describe
+from edge_deit.checkpoint.trained import TrainedIntegers
 from edge_deit.common.arguments import checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import PreprocessSpec
@@ -26,6 +27,7 @@ from edge_deit.model.deit import DeiT, interpolate_positions
 
 __all__ = ["Checkpoint", "load_model"]
 
+_NO_LONGER: Final = "taken: the float model alone; the integers trained with it are for its own shape and preprocessing"
 _MOST_PIXELS: Final = 4096  # a side, before the crop; a photo takes 50 MB then
 
 
@@ -37,6 +39,7 @@ class Checkpoint:
     features); `source` is what the user typed, `sha256` that of the weights file (of several shards:
     of their names and hashes), `name` the variant's or a descriptive one. `assumptions` are lines for the
     user: what no file says (`assumed: ...`), and what was taken where there was more (`taken: ...`).
+    `trained` are integers that were trained from these weights, where the file has some.
     """
 
     model: DeiT
@@ -47,6 +50,7 @@ class Checkpoint:
     sha256: str
     name: str
     assumptions: tuple[str, ...] = ()
+    trained: TrainedIntegers | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -85,6 +89,7 @@ def load_model(
     expected = variant(model) if model else None
     raw = read_weights(weights, Wanted(ema, num_heads, expected, model), cache_dir)
     check_tensors(raw)
+    as_it_is = raw.config
     raw = _other_task(raw, task)
     if expected and model:
         check_variant(raw, expected, model, image_size)
@@ -95,6 +100,9 @@ def load_model(
     spec, lines = _preprocessing(raw, preprocessing, image_size or raw.config.image_size)
     if image_size is not None:
         raw = _resized(raw, image_size)
+    if raw.trained is not None and (raw.config != as_it_is or preprocessing is not None):
+        raw = replace(raw, trained=None)
+        lines = (*lines, _NO_LONGER)
     form = _build(raw)
     return Checkpoint(
         model=form.eval(),
@@ -105,6 +113,7 @@ def load_model(
         sha256=raw.sha256,
         name=model_name(raw.config),
         assumptions=(*raw.notes, *lines),
+        trained=raw.trained,
     )
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from edge_deit.checkpoint.files import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
+from edge_deit.checkpoint.trained import TrainedIntegers
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.deit import DeiT
@@ -28,8 +29,11 @@ def save_checkpoint(
     *,
     half: bool,
     metadata: Mapping[str, str] | None = None,
+    trained: TrainedIntegers | None = None,
 ) -> None:
     """Write one safetensors file that says everything about itself; stored as float16 when `half`.
+
+    `trained` are integers that were trained from the model, which are kept beside it.
 
     Raises:
         EdgeDeitError: labels that do not fit the classes, a value beyond the stored format, or a file
@@ -42,6 +46,8 @@ def save_checkpoint(
         PREPROCESS_KEY: json.dumps(preprocess.to_json()),
         LABELS_KEY: json.dumps(list(labels)),
     }
+    if trained is not None:
+        own |= trained.metadata()
     if taken := own.keys() & (metadata or {}).keys():
         raise EdgeDeitError(f"metadata {', '.join(sorted(taken))} is written by save_checkpoint")
     kind = torch.float16 if half else torch.float32
@@ -52,6 +58,8 @@ def save_checkpoint(
     for name, value in state.items():
         if not torch.isfinite(value).all():
             raise EdgeDeitError(f"{name} holds values that {kind} cannot store; {path} not written")
+    if trained is not None:
+        state |= trained.stored()
     partial = path.with_name(path.name + ".part")
     try:
         save_file(state, partial, metadata={**(metadata or {}), **own})

@@ -29,6 +29,7 @@ from edge_deit.quantization.packed import PackedWeight
 from edge_deit.quantization.palette import Palette
 from edge_deit.quantization.pinning import Pinning, look_forward, measure_pinning
 from edge_deit.quantization.scheme import Scheme
+from edge_deit.quantization.trained import Trained
 
 __all__ = ["ExportContext"]
 
@@ -50,6 +51,7 @@ class ExportContext:
     `halves` what `conversion.halves` has found, `palette` and `tables` what `conversion.tables` has,
     `groups` what `conversion.grouped` has, `seen` how much the photos differ; `cached` says that such
     things are kept in the user's cache. `merging` says which tokens files merge, None: none.
+    `trained` are the integers that the checkpoint brings along, which are not chosen anew.
     `masks` (M, P) go with the photos where the model reconstructs them.
     """
 
@@ -78,6 +80,7 @@ class ExportContext:
     seen: list[Pinning] = field(default_factory=list)
     cached: bool = True
     merging: Merging | None = None
+    trained: Trained | None = None
 
     def form_of(self, target: Target, scheme: Scheme) -> Form | None:
         """How the file's operators are laid out, None where the target has but one way."""
@@ -97,6 +100,8 @@ class ExportContext:
 
     def pinning(self, scheme: Scheme) -> Pinning | None:
         """How well the photos pin what the scheme learns from them; None where it learns nothing."""
+        if self.trained is not None:
+            return None
         if scheme.quantized:
             return None if self.conditioned is None else self.conditioned.pinning
         if not scheme.needs_calibration:

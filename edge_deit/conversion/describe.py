@@ -185,7 +185,7 @@ def manifest_of(
         preprocessing=checkpoint.preprocess.to_json(),
         labels=list(checkpoint.labels),
         scheme=entry,
-        calibration=_calibration(context, request),
+        calibration=_calibration(context, target, request),
         parity=parity,
         tools=tool_versions(),
         assumptions=list(checkpoint.assumptions),
@@ -219,11 +219,15 @@ def _port(request: ExportRequest, name: str, shape: Sequence[int]) -> Port:
     return port
 
 
-def _calibration(context: ExportContext, request: ExportRequest) -> Calibration | None:
+def _calibration(
+    context: ExportContext, target: Target, request: ExportRequest
+) -> Calibration | None:
     """The photos that the file was made with: its ranges, or its weights, come from them."""
     scheme, found = request.scheme, context.calibration
     if not (scheme.needs_calibration or (scheme.quantized and context.own_photos)):
         return None
+    if context.trained is not None and scheme.precision not in target.all_integer:
+        return None  # nothing was chosen on photos
     entry: Calibration = {
         "images": len(found),
         "sha256": found.sha256,
@@ -257,6 +261,8 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
         entry["bits"] = {name: one.bits for name, one in request.packed.items()}
         if scheme.grouped:
             entry["groups"] = _groups(request)
+    if context.trained is not None and (scheme.quantized or scheme.packed):
+        entry["trained"] = True
     if scheme.quantized and context.conditioned is not None:
         entry["seed"] = context.seed
         found = context.conditioned

@@ -6,7 +6,6 @@ each layer in 4 bits does to the output; the mix; scales and biases tuned for th
 
 from __future__ import annotations
 
-import copy
 import json
 import threading
 from collections.abc import Mapping
@@ -19,14 +18,13 @@ from torch import Tensor
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.kept import kept
 from edge_deit.data.listing import pick_evenly
-from edge_deit.model.file_form import read_grey_levels
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.quantization.groups import in_whole_groups, pack_in_groups
 from edge_deit.quantization.mix import Weighed, weigh_layers, with_weights
 from edge_deit.quantization.packed import GroupedWeight
 from edge_deit.quantization.reach import passes, reach_of
-from edge_deit.quantization.rotate import rotate
 from edge_deit.quantization.scheme import Scheme
+from edge_deit.quantization.trained import TrainedGroups, exact_form
 from edge_deit.quantization.tuning import STEPS, tune
 
 __all__ = ["Choices", "choices_for", "pack_groups"]
@@ -71,7 +69,12 @@ def choices_for(context: ExportContext) -> Choices:
 def pack_groups(
     context: ExportContext, scheme: Scheme
 ) -> tuple[DeployDeiT, dict[str, GroupedWeight]]:
-    """The form whose weights are exactly the packed ones, and these; scales and biases are tuned."""
+    """The form whose weights are exactly the packed ones, and these; scales and biases are tuned.
+
+    Where the checkpoint brings trained ones along, they are taken.
+    """
+    if isinstance(context.trained, TrainedGroups):
+        return context.trained.form, context.trained.packed
     with _LOCK:
         key = "tuned", scheme.keep_float, scheme.eight
         if key not in context.groups:
@@ -80,14 +83,8 @@ def pack_groups(
         return found
 
 
-def _exact(context: ExportContext) -> DeployDeiT:
-    form, spec = copy.deepcopy(context.form), context.checkpoint.preprocess
-    read_grey_levels(form, spec.mean, spec.std)
-    return rotate(form, context.seed).eval()
-
-
 def _choices(context: ExportContext) -> Choices:
-    form = _exact(context)
+    form = exact_form(context.form, context.checkpoint.preprocess, context.seed)
     narrow = [n for n in quantizable_layers(form) if in_whole_groups(form.get_submodule(n))]
 
     def make() -> tuple[dict[str, Tensor], str]:

@@ -20,7 +20,8 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
 from edge_deit.common.whereabouts import remember
 from edge_deit.conversion.crew import jobs_setting
-from edge_deit.conversion.plan import Item, calibration_needed
+from edge_deit.conversion.plan import Item
+from edge_deit.conversion.trained import photos_needed
 from edge_deit.data.calibration import CalibrationSet, calibration_set, read_set
 from edge_deit.data.label_choice import LabelChoice
 from edge_deit.data.labels import model_labels
@@ -156,7 +157,7 @@ def photos_belong(checkpoint: Checkpoint, folder: Path | None, plan: Sequence[It
         EdgeDeitError: they are not, and a file of the plan has ranges that come from them.
     """
     own = folder is not None or checkpoint.source == "bundled"
-    needing = calibration_needed(plan)
+    needing = photos_needed(checkpoint, plan)
     if not own and needing:
         raise EdgeDeitError(
             f"{needing[0]} needs photos like those the model will see: --calibration DIR (100 are plenty)"

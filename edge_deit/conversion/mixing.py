@@ -14,18 +14,22 @@ from edge_deit.conversion.grouped import Choices, choices_for
 from edge_deit.conversion.mix_table import Step, write_mixes
 from edge_deit.conversion.plan import Item
 from edge_deit.conversion.produce import OverSizeError
+from edge_deit.conversion.trained import as_trained
 from edge_deit.model.form import DeployDeiT
 from edge_deit.quantization.groups import in_whole_groups
-from edge_deit.quantization.mix import Weighed, packed_bytes, with_weights
+from edge_deit.quantization.mix import (
+    Weighed,
+    eight_at_first,
+    first_to_keep,
+    packed_bytes,
+    with_weights,
+)
 from edge_deit.quantization.scheme import Scheme
 from edge_deit.quantization.sensitivity import Drop, measure_drop
+from edge_deit.quantization.trained import TrainedGroups
 
 __all__ = ["Mixes", "check_size", "choose_mixes", "told_mix"]
 
-_SHARE: Final = (
-    0.094  # of the bytes of 4-bit weights, that 8-bit layers add where no limit is given
-)
-_HEAD: Final = "head"
 _OVERHEAD_BYTES: Final = 1300  # of a file, for each layer: graph, names, alignment
 
 
@@ -42,14 +46,9 @@ class Mixes:
         return choices_for(self.context)
 
     def order(self, scheme: Scheme) -> list[Weighed]:
-        """The scheme's layers that can have 4 bits, those first that have 8 bits first.
-
-        The head comes before all others: it reads one token a photo, so that rounding learns the
-        calibration photos by heart, and its damage looks ten times smaller there than on other photos.
-        """
+        """The scheme's layers that can have 4 bits, those first that have 8 bits first."""
         layers = set(scheme.quantized_layers(self.context.form))
-        found = [one for one in self.choices.weighed if one.layer in layers]
-        return sorted(found, key=lambda one: one.layer != _HEAD)
+        return first_to_keep(one for one in self.choices.weighed if one.layer in layers)
 
     def with_eight(self, scheme: Scheme, count: int) -> Scheme:
         """The scheme with so many of them in 8 bits, and what is never in 4."""
@@ -155,7 +154,10 @@ def choose_mixes(
         if not scheme.grouped:
             result.append((target, scheme, backend))
             continue
-        if scheme not in chosen:
+        if scheme not in chosen and isinstance(context.trained, TrainedGroups):
+            chosen[scheme], note = as_trained(context.trained, scheme)
+            notes[note] = None
+        elif scheme not in chosen:
             chosen[scheme], note = _choose(mixes, scheme)
             notes[note] = None
             if limit.report is not None:
@@ -180,12 +182,7 @@ def _choose(mixes: Mixes, scheme: Scheme) -> tuple[Scheme, str]:
         return found, f"int4: {told_mix(mixes, found)}, {drop}"
     if limit.max_drop is not None:
         return _least(mixes, scheme, limit.max_drop)
-    order = mixes.order(scheme)
-    budget = _SHARE * sum(packed_bytes(mixes.choices.four[one.layer]) for one in order)
-    count = 0
-    while count < len(order) and (budget := budget - order[count].saved_bytes) >= 0:
-        count += 1
-    found = mixes.with_eight(scheme, count)
+    found = mixes.with_eight(scheme, eight_at_first(mixes.order(scheme), mixes.choices.four))
     return found, f"int4: {told_mix(mixes, found)}"
 
 

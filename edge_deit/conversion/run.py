@@ -6,6 +6,7 @@ manifest. Nothing is printed; progress and notes go to a `Progress`.
 
 from __future__ import annotations
 
+import copy
 import functools
 import time
 from collections.abc import Sequence
@@ -38,10 +39,11 @@ from edge_deit.conversion.layout import Layout, LayoutName
 from edge_deit.conversion.masks import check_masked, masks_for
 from edge_deit.conversion.merging import MergeTokens, MergeWish
 from edge_deit.conversion.model_card import stored_as, write_card
-from edge_deit.conversion.plan import Item, calibration_needed, make_plan
+from edge_deit.conversion.plan import Item, make_plan
 from edge_deit.conversion.produce import Exported
 from edge_deit.conversion.schedule import export_all
 from edge_deit.conversion.steady import steady_threads
+from edge_deit.conversion.trained import check_trained, photos_needed, trained_of
 from edge_deit.data.label_choice import read_label_choice
 from edge_deit.exporters import Form
 from edge_deit.model.config import Task
@@ -49,6 +51,7 @@ from edge_deit.model.deploy import deploy
 from edge_deit.model.file_form import FileForm, InputKind, ReturnKind
 from edge_deit.model.merging import merged_form
 from edge_deit.model.outputs import outputs
+from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.scheme import Precision
 
 __all__ = ["ExportResult", "export_model"]
@@ -198,6 +201,7 @@ def _check_weights(
     """Refuse what cannot be had of these weights."""
     limit.check_task(checkpoint.config.task)
     wish.check_model(checkpoint.config)
+    check_trained(checkpoint, plan, limit)
     check_patterns(checkpoint, plan)
 
 
@@ -222,9 +226,13 @@ def _prepare(
     """
     form = deploy(checkpoint.model)
     fitted = [(target, target.fit(scheme, form), backend) for target, scheme, backend in plan]
-    prepare = None
-    if any(scheme.quantized for _, scheme, _ in fitted):
-        measured = photos.calibration if own or calibration_needed(fitted) else None
+    prepare, trained = None, trained_of(checkpoint)
+    if trained is not None and any(s.quantized or s.packed for _, s, _ in fitted):
+        progress.note("taken: the integers that were trained with these weights")
+    if isinstance(trained, Conditioned):
+        prepare = functools.partial(copy.copy, trained)
+    elif any(scheme.quantized for _, scheme, _ in fitted):
+        measured = photos.calibration if own or photos_needed(checkpoint, fitted) else None
         spec = checkpoint.preprocess
         given = form, spec, measured, cache, progress
         prepare = functools.partial(find_conditioned, *given, seed=seed)
@@ -255,5 +263,6 @@ def _prepare(
         options=options,
         cached=cache is not None,
         merging=merging,
+        trained=trained,
     )
     return context, fitted

@@ -30,7 +30,14 @@ from edge_deit.quantization.pairs import PairedLayer
 from edge_deit.quantization.pinning import Pinning
 from edge_deit.quantization.scheme import LayerRanges, Range
 
-__all__ = ["read_conditioned", "recipe", "tensors_hash", "write_conditioned"]
+__all__ = [
+    "conditioned_from_tensors",
+    "conditioned_to_tensors",
+    "read_conditioned",
+    "recipe",
+    "tensors_hash",
+    "write_conditioned",
+]
 
 _LAYOUT: Final = 2
 """Version of the file's layout, to be raised with it."""
@@ -75,12 +82,8 @@ def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_conditioned(found: Conditioned, path: Path) -> None:
-    """Write the file in place.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+def conditioned_to_tensors(found: Conditioned) -> tuple[str, dict[str, Tensor]]:
+    """What of it is no tensor, as JSON, and its tensors by name."""
     header = _Header(
         coarse=found.form.coarse_embed is not None,
         ranges={name: (one.input, one.output) for name, one in found.ranges.items()},
@@ -90,8 +93,16 @@ def write_conditioned(found: Conditioned, path: Path) -> None:
         noise=found.noise,
         pinning=None if found.pinning is None else asdict(found.pinning),
     )
-    text = json.dumps(asdict(header))
-    tensors = _tensors(found)
+    return json.dumps(asdict(header)), _tensors(found)
+
+
+def write_conditioned(found: Conditioned, path: Path) -> None:
+    """Write the file in place.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text, tensors = conditioned_to_tensors(found)
     metadata = {_HEADER: text, _HASH: _hash(text, tensors)}
     try:
         save_file(tensors, path, metadata=metadata)
@@ -105,8 +116,6 @@ def read_conditioned(path: Path, config: DeiTConfig, spec: PreprocessSpec) -> Co
     Raises:
         EdgeDeitError: it cannot be read, is damaged, or belongs to another model.
     """
-    from pydantic import TypeAdapter
-
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -114,14 +123,27 @@ def read_conditioned(path: Path, config: DeiTConfig, spec: PreprocessSpec) -> Co
         text = metadata[_HEADER]
         if metadata[_HASH] != _hash(text, tensors):
             raise ValueError("its hash is another")
-        parse_json(text)
-        header = TypeAdapter(_Header).validate_json(text)
-        form, unrounded = (
-            _rebuilt(header, config, spec, tensors, part) for part in ("form", "unrounded")
-        )
-        pinning = None if header.pinning is None else _pinning(header.pinning)
+        return conditioned_from_tensors(text, tensors, config, spec)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise EdgeDeitError(f"{path} is no conditioned model: {error}") from error
+
+
+def conditioned_from_tensors(
+    text: str, tensors: Mapping[str, Tensor], config: DeiTConfig, spec: PreprocessSpec
+) -> Conditioned:
+    """The reverse of `conditioned_to_tensors`.
+
+    Raises:
+        KeyError, ValueError, TypeError, RuntimeError: it is none, or belongs to another model.
+    """
+    from pydantic import TypeAdapter
+
+    parse_json(text)
+    header = TypeAdapter(_Header).validate_json(text)
+    form, unrounded = (
+        _rebuilt(header, config, spec, tensors, part) for part in ("form", "unrounded")
+    )
+    pinning = None if header.pinning is None else _pinning(header.pinning)
     return Conditioned(
         form,
         unrounded,

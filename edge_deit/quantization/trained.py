@@ -1,0 +1,231 @@
+"""Integers that training with simulated rounding begins with and leaves: an export takes them as they are.
+
+`int8` is a conditioned form whose weights, biases and ranges were learned; `int4` the form that a file
+computes and its packed weights. Both are kept as tensors and a text, beside the float model that they come
+from.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from edge_deit.common.fields import STRICT
+from edge_deit.common.strict_json import parse_json
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.model.config import DeiTConfig
+from edge_deit.model.file_form import read_grey_levels
+from edge_deit.model.form import DeployDeiT, quantizable_layers
+from edge_deit.quantization.condition import Conditioned
+from edge_deit.quantization.fakequant import fake_quantize
+from edge_deit.quantization.groups import in_whole_groups, pack_in_groups
+from edge_deit.quantization.learner import LearnedRange, Learner
+from edge_deit.quantization.mix import eight_at_first, first_to_keep, weigh_layers, with_weights
+from edge_deit.quantization.packed import GroupedWeight
+from edge_deit.quantization.pairs import PairedLayer
+from edge_deit.quantization.reach import reach_of
+from edge_deit.quantization.rotate import rotate
+from edge_deit.quantization.rounding import round_in_pairs
+from edge_deit.quantization.scheme import LayerRanges
+from edge_deit.quantization.stored import conditioned_from_tensors, conditioned_to_tensors
+
+__all__ = [
+    "Trained",
+    "TrainedGroups",
+    "TrainedPrecision",
+    "exact_form",
+    "groups_to_begin_with",
+    "learned_groups",
+    "learned_integers",
+    "simulated",
+    "trained_from_tensors",
+    "trained_to_tensors",
+]
+
+TrainedPrecision = Literal["int8", "int4"]
+
+_WEIGHED_ON: Final = 16
+_EMBEDDING: Final = "patch_embed"
+
+
+@dataclass(frozen=True)
+class TrainedGroups:
+    """The form of an int4 file, its weights exactly the packed ones, and these."""
+
+    form: DeployDeiT
+    packed: dict[str, GroupedWeight]
+
+
+Trained = Conditioned | TrainedGroups
+
+
+# What int4 begins with
+
+
+def exact_form(form: DeployDeiT, spec: PreprocessSpec, seed: int) -> DeployDeiT:
+    """What int4 weights are rounded from: a copy that reads grey levels, rotated."""
+    made = copy.deepcopy(form)
+    read_grey_levels(made, spec.mean, spec.std)
+    return rotate(made, seed).eval()
+
+
+def groups_to_begin_with(
+    form: DeployDeiT,
+    photos: Sequence[Tensor],
+    *,
+    seed: int,
+    on_photo: Callable[[], None] = lambda: None,
+) -> dict[str, GroupedWeight]:
+    """The packed weights of an exact form, the layers that suffer most in 8 bits; photos are (1, 3, H, W).
+
+    It is what an export without limits takes, before scales and biases are tuned.
+    """
+    layers = quantizable_layers(form)
+    weights = {name: form.get_submodule(name).get_parameter("weight") for name in layers}
+    narrow = {n: w for n, w in weights.items() if in_whole_groups(form.get_submodule(n))}
+    reach = reach_of(form, photos, seed=seed, on_photo=on_photo)
+    four = pack_in_groups(narrow, dict.fromkeys(narrow, 4), reach)
+    eight = pack_in_groups(weights, dict.fromkeys(layers, 8), {})
+    order = first_to_keep(weigh_layers(form, four, eight, photos[:_WEIGHED_ON]))
+    wide = {one.layer for one in order[: eight_at_first(order, four)]}
+    return {
+        name: four[name] if name in four and name not in wide else eight[name] for name in layers
+    }
+
+
+# What is left at the end
+
+
+def learned_integers(learner: Learner, start: Conditioned) -> Conditioned:
+    """What int8 files are made of, from a learner that `start` began."""
+    unrounded = learner.plain(start.unrounded)
+    form, paired = copy.deepcopy(unrounded), dict[str, PairedLayer]()
+    ranges: dict[str, LayerRanges] = {}
+    with torch.no_grad():
+        for name in learner.names:
+            layer, place = learner.layer(name), form.get_submodule(name)
+            if isinstance(place, torch.nn.Linear):
+                integers = round_in_pairs(place.weight, None)
+                paired[name] = PairedLayer(integers, place.bias.detach().clone())
+            place.get_parameter("weight").copy_(layer.rounded())
+            assert isinstance(layer.source, LearnedRange)
+            assert isinstance(layer.result, LearnedRange)
+            ranges[name] = LayerRanges(layer.source.ends(), layer.result.ends())
+    methods = dict.fromkeys(learner.names, ("learned", "learned"))
+    methods[_EMBEDDING] = start.methods[_EMBEDDING][0], "learned"
+    return Conditioned(
+        form,
+        unrounded,
+        ranges,
+        start.exponents,
+        start.token_scaled,
+        methods,
+        start.noise,
+        None,
+        paired,
+    )
+
+
+def learned_groups(learner: Learner, start: DeployDeiT) -> TrainedGroups:
+    """What int4 files are made of, from a learner that the exact form `start` began."""
+    packed = {name: learner.layer(name).packed() for name in learner.names}
+    return TrainedGroups(with_weights(learner.plain(start), packed), packed)
+
+
+def simulated(found: Trained) -> DeployDeiT:
+    """What a file computes, in float arithmetic: of int8 results are rounded too, of int4 tokens."""
+    if isinstance(found, TrainedGroups):
+        return with_weights(found.form, found.packed, found.packed).eval()
+    layers = list(found.ranges)
+    return fake_quantize(found.with_layers(layers), layers, found.ranges, outputs=True).eval()
+
+
+# As tensors
+
+
+@dataclass(frozen=True)
+class _Bits:
+    """The bits of each packed layer."""
+
+    __pydantic_config__ = STRICT
+
+    bits: dict[str, Literal[4, 8]]
+
+
+def trained_to_tensors(found: Trained) -> tuple[TrainedPrecision, str, dict[str, Tensor]]:
+    """Its precision, what of it is no tensor, as JSON, and its tensors by name."""
+    if isinstance(found, Conditioned):
+        return "int8", *conditioned_to_tensors(found)
+    weights = {f"{name}.weight" for name in found.packed}
+    tensors = {
+        f"form.{name}": value.detach().contiguous()
+        for name, value in found.form.state_dict().items()
+        if name not in weights
+    }
+    for name, one in found.packed.items():
+        tensors |= {f"integers.{name}": one.integers, f"scales.{name}": one.scales}
+    bits = {name: one.bits for name, one in found.packed.items()}
+    return "int4", json.dumps({"bits": bits}), tensors
+
+
+def trained_from_tensors(
+    precision: TrainedPrecision,
+    text: str,
+    tensors: Mapping[str, Tensor],
+    config: DeiTConfig,
+    spec: PreprocessSpec,
+) -> Trained:
+    """The reverse of `trained_to_tensors`, for the model that it belongs to.
+
+    Raises:
+        KeyError, ValueError, TypeError, RuntimeError: it is none, or belongs to another model.
+    """
+    if precision == "int8":
+        found = conditioned_from_tensors(text, tensors, config, spec)
+        if missing := set(quantizable_layers(found.form)) - found.ranges.keys():
+            raise ValueError(f"{min(missing)} has no range")
+        return found
+    return _groups_from_tensors(text, tensors, config, spec)
+
+
+def _groups_from_tensors(
+    text: str, tensors: Mapping[str, Tensor], config: DeiTConfig, spec: PreprocessSpec
+) -> TrainedGroups:
+    from pydantic import TypeAdapter
+
+    parse_json(text)
+    bits = TypeAdapter(_Bits).validate_json(text).bits
+    form = DeployDeiT(config)
+    read_grey_levels(form, spec.mean, spec.std)
+    if bits.keys() != set(quantizable_layers(form)):
+        raise ValueError("its layers are another model's")
+    packed = {
+        name: _checked(GroupedWeight(count, tensors[f"integers.{name}"], tensors[f"scales.{name}"]))
+        for name, count in bits.items()
+    }
+    state = {n.removeprefix("form."): v for n, v in tensors.items() if n.startswith("form.")}
+    for name, one in packed.items():
+        shape = form.get_submodule(name).get_parameter("weight").shape
+        state[f"{name}.weight"] = one.weight().reshape(shape)
+    form.load_state_dict(state)
+    return TrainedGroups(form.eval(), packed)
+
+
+def _checked(found: GroupedWeight) -> GroupedWeight:
+    """Integers and scales that a file of ours has."""
+    integers, scales, most = found.integers, found.scales, 2 ** (found.bits - 1) - 1
+    if integers.dtype != torch.int8 or scales.dtype != torch.float32 or scales.ndim != 2:
+        raise ValueError("its integers or scales are of another type")
+    if integers.ndim != 2 or not scales.shape[1] or integers.shape[1] % scales.shape[1]:
+        raise ValueError("its integers do not fill whole groups")
+    if int(integers.min()) < -most - (found.bits < 8) or int(integers.max()) > most:
+        raise ValueError(f"an integer needs more than {found.bits} bits")
+    if not bool(torch.isfinite(scales).all()) or not bool((scales > 0).all()):
+        raise ValueError("a scale is no positive number")
+    return found
