@@ -72,7 +72,11 @@ def finetune(
         ),
     ] = "finetune",
     distillation: Annotated[
-        str | None, typer.Option(help="none, soft or hard; default: none, of distil hard.")
+        str | None,
+        typer.Option(
+            help="none; hard or soft, for a distillation head; classic, for one head; default: none, of "
+            "distil hard."
+        ),
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="Teacher: an ExportedProgram (.pt2), or TorchScript.")
@@ -82,7 +86,10 @@ def finetune(
         typer.Option("--trust-teacher", help="Run TorchScript, which can do whatever it likes."),
     ] = False,
     teacher_weights: Annotated[
-        str | None, typer.Option(help="Teacher: a DeiT checkpoint, named as --weights is.")
+        str | None,
+        typer.Option(
+            help="Teacher: a DeiT checkpoint, or a folder or hub:ORG/NAME of another image classifier."
+        ),
     ] = None,
     epochs: Annotated[
         float | None,

@@ -17,7 +17,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import hash_path
 from edge_deit.common.strict_json import read_json
 
-__all__ = ["Folder", "is_described", "read_folder"]
+__all__ = ["Folder", "is_described", "open_safetensors", "read_config", "read_folder"]
 
 _WEIGHTS: Final = (
     "model.safetensors",
@@ -55,21 +55,7 @@ def read_folder(folder: Path, *, ema: bool = False) -> Folder:
     Raises:
         EdgeDeitError: a part that is missing, damaged, or an adapter's.
     """
-    if (folder / "adapter_config.json").exists():
-        raise EdgeDeitError(
-            f"{folder} holds an adapter (adapter_config.json), not a model; merge it into its base first "
-            "(peft: model.merge_and_unload().save_pretrained(...)) and name the new folder"
-        )
-    path = folder / "config.json"
-    if not path.exists() and not path.is_symlink():
-        raise EdgeDeitError(
-            f"{folder} has no config.json; a Hugging Face or timm folder or a file is expected"
-            f"{_files_there(folder)}"
-        )
-    check_content(path, "config")
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise EdgeDeitError(f"{path} holds no JSON object")
+    path, config = read_config(folder)
     if "architecture" not in config:  # timm's, which tells its family by name
         check_model_type(path, config)  # before its tensors, whose names say less
     there = [folder / name for name in _WEIGHTS if (folder / name).exists()]
@@ -85,7 +71,49 @@ def read_folder(folder: Path, *, ema: bool = False) -> Folder:
     return Folder(there[0], digest, state, contents.metadata, config, notes)
 
 
-def _files_there(folder: Path) -> str:
+def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The path and the content of a folder's config.json.
+
+    Raises:
+        EdgeDeitError: there is none, it holds no JSON object, or the folder has an adapter's weights.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise EdgeDeitError(
+            f"{folder} holds an adapter (adapter_config.json), not a model; merge it into its base first "
+            "(peft: model.merge_and_unload().save_pretrained(...)) and name the new folder"
+        )
+    path = folder / "config.json"
+    if not path.exists() and not path.is_symlink():
+        raise EdgeDeitError(
+            f"{folder} has no config.json; a Hugging Face or timm folder or a file is expected"
+            f"{_files_there(folder)}"
+        )
+    check_content(path, "config")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise EdgeDeitError(f"{path} holds no JSON object")
+    return path, config
+
+
+def open_safetensors(folder: Path) -> tuple[Contents, str]:
+    """The tensors of model.safetensors or its shards, and the hash of them; no other file is looked at.
+
+    Raises:
+        EdgeDeitError: neither is there, or one is damaged; it is named.
+    """
+    for name in _WEIGHTS[:2]:
+        path = folder / name
+        if path.exists():
+            if name.endswith(".index.json"):
+                return _open_shards(path)
+            return open_weights(path), hash_path(path)
+    there = _files_there(folder, words=", only {}, which is not read here")
+    raise EdgeDeitError(
+        f"{folder} has no model.safetensors{there}; transformers' model.save_pretrained(FOLDER) writes one"
+    )
+
+
+def _files_there(folder: Path, *, words: str = "; it has {}: name that file") -> str:
     """Weights files of other names, for a message."""
     try:
         names = sorted(
@@ -93,7 +121,7 @@ def _files_there(folder: Path) -> str:
         )
     except OSError as error:
         raise EdgeDeitError(f"{folder} cannot be listed: {error.strerror}") from error
-    return f"; it has {', '.join(names[:_NAMED])}: name that file" if names else ""
+    return words.format(", ".join(names[:_NAMED])) if names else ""
 
 
 def _open_shards(index: Path) -> tuple[Contents, str]:

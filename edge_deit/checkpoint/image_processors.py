@@ -15,6 +15,7 @@ __all__ = [
     "MODEL_PROCESSORS",
     "PROCESSOR_DEFAULTS",
     "is_processor",
+    "named_class",
     "spec_of_processor",
 ]
 
@@ -134,16 +135,25 @@ def spec_of_processor(
     )
 
 
+def named_class(data: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """The field that names a processor's class, the name, and `DeiT` of `DeiTImageProcessorFast`.
+
+    The last is None for a class that is not known here; all are empty where none is named.
+    """
+    for field in ("image_processor_type", "feature_extractor_type"):
+        if (name := data.get(field)) is not None:
+            stem = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(name))
+            kinds = (kind for kind in PROCESSOR_DEFAULTS if kind.lower() == stem.lower())
+            return field, str(name), next(kinds, None)
+    return "", "", None
+
+
 def _class_of(data: Mapping[str, Any], where: str, model_type: str | None) -> str:
     """`DeiT` of DeiTImageProcessor, DeiTImageProcessorFast, DeiTFeatureExtractor, ..."""
-    for field in ("image_processor_type", "feature_extractor_type"):
-        name = data.get(field)
-        if name is None:
-            continue
-        stem = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(name))
-        for kind in PROCESSOR_DEFAULTS:
-            if kind.lower() == stem.lower():
-                return kind
+    field, name, kind = named_class(data)
+    if kind is not None:
+        return kind
+    if field:
         known = ", ".join(PROCESSOR_DEFAULTS)
         raise EdgeDeitError(
             f"{where}: {field} is {name!r}; the image processors of {known} are supported"

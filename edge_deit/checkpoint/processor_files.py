@@ -19,6 +19,7 @@ __all__ = [
     "Found",
     "describe",
     "from_processor",
+    "processor_part",
     "read_object",
     "spec_for_file",
     "spec_from_folder",
@@ -64,7 +65,7 @@ def spec_from_folder(folder: Path, config_json: Mapping[str, Any], image_size: i
     """
     sources: dict[str, Found] = {}
     for path in (folder / "processor_config.json", folder / "preprocessor_config.json"):
-        data = _processor(path) if path.is_file() else None
+        data = processor_part(path) if path.is_file() else None
         if data is not None:
             sources[path.name] = from_processor(data, str(path), config_json)
     timm = timm_config(config_json)
@@ -91,7 +92,7 @@ def _hub_name(folder: Path) -> str:
     return repository.removeprefix("models--").replace("--", "/") if repository else ""
 
 
-def _processor(path: Path) -> dict[str, Any] | None:
+def processor_part(path: Path) -> dict[str, Any] | None:
     """The image processor's part of a file; None in a processor_config.json that has none."""
     data = read_object(path)
     if "image_processor" not in data:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.data.imagenet import first_name, imagenet_classes, is_imagenet, normalized
+from edge_deit.data.imagenet import imagenet_classes, is_imagenet, normalized
 from edge_deit.data.label_choice import IMAGENET, LabelChoice, check_lines
 from edge_deit.data.listing import EMPTY, NESTED, Listing, Photo
+from edge_deit.data.name_matching import (
+    by_imagenet,
+    by_name,
+    class_number,
+    classes_called,
+    first_way,
+)
 from edge_deit.data.tables import SPLITS, is_number
 
 __all__ = ["Matched", "match_labels", "model_labels", "numbered", "training_classes"]
 
 _REMEDY: Final = "--labels FILE names the model's classes, one a line in the order of its outputs"
-
-Way = tuple[str, Callable[[str], int | None]]
-"""How a name becomes the index of a class, in words and as a function."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,13 @@ def _places(
     listing: Listing, names: tuple[str, ...], choice: LabelChoice | None, remedy: str
 ) -> tuple[str, dict[str, int]]:
     """The index of each class of the listing, and how it was found."""
-    found = _first(listing.classes, _by_name(names))
+    found = first_way(listing.classes, by_name(names))
     if listing.kind == "table" and all(is_number(name) for name in listing.classes):
         return _by_number(listing, names, found)
     if found is None and numbered(names):
-        found = _first(listing.classes, [("by class number", _number(len(names)))])
+        found = first_way(listing.classes, [("by class number", class_number(len(names)))])
     if found is None and (is_imagenet(names)):
-        found = _first(listing.classes, _by_imagenet())
+        found = first_way(listing.classes, by_imagenet())
     if found is None:
         raise EdgeDeitError(_refusal(listing, names, choice, remedy))
     how, place = found
@@ -136,7 +140,7 @@ def _by_number(
     listing: Listing, names: tuple[str, ...], found: tuple[str, dict[str, int]] | None
 ) -> tuple[str, dict[str, int]]:
     """Whole numbers in a table: numbers of classes, unless only names of classes are such numbers."""
-    number = _number(len(names))
+    number = class_number(len(names))
     numbers = {name: number(name) for name in listing.classes}
     place = {name: index for name, index in numbers.items() if index is not None}
     if len(place) < len(numbers):
@@ -156,54 +160,6 @@ def _by_number(
             "whose names are those of classes"
         )
     return "by class number", place
-
-
-def _number(count: int) -> Callable[[str], int | None]:
-    def number(name: str) -> int | None:
-        index = int(float(name)) if is_number(name) else -1
-        return index if 0 <= index < count else None
-
-    return number
-
-
-def _by_name(names: Sequence[str]) -> list[Way]:
-    exact = _unique(dict(enumerate(names)))
-    loose = _unique({index: normalized(name) for index, name in enumerate(names)})
-
-    def either(name: str) -> int | None:
-        return exact.get(name, loose.get(normalized(name)))
-
-    return [("by exact name", exact.get), ("by name, whatever its case and separators", either)]
-
-
-def _by_imagenet() -> list[Way]:
-    known = imagenet_classes()
-    synsets = {one.synset: one.index for one in known}
-    first = _unique({one.index: first_name(one.name) for one in known})
-    return [
-        ("by ImageNet-1k synset", lambda name: synsets.get(name.lower())),
-        ("by ImageNet-1k name", lambda name: first.get(first_name(name))),
-        ("by ImageNet-1k class number", _number(len(known))),
-    ]
-
-
-def _unique(names: dict[int, str]) -> dict[str, int]:
-    """Index of each name that only one class has."""
-    found: dict[str, int] = {}
-    twice = set()
-    for index, name in names.items():
-        if found.setdefault(name, index) != index:
-            twice.add(name)
-    return {name: index for name, index in found.items() if name not in twice}
-
-
-def _first(classes: Sequence[str], ways: Sequence[Way]) -> tuple[str, dict[str, int]] | None:
-    """The first way that takes every name, with what it gives."""
-    for how, way in ways:
-        place = {name: index for name in classes if (index := way(name)) is not None}
-        if len(place) == len(classes):
-            return how, place
-    return None
 
 
 # Training
@@ -272,11 +228,11 @@ def _refusal(
             f"the model names no classes (0 to {len(names) - 1}), so the {what} of {listing.root} "
             f"({_few(listing.classes)}) cannot be told apart: {remedy}"
         )
-    ways = _by_name(names) + (_by_imagenet() if is_imagenet(names) else [])
+    ways = by_name(names) + (by_imagenet() if is_imagenet(names) else [])
     wrong = min(
         ([name for name in listing.classes if way(name) is None] for _, way in ways), key=len
     )
-    if several := _classes_called(wrong[0], names):
+    if several := classes_called(wrong[0], names):
         return (
             f"{wrong[0]!r} in {listing.root} may be any of the model's classes {several}; "
             "call it by what only one of them has"
@@ -285,12 +241,3 @@ def _refusal(
         f"{len(wrong)} of {len(listing.classes)} {what} of {listing.root} are none of the model's classes: "
         f"{_few(wrong)}; its classes are {_few(names)}; name them alike, or {remedy}"
     )
-
-
-def _classes_called(name: str, names: Sequence[str]) -> str:
-    """The classes that share a name, as `134 (n02012849), ...`; empty where it is not shared."""
-    same = {i: label for i, label in enumerate(names) if normalized(label) == normalized(name)}
-    if is_imagenet(names):
-        known = imagenet_classes()
-        same = {one.index: one.synset for one in known if first_name(one.name) == first_name(name)}
-    return ", ".join(f"{i} ({what})" for i, what in same.items()) if len(same) > 1 else ""

@@ -57,7 +57,7 @@ class Group:
     def mean(self, value: Tensor) -> float:
         """The mean over the processes of one number each."""
         if self.size == 1:
-            return float(value)
+            return float(value.detach())
         whole = value.detach().clone()
         distributed.all_reduce(whole)
         return float(whole) / self.size

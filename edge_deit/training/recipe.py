@@ -1,6 +1,7 @@
 """How a DeiT is trained: the recipe, and what follows from it: learning rate, loss, decay, dropout.
 
 Sources: DeiT's losses, arXiv 2012.12877, section 4 (hard distillation, equation 3; soft, equation 2),
+the loss for one head ("classic"), arXiv 1503.02531, section 2,
 cosine schedule arXiv 1608.03983. `training.regularize` and `training.rand_augment` have those of the rest.
 
 Shapes: B images, K classes, T prefix tokens, P patches, D width.
@@ -31,7 +32,7 @@ __all__ = [
     "training_loss",
 ]
 
-Distillation = Literal["none", "soft", "hard"]
+Distillation = Literal["none", "soft", "hard", "classic"]
 Teacher = Callable[[Tensor], Tensor]
 """Normalised pixels (B, 3, H, W) -> logits (B, K)."""
 
@@ -174,17 +175,20 @@ def training_loss(
 ) -> Tensor:
     """The mean loss of a batch: pixels (B, 3, H, W), labels (B) or shares of the classes (B, K).
 
-    The class token learns from the labels; the distillation token, where there is one, from the teacher,
-    and without a teacher from the labels too.
+    With two heads the class token learns from the labels; the distillation token from the teacher, and
+    without a teacher from the labels too. One head learns from the labels, and from the teacher as well.
 
     Raises:
         EdgeDeitError: a teacher of other classes.
     """
-    if not model.config.distillation_head:
-        return F.cross_entropy(model(pixels), labels, label_smoothing=r.label_smoothing)
-    cls_logits, dist_logits = model.heads(pixels)  # (B, K) each
+    if model.config.distillation_head:
+        cls_logits, dist_logits = model.heads(pixels)  # (B, K) each
+    else:
+        cls_logits = dist_logits = model(pixels)  # (B, K)
     loss = F.cross_entropy(cls_logits, labels, label_smoothing=r.label_smoothing)
     if teacher is None or r.distillation == "none":
+        if dist_logits is cls_logits:
+            return loss
         other = F.cross_entropy(dist_logits, labels, label_smoothing=r.label_smoothing)
         return (loss + other) / 2
     with torch.no_grad():
@@ -197,11 +201,16 @@ def training_loss(
     if r.distillation == "hard":
         other = F.cross_entropy(dist_logits, taught.argmax(1))
     else:
-        log_student = F.log_softmax(dist_logits / r.temperature, 1)
-        log_teacher = F.log_softmax(taught / r.temperature, 1)
-        divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
-        other = divergence * r.temperature**2
+        other = _divergence(dist_logits, taught, r.temperature)
     return (1 - r.distillation_weight) * loss + r.distillation_weight * other
+
+
+def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) of softened classes: logits (B, K) both."""
+    log_student = F.log_softmax(student / temperature, 1)
+    log_teacher = F.log_softmax(teacher / temperature, 1)
+    divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
+    return divergence * temperature**2
 
 
 class BatchLoss(nn.Module):

@@ -61,7 +61,8 @@ def finetune_model(
     the variant `model`; `options` say what the weights' files do not. `crop_ratio` is the evaluation's crop
     by short side, in (0, 1]. `device` auto is CUDA, else MPS, else the processor; `precision` auto is
     bfloat16 or float16 on CUDA and float32 elsewhere. `teacher` is a file, `teacher_weights` a DeiT
-    checkpoint; TorchScript needs `trust_teacher`. `output`/state.pt lets `resume` go on.
+    checkpoint or another image classifier of Hugging Face's, by folder or hub name; TorchScript needs
+    `trust_teacher`. `output`/state.pt lets `resume` go on.
 
     Started by torchrun, several processes train together, each with the recipe's `batch_size`; the first of
     them writes and speaks, and the others return no figures. All need the same `output`.
@@ -88,13 +89,13 @@ def finetune_model(
         weights, model, options or LoadOptions(), image_size, crop_ratio, len(names), progress
     )
     lesson = Lesson(teacher, teacher_weights, trust_teacher)
-    guide = choose_teacher(recipe, start, lesson, compute, progress)
+    guide = choose_teacher(recipe, start, lesson, names, compute, progress)
     key = RunKey(
         labels=names,
         photos=photo_list_hash(photos, data),
         image_size=start.spec.crop_size,
         start=start.sha256,
-        teacher=lesson.key,
+        teacher=guide.key if guide else "none",
         preprocessing=start.spec.to_json(),
         validation=photo_list_hash(validation, val) if val else "none",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import torch
 
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
-from edge_deit.common.files import hash_path
 from edge_deit.common.progress import Progress
+from edge_deit.common.quiet import quiet
 from edge_deit.data.preprocess import PreprocessSpec, default_spec
 from edge_deit.model.config import variant
 from edge_deit.model.deit import DeiT
@@ -35,16 +36,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Which teacher: a file, or a DeiT checkpoint; TorchScript has to be `trusted`."""
+    """Which teacher: a file, or weights by path or name; TorchScript has to be `trusted`."""
 
     path: Path | None = None
     weights: str | None = None
     trusted: bool = False
-
-    @property
-    def key(self) -> str:
-        """What a resumed run has to repeat."""
-        return hash_path(self.path) if self.path else self.weights or "none"
 
 
 def start_from(
@@ -88,7 +84,12 @@ def _cropped(spec: PreprocessSpec, crop_ratio: float | None) -> PreprocessSpec:
 
 
 def choose_teacher(
-    recipe: Recipe, start: Start, lesson: Lesson, compute: Compute, progress: Progress
+    recipe: Recipe,
+    start: Start,
+    lesson: Lesson,
+    classes: Sequence[str],
+    compute: Compute,
+    progress: Progress,
 ) -> Guide | None:
     """The teacher on the device that trains, tried on a batch; None without distillation.
 
@@ -99,21 +100,32 @@ def choose_teacher(
     path, weights = lesson.path, lesson.weights
     if kind == "none":
         if path or weights:
-            raise EdgeDeitError("a teacher was named; say --distillation soft or hard too")
+            raise EdgeDeitError("a teacher was named; say --distillation hard, soft or classic too")
         return None
-    if not config.distillation_head:
-        raise EdgeDeitError(
-            f"--distillation {kind} needs a distilled model, e.g. --model deit_tiny_distilled"
-        )
+    _check_heads(kind, two=config.distillation_head)
     if path and weights:
         raise EdgeDeitError("--teacher and --teacher-weights exclude each other")
     if path:
         guide = file_teacher(path, trusted=lesson.trusted, progress=progress, device=compute.device)
     elif weights:
-        guide = checkpoint_teacher(weights, start.spec, progress, device=compute.device)
+        guide = checkpoint_teacher(weights, start.spec, classes, progress, device=compute.device)
     else:
         raise EdgeDeitError(f"--distillation {kind} needs --teacher or --teacher-weights")
     side = config.image_size
-    with torch.no_grad(), compute.autocast():
+    with quiet(), torch.no_grad(), compute.autocast():  # libraries warn at the first batch
         guide.check(compute.pixels(torch.zeros(2, 3, side, side)), config.num_classes)
     return guide
+
+
+def _check_heads(kind: str, *, two: bool) -> None:
+    """Refuse a way to distil that the student has not the heads for."""
+    if kind == "classic" and two:
+        raise EdgeDeitError(
+            "--distillation classic is for a model with one head, this one has a distillation head, which "
+            "learns from the teacher alone: say --distillation hard or soft"
+        )
+    if kind != "classic" and not two:
+        raise EdgeDeitError(
+            f"--distillation {kind} needs a model with a distillation head, e.g. --model "
+            "deit_tiny_distilled; for this one, which has one head, say --distillation classic"
+        )

@@ -43,8 +43,8 @@ class RunKey:
     """What a run depends on beside its recipe; a state of another key is not gone on from.
 
     `photos` is the hash of the list of photos and their classes, `start` the sha256 of the weights that
-    training began with ("none" for random ones), `teacher` what it learns from, `validation` the hash of
-    the photos that the best epoch is chosen on ("none" without).
+    training began with ("none" for random ones), `teacher` the hash of its teacher, `validation`
+    the hash of the photos that the best epoch is chosen on ("none" without either).
     """
 
     labels: tuple[str, ...]

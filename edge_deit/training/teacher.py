@@ -1,12 +1,15 @@
-"""Teachers of distillation: a DeiT checkpoint, an ExportedProgram (`.pt2`) or a TorchScript file.
+"""Teachers of distillation: a DeiT checkpoint, another image classifier, a `.pt2` or a TorchScript file.
 
 Shapes: B images, K classes.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
+from edge_deit.checkpoint.classifier_folder import classifier_folder, read_classifier
 from edge_deit.checkpoint.load import load_model
+from edge_deit.checkpoint.pixel_form import PixelForm
+from edge_deit.checkpoint.sources import locate
 from edge_deit.common.errors import EdgeDeitError, first_line
+from edge_deit.common.files import hash_path
 from edge_deit.common.opening import check_regular
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.training.adapted import Adapted
+from edge_deit.training.classifier import build_classifier
 from edge_deit.training.recipe import Teacher
 from edge_deit.training.teacher_archive import check_archive
+from edge_deit.training.teacher_classes import class_places
 
 __all__ = ["Guide", "checkpoint_teacher", "file_teacher"]
 
@@ -34,11 +44,21 @@ class Guide:
     """A teacher that takes any batch and returns one tensor of logits.
 
     A program that was made for one photo gets the photos of a batch one by one; of several outputs the
-    first counts, or the one called `logits`. Both are said once.
+    first counts, or the one called `logits`. Both are said once. `key` is a hash of what it is, which a
+    resumed run has to repeat; `remedy` is what to do where it does not take the student's photos.
     """
 
-    def __init__(self, name: str, model: Any, progress: Progress = SILENT) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        progress: Progress = SILENT,
+        *,
+        key: str = "",
+        remedy: str = "export it for this size, or train at its own (--image-size)",
+    ) -> None:
         self._name, self._model, self._progress = name, model, progress
+        self.key, self._remedy = key, remedy
         self._one_by_one = False
         self._said = False
 
@@ -66,7 +86,7 @@ class Guide:
             except _REFUSALS:
                 raise EdgeDeitError(
                     f"teacher {self._name} does not take photos of {tuple(pixels.shape[1:])}: "
-                    f"{first_line(error)}; export it for this size, or train at its own (--image-size)"
+                    f"{first_line(error)}; {self._remedy}"
                 ) from error
             self._progress.note(
                 f"teacher {self._name} takes one photo at a time: each batch is split for it"
@@ -106,44 +126,59 @@ class Guide:
 def checkpoint_teacher(
     weights: str,
     spec: PreprocessSpec,
+    classes: Sequence[str],
     progress: Progress = SILENT,
     device: torch.device = _CPU,
 ) -> Guide:
-    """A DeiT checkpoint as teacher; pixels normalised as `spec` says are normalised as it is used to.
+    """Weights as teacher: what `load_model` takes, or a folder (or `hub:`) of another image classifier.
+
+    Pixels that `spec` normalises are normalised, and sized, as the teacher is used to; its outputs are
+    those of `classes`, matched by name. What was assumed or left out is said.
 
     Raises:
-        EdgeDeitError: weights that cannot be loaded, or that take photos of another size.
+        EdgeDeitError: weights that cannot be loaded or classify nothing, or other classes.
     """
-    checkpoint = load_model(weights)
-    if not checkpoint.config.num_classes:
-        raise EdgeDeitError(f"teacher {weights} has no classifier; give one that has")
-    if checkpoint.config.image_size != spec.crop_size:
-        raise EdgeDeitError(
-            f"teacher {weights} takes {checkpoint.config.image_size} pixels a side, the student "
-            f"{spec.crop_size}; train at the teacher's size: --image-size {checkpoint.config.image_size}"
+    model, form, names, sha256 = _load_weights(weights, progress)
+    outputs = len(names)
+    places, lines = class_places(weights, names, classes, outputs)
+    given = PixelForm.of(spec)
+    if form.side != given.side:
+        lines += (
+            f"assumed: teacher {weights} takes the student's crops scaled from {given.side} to {form.side} "
+            "pixels a side (bicubic, antialiased)",
         )
-    own = checkpoint.preprocess
-    model: nn.Module = checkpoint.model
-    if (own.mean, own.std) != (spec.mean, spec.std):
-        model = nn.Sequential(_Renormalise(spec, own), model).eval()
-    return Guide(weights, model.to(device), progress)
+    for line in lines:
+        progress.note(line)
+    adapted = Adapted(model, given, form, places, outputs).eval().to(device)
+    told = json.dumps([sha256, asdict(form), places])
+    key = hashlib.sha256(told.encode()).hexdigest()
+    return Guide(weights, adapted, progress, key=key, remedy="its files say that it takes them")
 
 
-class _Renormalise(nn.Module):
-    """Pixels as one preprocessing normalises them -> as another does: (B, 3, H, W) both."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, given: PreprocessSpec, wanted: PreprocessSpec) -> None:
-        super().__init__()
-        std, mean = (torch.tensor(v).view(3, 1, 1) for v in (given.std, given.mean))
-        own_std, own_mean = (torch.tensor(v).view(3, 1, 1) for v in (wanted.std, wanted.mean))
-        self.register_buffer("scale", std / own_std)
-        self.register_buffer("shift", (mean - own_mean) / own_std)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return pixels * self.scale + self.shift
+def _load_weights(
+    weights: str, progress: Progress
+) -> tuple[nn.Module, PixelForm, tuple[str, ...], str]:
+    """The model, its pixels, the names of its classes (their numbers where it has none), its hash."""
+    try:
+        path = locate(weights, None) if weights != "bundled" else None
+        folder = classifier_folder(path) if path else None
+        if folder is not None:
+            found = read_classifier(folder)
+            model, names = build_classifier(found, weights, progress)
+            form, sha256, notes = found.form, found.sha256, found.notes
+        else:
+            checkpoint = load_model(str(path) if path else weights)
+            if not checkpoint.config.num_classes:
+                raise EdgeDeitError(f"{weights} has no classifier; give one that has")
+            model, names = checkpoint.model.requires_grad_(False), checkpoint.labels
+            form, sha256 = PixelForm.of(checkpoint.preprocess), checkpoint.sha256
+            notes = checkpoint.assumptions
+    except EdgeDeitError as error:
+        text = str(error)
+        raise EdgeDeitError(text if text.startswith("teacher ") else f"teacher: {text}") from error
+    for line in notes:
+        progress.note(f"teacher {weights}: {line.removesuffix('; --preprocessing changes it')}")
+    return model, form, names, sha256
 
 
 def file_teacher(
@@ -167,7 +202,7 @@ def file_teacher(
             "checkpoint (--teacher-weights)"
         )
     try:
-        return Guide(str(path), _load(path, device), progress)
+        return Guide(str(path), _load(path, device), progress, key=hash_path(path))
     except (
         *(RuntimeError, ValueError, KeyError, OSError, AttributeError, TypeError, AssertionError),
         *(EOFError, pickle.UnpicklingError, IndexError, NotImplementedError),

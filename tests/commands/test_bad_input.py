@@ -171,7 +171,7 @@ CASES: dict[str, tuple[Case, str]] = {
             "finetune", "--data", p.photos, "--output", p.out, "--weights", p.weights,
             "--teacher", p.root / "teacher.pt2",
         ],
-        "--distillation soft or hard",
+        "--distillation hard, soft or classic",
     ),
     "nothing to resume": (
         lambda p: [

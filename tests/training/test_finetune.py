@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from edge_deit.data.photos import list_photos
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.deit import DeiT
 from edge_deit.training.measure import measure
-from edge_deit.training.recipe import Recipe
+from edge_deit.training.recipe import Recipe, training_loss
 from edge_deit.training.state import RunKey
 from edge_deit.training.teacher import file_teacher
 from edge_deit.training.train import train
@@ -123,6 +124,43 @@ def test_distillation_head_follows_the_teacher(
     with torch.inference_mode():
         _, dist_logits = model.heads(torch.randn(4, 3, 64, 64))
     assert (dist_logits.argmax(1) == 1).all()
+
+
+def test_one_head_has_hintons_loss() -> None:
+    """arXiv 1503.02531: both softened classes, worked out in NumPy."""
+    model = random_model(replace(TINY, num_classes=3))
+    pixels, labels = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 1])
+    taught = torch.tensor([[1.0, 2, 3], [4, 0, 1], [0, 0, 0], [-2, 5, 1]])
+    recipe = Recipe(
+        distillation="classic", distillation_weight=0.3, temperature=4.0, label_smoothing=0.0
+    )
+    loss = training_loss(model, pixels, labels, lambda _: taught, recipe)
+    with torch.no_grad():
+        logits = model(pixels).double().numpy()
+
+    def shares(values: np.ndarray) -> np.ndarray:
+        powers = np.exp(values)
+        return powers / powers.sum(1, keepdims=True)
+
+    student, teacher = shares(logits / 4), shares(taught.double().numpy() / 4)
+    hard = -np.log(shares(logits)[range(4), labels.numpy()]).mean()
+    soft = (teacher * np.log(teacher / student)).sum(1).mean()
+    assert float(loss.detach()) == pytest.approx(0.7 * hard + 0.3 * 16 * soft, rel=1e-5)
+    loss.backward()
+    assert all(one.grad is not None for one in model.parameters())
+
+
+def test_one_head_follows_the_teacher(photos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = DeiT(replace(TINY, num_classes=2))
+    recipe = replace(RECIPE, epochs=10, distillation="classic", distillation_weight=1.0)
+    train(
+        model, labelled(photos), SPEC, recipe, KEY, teacher=Constant(),
+        state_path=tmp_path / "state.pt", workers=0,
+    )  # fmt: skip
+    with torch.inference_mode():
+        found = model(torch.randn(4, 3, 64, 64)).softmax(1)
+    torch.testing.assert_close(found[:, 1], torch.full((4,), 0.99966), rtol=0, atol=0.02)
 
 
 def test_teacher_of_other_classes_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.training.teacher import Guide, checkpoint_teacher, file_teacher
 
 SIDE, CLASSES = 16, 3
+NUMBERS = tuple(map(str, range(10)))
 PIXELS = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 
 
@@ -124,12 +125,35 @@ def test_a_checkpoint_gets_pixels_as_it_is_used_to(tmp_path: Path) -> None:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (how.mean, how.std))
         return (grey - mean) / std
 
-    guide = checkpoint_teacher(str(tmp_path / "t.safetensors"), given)
+    guide = checkpoint_teacher(str(tmp_path / "t.safetensors"), given, NUMBERS)
     with torch.inference_mode():
         found, wanted = guide(normalised(given)), model(normalised(spec))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    with pytest.raises(EdgeDeitError, match="--image-size 64"):
-        checkpoint_teacher(str(tmp_path / "t.safetensors"), replace(given, crop_size=32))
+
+
+def test_a_checkpoint_of_another_size_gets_scaled_photos(tmp_path: Path) -> None:
+    model, spec = random_model(TINY), PreprocessSpec(resize_size=72, crop_size=64)
+    save_checkpoint(tmp_path / "t.safetensors", model, spec, (), half=False)
+    given, heard = replace(spec, resize_size=32, crop_size=32), Heard()
+    guide = checkpoint_teacher(str(tmp_path / "t.safetensors"), given, NUMBERS, heard)
+    flat = torch.tensor([0.3, -0.5, 1.0]).view(3, 1, 1)  # one colour stays that colour
+    guide.check(flat.expand(2, 3, 32, 32), 10)
+    with torch.inference_mode():
+        found, wanted = guide(flat.expand(2, 3, 32, 32)), model(flat.expand(2, 3, 64, 64))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    assert "scaled from 32 to 64 pixels a side (bicubic, antialiased)" in heard.lines[-1]
+
+
+def test_a_checkpoint_with_names_is_matched_by_them(tmp_path: Path) -> None:
+    names = tuple(f"class {letter}" for letter in "abcdefghij")
+    model, spec = random_model(TINY), PreprocessSpec(resize_size=72, crop_size=64)
+    save_checkpoint(tmp_path / "t.safetensors", model, spec, names, half=False)
+    guide = checkpoint_teacher(str(tmp_path / "t.safetensors"), spec, ("class j", "class b"))
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(guide(pixels), model(pixels)[:, [9, 1]], rtol=1e-4, atol=1e-4)
+    with pytest.raises(EdgeDeitError, match="has not 1 of the student's 2 classes: hen"):
+        checkpoint_teacher(str(tmp_path / "t.safetensors"), spec, ("class j", "hen"))
 
 
 # Files from strangers
