@@ -91,6 +91,12 @@ def finetune(
             help="Teacher: a DeiT checkpoint, or a folder or hub:ORG/NAME of another image classifier."
         ),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on with int8's or int4's rounding simulated; export takes the integers as they are."
+        ),
+    ] = None,
     epochs: Annotated[
         float | None,
         typer.Option(
@@ -219,9 +225,11 @@ def finetune(
             data, output, val=val, val_images=val_images, test=test, patience=patience,
             weights=weights, model=model,
             options=LoadOptions(ema=ema, heads=heads, preprocessing=preprocessing),
-            image_size=image_size, crop_ratio=crop_ratio, recipe=Recipe.named(recipe, given),
+            image_size=image_size, crop_ratio=crop_ratio,
+            recipe=Recipe.named(recipe, given, quantized=quantize is not None),
             device=device, precision=precision,  # type: ignore[arg-type] # other names are refused
             teacher=teacher, teacher_weights=teacher_weights, trust_teacher=trust_teacher,
+            quantize=quantize,  # type: ignore[arg-type] # other names are refused
             resume=resume, workers=workers, threads=threads, progress=bars,
         )  # fmt: skip
     if group_here().leads:

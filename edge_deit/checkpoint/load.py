@@ -27,7 +27,9 @@ from edge_deit.model.deit import DeiT, interpolate_positions
 
 __all__ = ["Checkpoint", "load_model"]
 
-_NO_LONGER: Final = "taken: the float model alone; the integers trained with it are for its own shape and preprocessing"
+_NO_LONGER: Final = (
+    "taken: the float model alone; the integers trained with it fit its own shape and preprocessing"
+)
 _MOST_PIXELS: Final = 4096  # a side, before the crop; a photo takes 50 MB then
 
 

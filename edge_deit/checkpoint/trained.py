@@ -40,7 +40,7 @@ class TrainedIntegers:
 
     def stored(self) -> dict[str, Tensor]:
         """Their tensors under the names that a file has."""
-        return {f"{_PREFIX}{name}": value for name, value in self.tensors.items()}
+        return {f"{_PREFIX}{name}": value.contiguous() for name, value in self.tensors.items()}
 
 
 def split_trained(contents: Contents) -> tuple[Contents, TrainedIntegers | None]:

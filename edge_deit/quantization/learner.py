@@ -35,6 +35,7 @@ from edge_deit.quantization.scheme import Range
 __all__ = ["LearnedLayer", "LearnedRange", "Learner", "groups_learner", "integer_learner"]
 
 _EMBEDDING: Final = "patch_embed"
+_READ_ONE_TENSOR: Final = (".q", ".k", ".v")
 _LEAST_END: Final = 1e-4  # of a range, as a share of its width
 _NEAR: Final = 0.49  # of a step: so far from its integer a weight may begin
 
@@ -241,20 +242,23 @@ class Learner(nn.Module):
 def integer_learner(start: Conditioned) -> Learner:
     """What `int8` learns from a conditioned form that has ranges: all of its integer layers.
 
-    Layers with tokens of one magnitude keep their bias, which is zero there.
+    Layers that read one tensor share its range. Those with tokens of one magnitude keep their bias, which
+    is zero there.
     """
-    layers = {}
+    layers, sources = {}, dict[str, LearnedRange]()
     for name in quantizable_layers(start.form):
         layer = start.form.get_submodule(name)
         exact = start.unrounded.get_submodule(name).get_parameter("weight").detach()
         rounded = layer.get_parameter("weight").detach()
         scale = int8_scale(rounded).view(-1, *[1] * (rounded.ndim - 1))
         ends = start.ranges[name]
-        known = name == _EMBEDDING  # grey levels are integers already
+        read = name.rpartition(".")[0] if name.endswith(_READ_ONE_TENSOR) else name
+        if read not in sources:  # grey levels are integers already
+            sources[read] = (_FixedRange if name == _EMBEDDING else LearnedRange)(ends.input)
         layers[name] = LearnedLayer(
             layer,
             _RowWeight(_near(exact, rounded, scale)),
-            (_FixedRange if known else LearnedRange)(ends.input),
+            sources[read],
             LearnedRange(ends.output),
             learns_bias=name not in start.token_scaled,
         )

@@ -109,6 +109,8 @@ def unscale_tokens(form: DeployDeiT, name: str) -> None:
 
 def _place(form: DeployDeiT, name: str) -> tuple[DeployAttention | DeployMlp, nn.Linear]:
     """The part of a block that holds the token scale of the named layer, and the layer."""
+    if name not in token_scalable(form):
+        raise KeyError(f"{name} is none of the layers that can have a token scale")
     block = form.get_submodule(name.rsplit(".", 2)[0])
     assert isinstance(block, DeployBlock | MergingBlock)
     places: dict[str, tuple[DeployAttention | DeployMlp, nn.Linear]] = {

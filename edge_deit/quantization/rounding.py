@@ -32,6 +32,7 @@ __all__ = [
     "LEAST_DAMPING",
     "carried_factor",
     "carry_errors",
+    "fits_pairs",
     "int8_scale",
     "pair_scale",
     "round_both",
@@ -67,6 +68,13 @@ def round_in_pairs(
         moments = torch.eye(weight.shape[1])
     steps = _steps(weight, pair_scale(weight))
     return _carried(steps, moments, damping, pairs_from=0).to(torch.int8)
+
+
+def fits_pairs(integers: Tensor) -> bool:
+    """Whether no sum of two neighbours of (O, C) leaves the room that there is."""
+    count = integers.shape[1] // 2 * 2
+    sums = integers[:, :count].int().unflatten(1, (-1, 2)).sum(-1)
+    return bool((sums.abs() <= _GREATEST_PAIR).all())
 
 
 def round_weights(weight: Tensor, moments: Tensor | None, damping: float = LEAST_DAMPING) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -31,7 +32,7 @@ from edge_deit.quantization.packed import GroupedWeight
 from edge_deit.quantization.pairs import PairedLayer
 from edge_deit.quantization.reach import reach_of
 from edge_deit.quantization.rotate import rotate
-from edge_deit.quantization.rounding import round_in_pairs
+from edge_deit.quantization.rounding import fits_pairs, round_in_pairs
 from edge_deit.quantization.scheme import LayerRanges
 from edge_deit.quantization.stored import conditioned_from_tensors, conditioned_to_tensors
 
@@ -188,8 +189,7 @@ def trained_from_tensors(
     """
     if precision == "int8":
         found = conditioned_from_tensors(text, tensors, config, spec)
-        if missing := set(quantizable_layers(found.form)) - found.ranges.keys():
-            raise ValueError(f"{min(missing)} has no range")
+        _check_conditioned(found)
         return found
     return _groups_from_tensors(text, tensors, config, spec)
 
@@ -215,6 +215,27 @@ def _groups_from_tensors(
         state[f"{name}.weight"] = one.weight().reshape(shape)
     form.load_state_dict(state)
     return TrainedGroups(form.eval(), packed)
+
+
+def _check_conditioned(found: Conditioned) -> None:
+    """Ranges that can be, and integers in pairs that kernels can add."""
+    layers = quantizable_layers(found.form)
+    if found.ranges.keys() != {*layers} or not found.methods.keys() <= {*layers}:
+        raise ValueError("its ranges are not those of the model's layers")
+    for name, ends in found.ranges.items():
+        for low, high in (ends.input, ends.output):
+            if not -math.inf < low <= 0 <= high < math.inf or low == high:
+                raise ValueError(f"a range of {name} is none: {low:g} to {high:g}")
+    linears = {n for n in layers if isinstance(found.form.get_submodule(n), torch.nn.Linear)}
+    if found.paired.keys() != linears:
+        raise ValueError("its integers in pairs are not those of the model's layers")
+    for name, one in found.paired.items():
+        layer = found.form.get_submodule(name)
+        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+        if one.integers.shape != weight.shape or one.bias.shape != bias.shape:
+            raise ValueError(f"the integers in pairs of {name} have another shape")
+        if one.integers.dtype != torch.int8 or not fits_pairs(one.integers):
+            raise ValueError(f"neighbouring integers of {name} are too large to be added")
 
 
 def _checked(found: GroupedWeight) -> GroupedWeight:

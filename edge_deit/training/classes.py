@@ -15,7 +15,7 @@ from edge_deit.data.labels import match_labels, training_classes
 from edge_deit.data.listing import Listing, Photo, pick_evenly
 from edge_deit.data.photos import list_photos
 
-__all__ = ["judging_photos", "shared_photos", "training_photos", "uneven"]
+__all__ = ["judging_photos", "photos_of_classes", "shared_photos", "training_photos", "uneven"]
 
 _SETS: Final = frozenset({"train", "training", "val", "valid", "validation", "test", "eval"})
 """Folder names that are sets of photos rather than classes."""
@@ -46,13 +46,32 @@ def training_photos(
             f"{data} has the folders {', '.join(names)}, which are sets of photos, not classes; name the "
             f"one with the training photos, --data {data / names[0]}"
         )
+    _say_counts(names, photos, progress, balanced=balanced)
+    return names, photos
+
+
+def photos_of_classes(
+    data: Path, names: Sequence[str], progress: Progress, *, balanced: bool = False
+) -> list[Photo]:
+    """Training photos for a model that has its classes; what is odd about them is said.
+
+    Raises:
+        EdgeDeitError: no labels, or a class that the model has not.
+    """
+    photos = judging_photos(data, "train", names, 0, progress)
+    _say_counts(names, photos, progress, balanced=balanced)
+    return photos
+
+
+def _say_counts(
+    names: Sequence[str], photos: Sequence[Photo], progress: Progress, *, balanced: bool
+) -> None:
     counts = Counter(photo.label for photo in photos if photo.label is not None)
     if few := [name for index, name in enumerate(names) if counts[index] == 1]:
         progress.note(f"classes of one photo, which teach little: {', '.join(few[:5])}")
     if line := uneven(names, counts):
         drawn = "--balanced draws them evenly" if not balanced else "drawn evenly (--balanced)"
         progress.note(f"{line}; {drawn}")
-    return names, photos
 
 
 def uneven(names: Sequence[str], counts: Mapping[int, int]) -> str:
@@ -73,7 +92,7 @@ def uneven(names: Sequence[str], counts: Mapping[int, int]) -> str:
 
 def judging_photos(
     folder: Path | None,
-    use: Literal["validation", "test"],
+    use: Literal["train", "validation", "test"],
     names: Sequence[str],
     count: int,
     progress: Progress,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.deit import DeiT
@@ -30,6 +30,8 @@ __all__ = [
 
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "float16"]
+
+Placed = TypeVar("Placed", bound=nn.Module)
 
 _PREFERENCE: Final = ("cuda", "mps", "cpu")
 _FORMATS: Final = {
@@ -78,10 +80,10 @@ class Compute:
         """Labels (B) on the device."""
         return batch.to(self.device, non_blocking=self.on_cuda)
 
-    def place(self, model: DeiT) -> DeiT:
-        """Move the model, in place; on CUDA its patch convolution becomes channels last."""
+    def place(self, model: Placed) -> Placed:
+        """Move the model, in place; on CUDA a DeiT's patch convolution becomes channels last."""
         model.to(self.device)
-        if self.on_cuda:
+        if self.on_cuda and isinstance(model, DeiT):
             weight = model.patch_embed.proj.weight
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         return model

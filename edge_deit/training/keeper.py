@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.progress import Progress
 from edge_deit.common.progress_lines import in_pace
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec
-from edge_deit.model.deit import DeiT
 from edge_deit.training.device import Compute
+from edge_deit.training.kinds import FloatWeights, Judged, Kind, Learning
 from edge_deit.training.log import Log, Row
-from edge_deit.training.measure import Measured, as_stored, measure
+from edge_deit.training.measure import Measured, measure
 from edge_deit.training.records import METRICS, Events, write_metrics
 
 __all__ = ["LAST", "RESULT", "STATE", "Keeper"]
@@ -30,7 +29,8 @@ STATE: Final = "state.pt"
 class Keeper:
     """Validates epochs and keeps their weights, the best one's as the result.
 
-    Weights are validated as the file holds them, rounded to float16, and computed in float32.
+    They are validated as the file holds them: weights rounded to float16 and computed in float32, or what
+    another `kind` makes of what is trained.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Keeper:
         labels: tuple[str, ...],
         validation: list[Photo],
         *,
+        kind: Kind | None = None,
         epochs: float,
         compute: Compute,
         workers: int,
@@ -48,18 +49,21 @@ class Keeper:
         self.output, self.spec, self.labels, self.validation = output, spec, labels, validation
         self.epochs, self.compute, self.workers = epochs, compute, workers
         self.progress = progress
+        self.kind: Kind = kind or FloatWeights(spec, labels)
         self.events = Events(output / "tensorboard")
         self._broken_said = False
 
-    def measure(self, model: DeiT) -> Measured | None:
+    def measure(self, model: Learning) -> Measured | None:
         """Validate the weights; None without validation photos."""
-        return self.of(model, self.validation, "validation") if self.validation else None
+        if not self.validation:
+            return None
+        return self.of(self.kind.stored(model), self.validation, "validation")
 
-    def of(self, model: DeiT, photos: list[Photo], what: str) -> Measured:
-        """Measure the weights on photos; those that cannot be read are said."""
+    def of(self, model: Judged, photos: list[Photo], what: str) -> Measured:
+        """Measure what a file computes on photos; those that cannot be read are said."""
         with self.progress.task(what, len(photos), unit="photos") as advance:
             found = measure(
-                as_stored(model),
+                self.compute.place(model),
                 photos,
                 self.spec,
                 compute=self.compute,
@@ -73,17 +77,17 @@ class Keeper:
             )
         return found
 
-    def keep(self, model: DeiT, *, best: bool) -> None:
+    def keep(self, model: Learning, *, best: bool) -> None:
         """Write the weights as the last ones, and as the result where they are the best so far."""
         if self.validation:
             self.write(model, LAST)
         if best:
             self.write(model, RESULT)
 
-    def write(self, model: DeiT, name: str) -> Path:
+    def write(self, model: Learning, name: str) -> Path:
         """Write weights into the output folder, whole or not at all."""
         path = self.output / name
-        save_checkpoint(path, model, self.spec, self.labels, half=True)
+        self.kind.write(path, model)
         return path
 
     def tell(self, log: Log) -> None:

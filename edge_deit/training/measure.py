@@ -5,7 +5,6 @@ Shapes: B images, K classes.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
-from edge_deit.model.deit import DeiT
 from edge_deit.training.augment import BrokenPhoto
 from edge_deit.training.device import CPU, Compute
+from edge_deit.training.kinds import Judged
 
-__all__ = ["Measured", "as_stored", "measure"]
+__all__ = ["Measured", "measure"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def _together(
 
 
 def measure(
-    model: DeiT,
+    model: Judged,
     photos: list[Photo],
     spec: PreprocessSpec,
     *,
@@ -116,12 +115,3 @@ def measure(
     if not seen:
         raise EdgeDeitError(f"none of the {len(photos)} photos can be read: {broken[0]}")
     return Measured(loss / seen, confusion, tuple(broken))
-
-
-def as_stored(model: DeiT) -> DeiT:
-    """A copy with the values that a file of the weights has: rounded to float16."""
-    stored = copy.deepcopy(model)
-    with torch.no_grad():
-        for parameter in stored.parameters():
-            parameter.copy_(parameter.half())
-    return stored.eval()

@@ -20,8 +20,10 @@ from torch.nn import functional as F
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.model.deit import DeiT
+from edge_deit.quantization.learner import Learner
 
 __all__ = [
+    "QUANTIZED",
     "BatchLoss",
     "Distillation",
     "Recipe",
@@ -115,16 +117,22 @@ class Recipe:
             )
 
     @classmethod
-    def named(cls, name: str, given: Mapping[str, Any] | None = None) -> Self:
+    def named(
+        cls, name: str, given: Mapping[str, Any] | None = None, *, quantized: bool = False
+    ) -> Self:
         """A recipe of `RECIPES` with what is `given` instead of its own; None means not given.
+
+        `quantized` takes `QUANTIZED` in place of `finetune`.
 
         Raises:
             EdgeDeitError: there is no such recipe, or a value that cannot be.
         """
         if name not in RECIPES:
             raise EdgeDeitError(f"--recipe {name!r}; choose one of: {', '.join(RECIPES)}")
+        if quantized and name != "finetune":
+            raise EdgeDeitError(f"--recipe {name} is not for --quantize; leave it out")
         own = {key: value for key, value in (given or {}).items() if value is not None}
-        return cls(**{**RECIPES[name], **own})
+        return cls(**{**(QUANTIZED if quantized else RECIPES[name]), **own})
 
     def steps(self, photos: int) -> int:
         """How many steps so many photos take."""
@@ -134,6 +142,19 @@ class Recipe:
         """How many steps one pass takes; the last may have fewer photos."""
         return math.ceil(photos / self.batch_size)
 
+
+_SCALES: Final = 20.0
+"""Factor of the learning rate for the logarithms of ranges and scales."""
+
+QUANTIZED: Final[Mapping[str, Any]] = {
+    "epochs": 1.0,
+    "learning_rate": 2e-5,
+    "min_crop_area": 0.8,
+    "distillation": "classic",
+    "distillation_weight": 0.9,
+    "temperature": 1.0,
+}
+"""What `--quantize` has instead of the defaults: little is left to learn, and the float model teaches."""
 
 RecipeName = Literal["finetune", "scratch", "distil"]
 
@@ -171,7 +192,7 @@ def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def training_loss(
-    model: DeiT, pixels: Tensor, labels: Tensor, teacher: Teacher | None, r: Recipe
+    model: DeiT | Learner, pixels: Tensor, labels: Tensor, teacher: Teacher | None, r: Recipe
 ) -> Tensor:
     """The mean loss of a batch: pixels (B, 3, H, W), labels (B) or shares of the classes (B, K).
 
@@ -181,7 +202,7 @@ def training_loss(
     Raises:
         EdgeDeitError: a teacher of other classes.
     """
-    if model.config.distillation_head:
+    if isinstance(model, DeiT) and model.config.distillation_head:
         cls_logits, dist_logits = model.heads(pixels)  # (B, K) each
     else:
         cls_logits = dist_logits = model(pixels)  # (B, K)
@@ -216,7 +237,7 @@ def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class BatchLoss(nn.Module):
     """A batch's loss as a module: what processes that train together wrap."""
 
-    def __init__(self, model: DeiT, recipe: Recipe, teacher: Teacher | None) -> None:
+    def __init__(self, model: DeiT | Learner, recipe: Recipe, teacher: Teacher | None) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
         self._teacher = (teacher,)  # no part of the module: it learns nothing
@@ -226,13 +247,15 @@ class BatchLoss(nn.Module):
 
 
 def parameter_groups(
-    model: DeiT, weight_decay: float, layer_decay: float = 1.0
+    model: DeiT | Learner, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms, tokens and positions do not.
+    """Matrices decay; biases, norms, tokens and positions, ranges and scales do not.
 
     `scale` of a group is its share of the learning rate: `layer_decay` to the power of how many layers lie
     between it and the heads. Source: arXiv 2106.08254 (BEiT), appendix, fine-tuning.
     """
+    if isinstance(model, Learner):
+        return model.parameter_groups(weight_decay, _SCALES)
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     layers = len(model.blocks) + 1
     for name, parameter in model.named_parameters():

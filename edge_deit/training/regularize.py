@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_deit.model.deit import Block, DeiT
+from edge_deit.quantization.learner import Learner
 from edge_deit.training.recipe import Recipe
 
 __all__ = ["left_out", "mixed"]
@@ -66,7 +67,7 @@ def _box(
 
 
 @contextmanager
-def left_out(model: DeiT, recipe: Recipe, step: int) -> Iterator[None]:
+def left_out(model: DeiT | Learner, recipe: Recipe, step: int) -> Iterator[None]:
     """Let a step do without some patches (`patch_dropout`) and some branches (`stochastic_depth`)."""
     handles = []
     if recipe.patch_dropout:
@@ -87,7 +88,7 @@ def left_out(model: DeiT, recipe: Recipe, step: int) -> Iterator[None]:
             handle.remove()
 
 
-def _fewer_patches(model: DeiT, recipe: Recipe, step: int) -> Any:
+def _fewer_patches(model: DeiT | Learner, recipe: Recipe, step: int) -> Any:
     """Keep a random part of each image's patches: the step takes a fraction of the time."""
     prefix = model.config.num_prefix_tokens
     patches = model.config.num_tokens - prefix

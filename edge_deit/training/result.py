@@ -6,13 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_deit.checkpoint.load import load_model
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.data.listing import Photo
-from edge_deit.model.deit import DeiT
 from edge_deit.report.html import no_html
 from edge_deit.training.keeper import LAST, RESULT, Keeper
+from edge_deit.training.kinds import Learning
 from edge_deit.training.log import Log
 from edge_deit.training.measure import Measured
 from edge_deit.training.page import PAGE, Story, write_training_page
@@ -44,7 +43,7 @@ class Finetuned:
 
 
 def finish(
-    model: DeiT, log: Log, keeper: Keeper, testing: list[Photo], recipe: Recipe, photos: int
+    model: Learning, log: Log, keeper: Keeper, testing: list[Photo], recipe: Recipe, photos: int
 ) -> Finetuned:
     """Write what is left to write, and measure the photos of `testing` with the weights that were kept.
 
@@ -61,7 +60,7 @@ def finish(
         )
     tested = None
     if testing:
-        tested = keeper.of(keeper.compute.place(load_model(str(path)).model), testing, "test")
+        tested = keeper.of(keeper.kind.read(path), testing, "test")
     images = int(log.best.confusion.sum()) if log.best else 0
     _write_figures(keeper.output / "accuracy.json", log, images, tested)
     test_images, test_top1 = (tested.images, tested.top1) if tested else (0, None)

@@ -12,11 +12,20 @@ from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.listing import Photo
-from edge_deit.training.classes import judging_photos, shared_photos, training_photos
+from edge_deit.data.preprocess import PreprocessSpec
+from edge_deit.quantization.trained import TrainedPrecision
+from edge_deit.training.classes import (
+    judging_photos,
+    photos_of_classes,
+    shared_photos,
+    training_photos,
+)
 from edge_deit.training.device import DeviceChoice, PrecisionChoice, choose_compute
 from edge_deit.training.group import Group, group_here, joined
 from edge_deit.training.keeper import RESULT, STATE, Keeper
+from edge_deit.training.kinds import Learning
 from edge_deit.training.log import Log
+from edge_deit.training.quantize import begin_quantized, check_quantized
 from edge_deit.training.recipe import Recipe
 from edge_deit.training.result import Finetuned, finish
 from edge_deit.training.start import Lesson, Start, choose_teacher, start_from
@@ -47,6 +56,7 @@ def finetune_model(
     teacher: Path | None = None,
     teacher_weights: str | None = None,
     trust_teacher: bool = False,
+    quantize: TrainedPrecision | None = None,
     resume: bool = False,
     workers: int = 1,
     threads: Threads | None = None,
@@ -64,6 +74,10 @@ def finetune_model(
     checkpoint or another image classifier of Hugging Face's, by folder or hub name; TorchScript needs
     `trust_teacher`. `output`/state.pt lets `resume` go on.
 
+    `quantize` goes on with the rounding of a precision simulated: the result carries the float model as it
+    was and integers that an export takes as they are. The classes are the checkpoint's then, and the recipe
+    should be `Recipe.named("finetune", ..., quantized=True)`.
+
     Started by torchrun, several processes train together, each with the recipe's `batch_size`; the first of
     them writes and speaks, and the others return no figures. All need the same `output`.
 
@@ -71,25 +85,27 @@ def finetune_model(
         EdgeDeitError: photos, weights or a teacher that cannot be used, said before the first step; a state
             of another run; a loss that is not finite; another process that has gone.
     """
-    group, recipe = group_here(), recipe or Recipe()
+    group, recipe = group_here(), recipe or Recipe.named("finetune", quantized=quantize is not None)
     if not group.leads:
         progress = SILENT
     recipe = replace(recipe, batch_size=recipe.batch_size * group.size)
     _check_numbers(val_images, workers, threads, crop_ratio)
     _check_patience(patience, val)
+    if quantize is not None:
+        precision = check_quantized(quantize, recipe, weights, precision, group.size)
     torch.manual_seed(recipe.seed)
     if threads is not None:
         torch.set_num_threads(threads)
     compute = choose_compute(device, precision, group.local_rank)
-    names, photos = training_photos(data, progress, balanced=recipe.balanced)
+    found = weights, model, options or LoadOptions(), image_size, crop_ratio
+    start, photos = _begin(found, data, recipe, progress, own_classes=quantize is not None)
+    names = start.labels
     validation = judging_photos(val, "validation", names, val_images, progress)
     testing = judging_photos(test, "test", names, 0, progress)
     _say_shared(photos, validation, testing, progress)
-    start = start_from(
-        weights, model, options or LoadOptions(), image_size, crop_ratio, len(names), progress
-    )
     lesson = Lesson(teacher, teacher_weights, trust_teacher)
-    guide = choose_teacher(recipe, start, lesson, names, compute, progress)
+    own = quantize is not None
+    guide = choose_teacher(recipe, start, lesson, names, compute, progress, quantized=own)
     key = RunKey(
         labels=names,
         photos=photo_list_hash(photos, data),
@@ -98,21 +114,48 @@ def finetune_model(
         teacher=guide.key if guide else "none",
         preprocessing=start.spec.to_json(),
         validation=photo_list_hash(validation, val) if val else "none",
+        quantize=quantize or "none",
     )
+    learning: Learning = start.model
+    kind = None
+    if quantize is not None:
+        kind = begin_quantized(start, quantize, photos, recipe.seed, progress)
+        learning = kind.learner
     output.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(
-        output, start.spec, names, validation,
+        output, start.spec, names, validation, kind=kind,
         epochs=recipe.epochs, compute=compute, workers=workers, progress=progress,
     )  # fmt: skip
     with joined(group, compute.device):
-        log = _train(start, photos, recipe, key, guide, keeper, group, resume, patience)
+        log = _train(
+            learning, start.spec, photos, recipe, key, guide, keeper, group, resume, patience
+        )
         if group.leads:
-            done = finish(start.model, log, keeper, testing, recipe, len(photos))
+            done = finish(learning, log, keeper, testing, recipe, len(photos))
         else:
             epoch = log.rows[-1].epoch
             done = Finetuned(output / RESULT, names, 0, None, epoch=epoch, epochs=epoch)
         group.told(0, compute.device)  # the first has written by then
     return done
+
+
+def _begin(
+    found: tuple[str, str | None, LoadOptions, int | None, float | None],
+    data: Path,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    own_classes: bool,
+) -> tuple[Start, list[Photo]]:
+    """The model that training begins with, with its classes, and the photos that it learns from.
+
+    The classes are those of the photos, or with `own_classes` the checkpoint's.
+    """
+    if own_classes:
+        start = start_from(*found, None, progress)
+        return start, photos_of_classes(data, start.labels, progress, balanced=recipe.balanced)
+    names, photos = training_photos(data, progress, balanced=recipe.balanced)
+    return replace(start_from(*found, len(names), progress), labels=names), photos
 
 
 def _check_numbers(
@@ -164,7 +207,8 @@ def _say_start(keeper: Keeper, group: Group, resume: bool) -> None:
 
 
 def _train(
-    start: Start,
+    model: Learning,
+    spec: PreprocessSpec,
     photos: list[Photo],
     recipe: Recipe,
     key: RunKey,
@@ -177,9 +221,9 @@ def _train(
     seen = Seen(len(photos), recipe)
     with keeper.progress.task("training", seen.total, unit="photos") as advance:
         log = train(
-            start.model,
+            model,
             photos,
-            start.spec,
+            spec,
             recipe,
             key,
             teacher=guide,

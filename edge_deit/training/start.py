@@ -27,11 +27,13 @@ class Start:
     """What training begins with.
 
     `sha256` is that of the weights, and "averaged" behind it where those were taken; "none": random ones.
+    `labels` are the checkpoint's classes.
     """
 
     model: DeiT
     spec: PreprocessSpec
     sha256: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,29 +51,41 @@ def start_from(
     options: LoadOptions,
     image_size: int | None,
     crop_ratio: float | None,
-    classes: int,
+    classes: int | None,
     progress: Progress,
 ) -> Start:
     """A checkpoint's model with a head for so many `classes`, or random weights of the variant `model`.
+
+    None keeps the checkpoint's own classes, which it has to have.
 
     Raises:
         EdgeDeitError: weights that cannot be loaded, or options that random ones have no use for.
     """
     if weights != "none":
         found = options.load(
-            weights, model, image_size=image_size, num_classes=classes, allow_new_head=True
+            weights,
+            model,
+            image_size=image_size,
+            num_classes=classes,
+            allow_new_head=classes is not None,
         )
         for line in found.assumptions:
             progress.note(line)
+        if found.trained is not None:
+            progress.note(
+                "taken: the float model alone, not the integers that were trained with it"
+            )
         taken = f"{found.sha256}{' averaged' if options.ema else ''}"
-        return Start(found.model, _cropped(found.preprocess, crop_ratio), taken)
+        if not found.config.num_classes:
+            raise EdgeDeitError(f"{weights} has no classifier; fine-tune it first")
+        return Start(found.model, _cropped(found.preprocess, crop_ratio), taken, found.labels)
     if options != LoadOptions():
         raise EdgeDeitError(
             f"--weights none reads no checkpoint; leave out {', '.join(options.to_json())}"
         )
     if model is None:
         raise EdgeDeitError("--weights none needs --model, e.g. --model deit_tiny_distilled")
-    config = replace(variant(model), num_classes=classes)
+    config = replace(variant(model), num_classes=classes or 0)
     if image_size:
         config = replace(config, image_size=image_size)
     return Start(DeiT(config), default_spec(config.image_size, crop_ratio or 0.9), "none")
@@ -90,8 +104,12 @@ def choose_teacher(
     classes: Sequence[str],
     compute: Compute,
     progress: Progress,
+    *,
+    quantized: bool = False,
 ) -> Guide | None:
     """The teacher on the device that trains, tried on a batch; None without distillation.
+
+    A `quantized` student has one head, and the float model teaches it unless another teacher is named.
 
     Raises:
         EdgeDeitError: a teacher that is missing, superfluous, or that the student cannot learn from.
@@ -102,13 +120,15 @@ def choose_teacher(
         if path or weights:
             raise EdgeDeitError("a teacher was named; say --distillation hard, soft or classic too")
         return None
-    _check_heads(kind, two=config.distillation_head)
+    _check_heads(kind, two=config.distillation_head and not quantized)
     if path and weights:
         raise EdgeDeitError("--teacher and --teacher-weights exclude each other")
     if path:
         guide = file_teacher(path, trusted=lesson.trusted, progress=progress, device=compute.device)
     elif weights:
         guide = checkpoint_teacher(weights, start.spec, classes, progress, device=compute.device)
+    elif quantized:
+        guide = Guide("of the float model", compute.place(start.model), progress, key=start.sha256)
     else:
         raise EdgeDeitError(f"--distillation {kind} needs --teacher or --teacher-weights")
     side = config.image_size

@@ -23,7 +23,7 @@ from edge_deit.training.recipe import Recipe
 
 __all__ = ["RunKey", "photo_list_hash", "restore_state", "save_state"]
 
-_SCHEMA: Final = 4
+_SCHEMA: Final = 5
 _UNREADABLE: Final = (
     *(RuntimeError, ValueError, KeyError, OSError, EOFError, TypeError, AttributeError),
     *(pickle.UnpicklingError, struct.error, IndexError, AssertionError, OverflowError),
@@ -54,6 +54,7 @@ class RunKey:
     teacher: str
     preprocessing: Mapping[str, Any]
     validation: str = "none"
+    quantize: str = "none"
 
 
 def photo_list_hash(photos: Sequence[Photo], root: Path) -> str:

@@ -20,10 +20,10 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.interrupt import uninterrupted
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec
-from edge_deit.model.deit import DeiT
 from edge_deit.training.augment import BrokenPhoto, Order, TrainingPhotos, collate
 from edge_deit.training.device import CPU, Compute
 from edge_deit.training.group import ALONE, Group
+from edge_deit.training.kinds import Learning
 from edge_deit.training.log import Log
 from edge_deit.training.measure import Measured
 from edge_deit.training.recipe import (
@@ -44,11 +44,11 @@ _SAVE_EVERY: Final = 200  # steps
 class Epochs(Protocol):
     """What is done when an epoch ends; an end that was interrupted comes again, with the same weights."""
 
-    def measure(self, model: DeiT) -> Measured | None:
+    def measure(self, model: Learning) -> Measured | None:
         """Validate the weights; None without validation photos."""
         ...
 
-    def keep(self, model: DeiT, *, best: bool) -> None:
+    def keep(self, model: Learning, *, best: bool) -> None:
         """Write the weights down; `best`: none before were better."""
         ...
 
@@ -60,10 +60,10 @@ class Epochs(Protocol):
 class _Silent:
     """Nothing is done at the end of an epoch."""
 
-    def measure(self, model: DeiT) -> Measured | None:
+    def measure(self, model: Learning) -> Measured | None:
         return None
 
-    def keep(self, model: DeiT, *, best: bool) -> None:
+    def keep(self, model: Learning, *, best: bool) -> None:
         pass
 
     def tell(self, log: Log) -> None:
@@ -71,7 +71,7 @@ class _Silent:
 
 
 def train(
-    model: DeiT,
+    model: Learning,
     photos: list[Photo],
     spec: PreprocessSpec,
     recipe: Recipe,
@@ -139,7 +139,7 @@ class _Run:
 
     def __init__(
         self,
-        model: DeiT,
+        model: Learning,
         photos: int,
         recipe: Recipe,
         key: RunKey,
@@ -250,7 +250,7 @@ class _Run:
                 mean.lerp_(now, 1 - decay)
 
     @property
-    def kept(self) -> DeiT:
+    def kept(self) -> Learning:
         """The weights that are measured and kept: the averages, where the recipe has them."""
         return self.model if self.average is None else self.average
 
