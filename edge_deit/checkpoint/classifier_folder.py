@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ _REFUSED: Final = {
     "use_pretrained_backbone": "a part of it is another model",
     "fusion_config": "it replaces parts of the model by others",
 }
+_DEPTH: Final = re.compile(r"(^|_)(depths?|layers|repeats)$")
 _CHOICES: Final = (
     *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
     *("experts_implementation", "_experts_implementation", "_experts_implementation_internal"),
@@ -108,6 +110,7 @@ def read_classifier(folder: Path) -> ClassifierFolder:
     contents, digest = open_safetensors(folder)
     assert isinstance(contents.loaded, Mapping)
     state = _read(contents.path, contents.loaded)
+    _check_depth(place, config, len(state))
     told = json.dumps([digest, config, asdict(form)], sort_keys=True)
     sha256 = hashlib.sha256(told.encode()).hexdigest()
     return ClassifierFolder(folder, config, state, form, sha256, notes)
@@ -129,6 +132,19 @@ def _problems(value: Any) -> Iterator[str]:
         for name in _CHOICES:
             if one.get(name) not in _PLAIN:
                 yield f"{name} is {one[name]!r:.60}: only eager and sdpa are taken, as others may be code"
+
+
+def _check_depth(path: Path, config: Mapping[str, Any], tensors: int) -> None:
+    """Refuse more layers than there are tensors, before time and memory go into building them."""
+    for name, value in config.items():
+        counts = [
+            one for one in (value if isinstance(value, list) else [value]) if type(one) is int
+        ]
+        if _DEPTH.search(name) and sum(counts) > tensors:
+            raise EdgeDeitError(
+                f"{path}: {name} is {value!r:.60}, but the weights have {tensors} tensors in all; are both "
+                "of one model?"
+            )
 
 
 def _read(path: Path, tensors: Mapping[Any, StoredTensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ The graph is built by transformers, from a configuration and tensors that were r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import torch
@@ -32,17 +32,19 @@ class _Logits(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._used = model, False
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.model(pixel_values=pixels, return_dict=True).logits
+        with nullcontext() if self._used else quiet():  # transformers warns at the first batch
+            logits: Tensor = self.model(pixel_values=pixels, return_dict=True).logits
+        self._used = True
         return logits
 
 
 def build_classifier(
     found: ClassifierFolder, teacher: str, progress: Progress
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model, in eval mode and float32, and the names of its classes; empty where there are none.
+    """The model, in eval mode and float32, and the names of its classes; their numbers where it has none.
 
     Raises:
         EdgeDeitError: transformers is missing or too old, does not take the model for an image classifier,
@@ -62,10 +64,11 @@ def build_classifier(
     _check(info, found, teacher)
     if left := sorted(info["unexpected_keys"]):
         progress.note(
-            f"teacher {teacher}: {_some(left)} are in no place of the model, and left out"
+            f"teacher {teacher}: tensors without a place in the model are left out: {_some(left)}"
         )
     names = labels_from_config(found.path / "config.json", found.config, classes)
-    return _Logits(model.eval().requires_grad_(False)), names
+    numbers = tuple(map(str, range(classes)))
+    return _Logits(model.eval().requires_grad_(False)), names or numbers
 
 
 def _class_of(found: ClassifierFolder, teacher: str) -> tuple[Any, Any]:
@@ -129,7 +132,7 @@ def _explained(teacher: str) -> Iterator[None]:
     except EdgeDeitError:
         raise
     except Exception as error:  # its checks of configurations raise classes of their own
-        words = " ".join(str(error).split())[:240] or type(error).__name__
+        words = f"{type(error).__name__}: {' '.join(str(error).split())[:240]}"
         raise EdgeDeitError(
             f"teacher {teacher} cannot be built by transformers: {words}"
         ) from error

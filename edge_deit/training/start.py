@@ -11,7 +11,6 @@ import torch
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
-from edge_deit.common.quiet import quiet
 from edge_deit.data.preprocess import PreprocessSpec, default_spec
 from edge_deit.model.config import variant
 from edge_deit.model.deit import DeiT
@@ -132,7 +131,7 @@ def choose_teacher(
     else:
         raise EdgeDeitError(f"--distillation {kind} needs --teacher or --teacher-weights")
     side = config.image_size
-    with quiet(), torch.no_grad(), compute.autocast():  # libraries warn at the first batch
+    with torch.no_grad(), compute.autocast():
         guide.check(compute.pixels(torch.zeros(2, 3, side, side)), config.num_classes)
     return guide
 

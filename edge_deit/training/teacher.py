@@ -138,7 +138,8 @@ def checkpoint_teacher(
     Raises:
         EdgeDeitError: weights that cannot be loaded or classify nothing, or other classes.
     """
-    model, form, names, sha256 = _load_weights(weights, progress)
+    with progress.task("teacher"):
+        model, form, names, sha256 = _load_weights(weights, progress)
     outputs = len(names)
     places, lines = class_places(weights, names, classes, outputs)
     given = PixelForm.of(spec)
@@ -160,6 +161,8 @@ def _load_weights(
 ) -> tuple[nn.Module, PixelForm, tuple[str, ...], str]:
     """The model, its pixels, the names of its classes (their numbers where it has none), its hash."""
     try:
+        if weights.endswith(".pt2"):
+            raise EdgeDeitError(f"{weights} is a program, not weights; give it as --teacher")
         path = locate(weights, None) if weights != "bundled" else None
         folder = classifier_folder(path) if path else None
         if folder is not None:
@@ -192,7 +195,7 @@ def file_teacher(
     Raises:
         EdgeDeitError: a missing, unreadable or refused file.
     """
-    check_regular(path, "teacher", "give a .pt2 file")
+    check_regular(path, "teacher", "give a .pt2 file; a folder of weights is --teacher-weights")
     if path.suffix == ".pt2":
         check_archive(path)
     elif not trusted:

@@ -101,6 +101,6 @@ def _refusal(
             "one of them has"
         )
     return (
-        f"teacher {teacher} has not {len(wrong)} of the student's {len(classes)} classes: {_few(wrong)}; "
+        f"teacher {teacher} lacks {len(wrong)} of the student's {len(classes)} classes: {_few(wrong)}; "
         f"its own are {_few(names)}; name the photos' folders as it does, or give a teacher that knows them"
     )

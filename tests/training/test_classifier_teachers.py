@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from conftest import ROOT, TINY, CommandLine, random_model
@@ -106,6 +107,31 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_without_names_is_taken_in_order(tmp_path: Path) -> None:
+    write_classifier(tmp_path, names=("LABEL_0", "LABEL_1"))
+    assert "id2label" not in json.loads((tmp_path / "config.json").read_text())
+    heard = Heard()
+    guide = checkpoint_teacher(str(tmp_path), SPEC, ("cat", "dog"), heard)
+    guide.check(torch.zeros(2, 3, 64, 64), 2)
+    assert [line for line in heard.lines if "names no classes" in line] == heard.lines
+    assert (
+        "so the teacher's 2 outputs are the student's classes in order (cat, dog)" in heard.lines[0]
+    )
+    with pytest.raises(EdgeDeitError, match="the teacher has 2, the student 3"):
+        checkpoint_teacher(str(tmp_path), SPEC, NAMES)
+
+
+def test_tensors_without_a_place_are_said(tmp_path: Path) -> None:
+    write_classifier(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({**state, "more": torch.zeros(3)}, tmp_path / "model.safetensors", {"format": "pt"})
+    heard = Heard()
+    checkpoint_teacher(str(tmp_path), SPEC, NAMES, heard)
+    assert heard.lines == [
+        f"teacher {tmp_path}: tensors without a place in the model are left out: more"
+    ]
+
+
 def test_another_size_is_resized_as_pillow_does(tmp_path: Path) -> None:
     """The crop scaled on tensors and on bytes: the same but for rounding to bytes."""
     model, _ = write_classifier(tmp_path, side=96)
@@ -145,6 +171,14 @@ def test_the_key_is_of_weights_names_and_pixels(tmp_path: Path) -> None:
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3
     assert all(len(key) == 64 for key in keys)
+
+
+def test_all_of_it_moves_to_the_device(tmp_path: Path) -> None:
+    """PyTorch's meta device computes nothing, and refuses tensors of two devices."""
+    write_classifier(tmp_path, side=96, names=("a", "b", "c", "d"))
+    guide = checkpoint_teacher(str(tmp_path), SPEC, ("d", "a"), device=torch.device("meta"))
+    found = guide(torch.zeros(2, 3, 64, 64, device="meta"))
+    assert (found.device.type, found.shape) == ("meta", (2, 2))
 
 
 def test_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +252,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "timm": (config(architecture="resnet50"), "architecture is 'resnet50'.*give a .pt2 file"),
     "impossible": (config(layer_type="rubbish"), "cannot be built by transformers: .*rubbish"),
     "wrong type": (config(hidden_sizes="rubbish"), "cannot be built by transformers: "),
+    "a million layers": (config(depths=[1, 10**6]), "but the weights have [0-9]+ tensors"),
     "other weights": (config(embedding_size=16), r"is \(8, .* is expected from .*config\.json"),
     "two classes": (
         config(id2label={"0": "fox", "1": "dog"}, label2id=None), r"is \(3,\), \(2,\) is expected"

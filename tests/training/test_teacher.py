@@ -152,7 +152,7 @@ def test_a_checkpoint_with_names_is_matched_by_them(tmp_path: Path) -> None:
     pixels = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(guide(pixels), model(pixels)[:, [9, 1]], rtol=1e-4, atol=1e-4)
-    with pytest.raises(EdgeDeitError, match="has not 1 of the student's 2 classes: hen"):
+    with pytest.raises(EdgeDeitError, match="lacks 1 of the student's 2 classes: hen"):
         checkpoint_teacher(str(tmp_path / "t.safetensors"), spec, ("class j", "hen"))
 
 

@@ -44,13 +44,13 @@ def test_places(
 @pytest.mark.parametrize(
     ("names", "classes", "message"),
     [
-        (["a", "b", "c"], ["a", "x", "y"], "has not 2 of the student's 3 classes: x, y; its own are a, b"),
+        (["a", "b", "c"], ["a", "x", "y"], "lacks 2 of the student's 3 classes: x, y; its own are a, b"),
         (NUMBERED, ["a", "b"], "names no classes, and the teacher has 3, the student 2"),
         (["a", "b", "c"], ["0", "1"], "labels name no classes, and the teacher has 3, the student 2"),
         (["Cat", "CAT", "dog"], ["cat", "dog"], r"'cat' may be any of its classes 0 \(Cat\), 1 \(CAT\)"),
         (["hot dog", "cat"], ["hot_dog", "Hot-Dog"], "'hot_dog' and 'Hot-Dog' are both its class 'hot"),
         (IMAGENET, ["crane", "tench"], "'crane' may be any of its classes 134"),
-        (IMAGENET, ["tench", "unicorn"], "has not 1 of the student's 2 classes: unicorn"),
+        (IMAGENET, ["tench", "unicorn"], "lacks 1 of the student's 2 classes: unicorn"),
     ],
 )  # fmt: skip
 def test_refused(names: Sequence[str], classes: Sequence[str], message: str) -> None:
