@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import TINY, random_model
+from conftest import ROOT, TINY, random_model
 from edge_deit.checkpoint.save import save_checkpoint
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Silent
@@ -62,6 +63,19 @@ def test_any_batch(tmp_path: Path) -> None:
     guide.check(PIXELS, CLASSES)
     torch.testing.assert_close(guide(PIXELS), Line()(PIXELS))
     assert heard.lines == []
+
+
+def test_the_projects_own_teacher_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolutional network of any batch and size: its file computes with products of sizes."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    tool = importlib.import_module("fashion_mnist")
+    torch.manual_seed(0)
+    model, path = tool.Teacher().eval(), tmp_path / "teacher.pt2"
+    tool.save_teacher(model, path)
+    guide = file_teacher(path, trusted=False)
+    pixels = torch.randn(5, 3, 40, 56)
+    with torch.no_grad():
+        assert torch.allclose(guide(pixels), model(pixels), atol=1e-5)
 
 
 def test_a_program_for_one_photo_gets_the_batch_in_pieces(tmp_path: Path) -> None:
