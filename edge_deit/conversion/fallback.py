@@ -70,7 +70,7 @@ class DropLimit:
         if self.wanted and not any(s.precision == _PRECISION or s.grouped for s in schemes):
             raise EdgeDeitError(
                 "--max-drop and --sensitivity-report rank the layers of static int8 and of int4; "
-                "add --precision int8"
+                "add --precision int8, or --merge-tokens auto, which --max-drop chooses in any precision"
             )
 
     def check_task(self, task: Task) -> None:
