@@ -53,6 +53,10 @@ class Keeper:
         self.events = Events(output / "tensorboard")
         self._broken_said = False
 
+    def words(self) -> str:
+        """Where training computes, and what is special about it."""
+        return " ".join(filter(None, (self.compute.words(), self.kind.words)))
+
     def measure(self, model: Learning) -> Measured | None:
         """Validate the weights; None without validation photos."""
         if not self.validation:

@@ -26,7 +26,12 @@ Judged = DeiT | DeployDeiT
 
 
 class Kind(Protocol):
-    """How what is trained becomes a file."""
+    """How what is trained becomes a file; `words` say what is special about it, empty for nothing."""
+
+    @property
+    def words(self) -> str:
+        """What a line and the page say beside the device."""
+        ...
 
     def stored(self, model: Learning) -> Judged:
         """What the file would compute."""
@@ -47,6 +52,7 @@ class FloatWeights:
 
     spec: PreprocessSpec
     labels: tuple[str, ...]
+    words: str = ""
 
     def stored(self, model: Learning) -> Judged:
         assert isinstance(model, DeiT)

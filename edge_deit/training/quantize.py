@@ -62,6 +62,12 @@ class Quantized:
     spec: PreprocessSpec
     labels: tuple[str, ...]
 
+    @property
+    def words(self) -> str:
+        """What is special about this training."""
+        precision = "int8" if isinstance(self.begun, Conditioned) else "int4"
+        return f"with {precision}'s rounding simulated"
+
     def trained(self, learner: Learner) -> Trained:
         """What files are made of."""
         if isinstance(self.begun, Conditioned):

@@ -68,7 +68,7 @@ def finish(
     if reason := no_html(PAGE):
         keeper.progress.note(reason)
     else:
-        steps, words = recipe.steps(photos), keeper.compute.words()
+        steps, words = recipe.steps(photos), keeper.words()
         labels = keeper.labels
         write_training_page(
             page, Story(log, labels, recipe, steps, photos, words, test_images, test_top1)

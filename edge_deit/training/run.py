@@ -203,7 +203,7 @@ def _say_start(keeper: Keeper, group: Group, resume: bool) -> None:
             f"{state} is of an earlier run, and replaced; --resume goes on from it"
         )
     together = f", {group.size} processes" if group.size > 1 else ""
-    keeper.progress.note(f"training on {keeper.compute.words()}{together}")
+    keeper.progress.note(f"training on {keeper.words()}{together}")
 
 
 def _train(

@@ -55,7 +55,22 @@ _NODES: Final = (
 _FUNCTIONS: Final = frozenset(
     {
         *("Symbol", "Integer", "Max", "Min", "Mod", "FloorDiv", "ModularIndexing", "PythonMod"),
-        *("Add", "Mul", "Pow", "Rational", "Abs", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not"),
+        *(
+            "Add",
+            "Mul",
+            "Pow",
+            "Rational",
+            "Abs",
+            "Eq",
+            "Ne",
+            "Lt",
+            "Le",
+            "Gt",
+            "Ge",
+            "And",
+            "Or",
+            "Not",
+        ),
         *("CleanDiv", "CeilDiv", "CeilToInt", "FloorToInt", "Where", "PowByNatural", "TruncToInt"),
     }
 )
