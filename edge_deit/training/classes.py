@@ -25,14 +25,20 @@ _UNEVEN: Final = 2.0
 
 
 def training_photos(
-    data: Path, progress: Progress, *, balanced: bool = False
+    data: Path, progress: Progress, *, balanced: bool = False, output: Path | None = None
 ) -> tuple[tuple[str, ...], list[Photo]]:
     """The classes, and the photos with their numbers; what is odd about them is said.
 
     Raises:
-        EdgeDeitError: no labels, one class alone, or folders that are sets of photos.
+        EdgeDeitError: no labels, one class alone, folders that are sets of photos, or an `output` that
+            would lie among the classes.
     """
     listing = list_photos(data, use="train")
+    if output is not None and listing.kind == "folders" and _inside(output, data):
+        raise EdgeDeitError(
+            f"--output {output} lies in {data}, where folders are classes: --resume would take it for one; "
+            "choose another"
+        )
     names = training_classes(listing)
     photos = _matched(listing, names)
     for line in listing.remarks():
@@ -53,6 +59,10 @@ def training_photos(
         drawn = "--balanced draws them evenly" if not balanced else "drawn evenly (--balanced)"
         progress.note(f"{line}; {drawn}")
     return names, photos
+
+
+def _inside(place: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder))
 
 
 def uneven(names: Sequence[str], counts: Mapping[int, int]) -> str:

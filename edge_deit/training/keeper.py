@@ -14,9 +14,10 @@ from edge_deit.model.deit import DeiT
 from edge_deit.training.device import Compute
 from edge_deit.training.log import Log, Row
 from edge_deit.training.measure import Measured, as_stored, measure
+from edge_deit.training.page import PAGE
 from edge_deit.training.records import METRICS, Events, write_metrics
 
-__all__ = ["LAST", "RESULT", "STATE", "Keeper"]
+__all__ = ["ACCURACY", "LAST", "RESULT", "STATE", "Keeper"]
 
 RESULT: Final = "model.safetensors"
 """The weights of the best epoch; without validation photos those of the last step."""
@@ -25,6 +26,9 @@ LAST: Final = "last.safetensors"
 """The weights of the last epoch, where the best one is chosen."""
 
 STATE: Final = "state.pt"
+
+ACCURACY: Final = "accuracy.json"
+"""What was measured of the result."""
 
 
 class Keeper:
@@ -81,8 +85,14 @@ class Keeper:
             self.write(model, RESULT)
 
     def write(self, model: DeiT, name: str) -> Path:
-        """Write weights into the output folder, whole or not at all."""
+        """Write weights into the output folder, whole or not at all.
+
+        With a new result goes what was said of the former one.
+        """
         path = self.output / name
+        if name == RESULT:
+            for about in (ACCURACY, PAGE):
+                (self.output / about).unlink(missing_ok=True)
         save_checkpoint(path, model, self.spec, self.labels, half=True)
         return path
 

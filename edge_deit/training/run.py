@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +12,18 @@ import torch
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.lock import claimed
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.listing import Photo
 from edge_deit.training.classes import judging_photos, shared_photos, training_photos
 from edge_deit.training.device import DeviceChoice, PrecisionChoice, choose_compute
 from edge_deit.training.group import Group, group_here, joined
-from edge_deit.training.keeper import RESULT, STATE, Keeper
+from edge_deit.training.keeper import ACCURACY, LAST, RESULT, STATE, Keeper
+from edge_deit.training.loading import decoders_watched
 from edge_deit.training.log import Log
+from edge_deit.training.page import PAGE
 from edge_deit.training.recipe import Recipe
+from edge_deit.training.records import METRICS
 from edge_deit.training.result import Finetuned, finish
 from edge_deit.training.start import Lesson, Start, choose_teacher, start_from
 from edge_deit.training.state import RunKey, photo_list_hash
@@ -75,12 +81,12 @@ def finetune_model(
         progress = SILENT
     recipe = replace(recipe, batch_size=recipe.batch_size * group.size)
     _check_numbers(val_images, workers, threads, crop_ratio)
-    _check_patience(patience, val)
+    _check_validated(patience, val_images, val)
     torch.manual_seed(recipe.seed)
     if threads is not None:
         torch.set_num_threads(threads)
     compute = choose_compute(device, precision, group.local_rank)
-    names, photos = training_photos(data, progress, balanced=recipe.balanced)
+    names, photos = training_photos(data, progress, balanced=recipe.balanced, output=output)
     validation = judging_photos(val, "validation", names, val_images, progress)
     testing = judging_photos(test, "test", names, 0, progress)
     _say_shared(photos, validation, testing, progress)
@@ -98,12 +104,11 @@ def finetune_model(
         preprocessing=start.spec.to_json(),
         validation=photo_list_hash(validation, val) if val else "none",
     )
-    output.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(
         output, start.spec, names, validation,
         epochs=recipe.epochs, compute=compute, workers=workers, progress=progress,
     )  # fmt: skip
-    with joined(group, compute.device):
+    with decoders_watched(), _taken(output, group), joined(group, compute.device):
         log = _train(start, photos, recipe, key, guide, keeper, group, resume, patience)
         if group.leads:
             done = finish(start.model, log, keeper, testing, recipe, len(photos))
@@ -127,13 +132,33 @@ def _check_numbers(
         raise EdgeDeitError(f"--crop-ratio is {crop_ratio}; it must be in (0, 1]")
 
 
-def _check_patience(patience: int | None, val: Path | None) -> None:
-    if patience is None:
-        return
-    if patience < 1:
+def _check_validated(patience: int | None, val_images: int, val: Path | None) -> None:
+    if patience is not None and patience < 1:
         raise EdgeDeitError(f"--patience is {patience}; it must be 1 or more")
-    if val is None:
+    if patience is not None and val is None:
         raise EdgeDeitError("--patience needs --val, the photos that say which epoch is better")
+    if val_images and val is None:
+        raise EdgeDeitError(f"--val-images {val_images} needs --val, the photos that it counts")
+
+
+@contextmanager
+def _taken(output: Path, group: Group) -> Iterator[None]:
+    """The folder, for this training alone; the first process has it for all.
+
+    Raises:
+        EdgeDeitError: another training has it, it cannot be written, or a folder has a file's name there.
+    """
+    if not group.leads:
+        yield
+        return
+    with claimed(output, "training"):
+        for name in (RESULT, LAST, STATE, METRICS, ACCURACY, PAGE):
+            if (output / name).is_dir():
+                raise EdgeDeitError(
+                    f"{output / name} is a folder, where a file is written; move it, or choose another "
+                    "--output"
+                )
+        yield
 
 
 def _say_shared(
