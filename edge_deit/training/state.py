@@ -32,6 +32,7 @@ _UNREADABLE: Final = (
     *(zipfile.BadZipFile, zlib.error, NotImplementedError),
 )
 _WORDS: Final = {
+    "batch_size": "batch size (all processes together)",
     "labels": "classes",
     "photos": "training photos",
     "start": "start weights",
