@@ -10,6 +10,7 @@ import typer
 
 from edge_deit.common.console import Bars, new_app, out, run
 from edge_deit.common.progress import SILENT
+from edge_deit.training.speaking import let_the_first_speak
 
 if TYPE_CHECKING:
     from edge_deit.training.run import Finetuned
@@ -256,4 +257,4 @@ def _print(done: Finetuned) -> None:
 app.command()(finetune)
 
 if __name__ == "__main__":
-    run(app, "python -m edge_deit.finetune")
+    run(app, "python -m edge_deit.finetune", before_error=let_the_first_speak)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,8 @@ from safetensors.torch import save_file
 
 from edge_deit.checkpoint.files import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
 from edge_deit.checkpoint.trained import TrainedIntegers
-from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.errors import EdgeDeitError, first_line
+from edge_deit.common.files import replacing
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.deit import DeiT
 
@@ -36,8 +38,8 @@ def save_checkpoint(
     `trained` are integers that were trained from the model, which are kept beside it.
 
     Raises:
-        EdgeDeitError: labels that do not fit the classes, a value beyond the stored format, or a file
-            that cannot be written; a former file of that name then stays as it was.
+        EdgeDeitError: labels that do not fit the classes, or a value beyond the stored format.
+        OSError: the file cannot be written. A former file of that name stays as it was, here as there.
     """
     if labels and len(labels) != model.config.num_classes:
         raise EdgeDeitError(f"{len(labels)} labels for {model.config.num_classes} classes")
@@ -60,11 +62,10 @@ def save_checkpoint(
             raise EdgeDeitError(f"{name} holds values that {kind} cannot store; {path} not written")
     if trained is not None:
         state |= trained.stored()
-    partial = path.with_name(path.name + ".part")
     try:
-        save_file(state, partial, metadata={**(metadata or {}), **own})
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            save_file(state, partial, metadata={**(metadata or {}), **own})
     except SafetensorError as error:
-        raise EdgeDeitError(f"{path} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        if code := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+        raise EdgeDeitError(f"{path} cannot be written: {first_line(error)}") from error

@@ -154,11 +154,13 @@ def new_app(help_text: str | None) -> typer.Typer:
     )
 
 
-def run(app: typer.Typer, name: str | None = None) -> NoReturn:
+def run(
+    app: typer.Typer, name: str | None = None, *, before_error: Callable[[], None] = lambda: None
+) -> NoReturn:
     """Run a command line and exit: 0 well, 2 anything that failed (one line on stderr), 130 interrupted.
 
     A termination signal is an interrupt too, so that it leaves nothing half-written either. With `--debug`
-    a failure that nobody foresaw ends with its traceback.
+    a failure that nobody foresaw ends with its traceback. `before_error` is called before an error is said.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     wait_asleep()
@@ -171,12 +173,14 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
         code = app(standalone_mode=False, prog_name=name)
         sys.stdout.flush()
     except EdgeDeitError as error:
+        before_error()
         _say_error(str(error))
         if error.leaves_running:
             sys.stdout.flush()
             os._exit(_FAILED)
         code = _FAILED
     except typer_exceptions.TyperException as error:
+        before_error()
         said = " ".join(error.format_message().split())  # typer's own lines
         _fail(f"{said} (--help shows what there is)")
     except (KeyboardInterrupt, typer.Abort):
@@ -184,6 +188,7 @@ def run(app: typer.Typer, name: str | None = None) -> NoReturn:
     except Exception as error:
         if debug:
             raise
+        before_error()
         _fail(_explained(error))
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code
         print("interrupted; nothing half-written was left behind", file=sys.stderr)
@@ -196,7 +201,8 @@ def _explained(error: Exception) -> str:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # Python flushes it when it ends
         return "whoever read the output has gone"
     if isinstance(error, OSError) and error.errno is not None:
-        where = f": {error.filename}" if error.filename else ""
+        name = error.filename2 or error.filename  # of two names the one that is there afterwards
+        where = f": {name}" if name else ""
         return f"{_EXPLAINED.get(error.errno, os.strerror(error.errno))}{where}"
     if isinstance(error, ModuleNotFoundError) and error.name in _BROUGHT:
         return f"this needs {error.name}: pip install 'edge-deit[{_BROUGHT[error.name]}]'"
@@ -235,4 +241,5 @@ def _fail(message: str) -> NoReturn:
 
 def _say_error(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be closed or full: the code says it too
-        print(f"error: {visible(shortened(message.strip()))}", file=sys.stderr)
+        # in one piece, as other processes may write to the same terminal
+        sys.stderr.write(f"error: {visible(shortened(message.strip()))}\n")

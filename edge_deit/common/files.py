@@ -46,8 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         os.close(descriptor)
-        partial.chmod(0o666 & ~_umask())
         yield partial
+        partial.chmod(0o666 & ~_umask())  # here, as some libraries write a file by making it anew
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)

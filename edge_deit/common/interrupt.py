@@ -16,6 +16,11 @@ __all__ = ["INTERRUPTED", "say_interrupts", "uninterrupted"]
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
+_HELD: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGCHLD") if hasattr(signal, name)
+)
+"""Signals whose handlers may raise: PyTorch's for SIGCHLD does where a process that decodes photos dies."""
+
 
 def say_interrupts() -> None:
     """Where nothing else catches an interrupt, let it end the process without a traceback."""
@@ -37,16 +42,17 @@ def say_interrupts() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """What Ctrl-C and termination ask for inside the block happens at its end.
+    """What Ctrl-C, termination and a child's end ask for inside the block happens at its end.
 
-    For a few milliseconds' work that must be whole. Only Python's own handlers are held back, and only in
-    the main thread, where they run.
+    For a few milliseconds' work that must be whole, or where Python drops what handlers raise, as it does
+    where a process is forked. Only Python's own handlers are held back, and only in the main thread, where
+    they run.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _HELD}
     held = {number: handler for number, handler in before.items() if callable(handler)}
     for number in held:
         signal.signal(number, lambda which, frame: asked.append(which))
@@ -55,5 +61,5 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in held.items():
             signal.signal(number, handler)
-    for which in asked[:1]:
+    for which in dict.fromkeys(asked):
         held[signal.Signals(which)](which, None)

@@ -25,14 +25,16 @@ _UNEVEN: Final = 2.0
 
 
 def training_photos(
-    data: Path, progress: Progress, *, balanced: bool = False
+    data: Path, progress: Progress, *, balanced: bool = False, output: Path | None = None
 ) -> tuple[tuple[str, ...], list[Photo]]:
     """The classes, and the photos with their numbers; what is odd about them is said.
 
     Raises:
-        EdgeDeitError: no labels, one class alone, or folders that are sets of photos.
+        EdgeDeitError: no labels, one class alone, folders that are sets of photos, or an `output` that
+            would lie among the classes.
     """
     listing = list_photos(data, use="train")
+    _check_outside(output, listing, data)
     names = training_classes(listing)
     photos = _matched(listing, names)
     for line in listing.remarks():
@@ -51,16 +53,30 @@ def training_photos(
 
 
 def photos_of_classes(
-    data: Path, names: Sequence[str], progress: Progress, *, balanced: bool = False
+    data: Path,
+    names: Sequence[str],
+    progress: Progress,
+    *,
+    balanced: bool = False,
+    output: Path | None = None,
 ) -> list[Photo]:
     """Training photos for a model that has its classes; what is odd about them is said.
 
     Raises:
-        EdgeDeitError: no labels, or a class that the model has not.
+        EdgeDeitError: no labels, a class that the model has not, or an `output` among the classes.
     """
+    _check_outside(output, list_photos(data, use="train"), data)
     photos = judging_photos(data, "train", names, 0, progress)
     _say_counts(names, photos, progress, balanced=balanced)
     return photos
+
+
+def _check_outside(output: Path | None, listing: Listing, data: Path) -> None:
+    if output is not None and listing.kind == "folders" and _inside(output, data):
+        raise EdgeDeitError(
+            f"--output {output} lies in {data}, where folders are classes: --resume would take it for one; "
+            "choose another"
+        )
 
 
 def _say_counts(
@@ -72,6 +88,10 @@ def _say_counts(
     if line := uneven(names, counts):
         drawn = "--balanced draws them evenly" if not balanced else "drawn evenly (--balanced)"
         progress.note(f"{line}; {drawn}")
+
+
+def _inside(place: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder))
 
 
 def uneven(names: Sequence[str], counts: Mapping[int, int]) -> str:

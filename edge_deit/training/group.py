@@ -7,6 +7,8 @@ step is that of one process with the whole batch. The first process validates, w
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +54,8 @@ class Group:
         """The module, whose gradients become means over the processes."""
         if self.size == 1:
             return module
+        # positions and tokens have such gradients, which are copied: it costs nothing that can be measured
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return nn.parallel.DistributedDataParallel(module)
 
     def mean(self, value: Tensor) -> float:
@@ -112,12 +116,17 @@ def joined(group: Group, device: torch.device) -> Iterator[None]:
         if not _of_the_connection(error):
             raise
         raise EdgeDeitError(
-            f"another process of this training has gone, or does not answer ({first_line(error)}); its own "
+            f"another process of this training has gone, or does not answer ({_said(error)}); its own "
             "output says why, and --resume goes on from the last state"
         ) from error
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _said(error: Exception) -> str:
+    """Its first sentence, without the place in gloo's source."""
+    return re.sub(r"^\[\S+:\d+\] ", "", first_line(error)).split(". ")[0]
 
 
 def _of_the_connection(error: Exception) -> bool:

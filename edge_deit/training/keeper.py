@@ -13,9 +13,10 @@ from edge_deit.training.device import Compute
 from edge_deit.training.kinds import FloatWeights, Judged, Kind, Learning
 from edge_deit.training.log import Log, Row
 from edge_deit.training.measure import Measured, measure
+from edge_deit.training.page import PAGE
 from edge_deit.training.records import METRICS, Events, write_metrics
 
-__all__ = ["LAST", "RESULT", "STATE", "Keeper"]
+__all__ = ["ACCURACY", "LAST", "RESULT", "STATE", "Keeper"]
 
 RESULT: Final = "model.safetensors"
 """The weights of the best epoch; without validation photos those of the last step."""
@@ -24,6 +25,9 @@ LAST: Final = "last.safetensors"
 """The weights of the last epoch, where the best one is chosen."""
 
 STATE: Final = "state.pt"
+
+ACCURACY: Final = "accuracy.json"
+"""What was measured of the result."""
 
 
 class Keeper:
@@ -89,8 +93,14 @@ class Keeper:
             self.write(model, RESULT)
 
     def write(self, model: Learning, name: str) -> Path:
-        """Write weights into the output folder, whole or not at all."""
+        """Write weights into the output folder, whole or not at all.
+
+        With a new result goes what was said of the former one.
+        """
         path = self.output / name
+        if name == RESULT:
+            for about in (ACCURACY, PAGE):
+                (self.output / about).unlink(missing_ok=True)
         self.kind.write(path, model)
         return path
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.data.listing import Photo
@@ -19,6 +19,7 @@ from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.training.augment import BrokenPhoto
 from edge_deit.training.device import CPU, Compute
 from edge_deit.training.kinds import Judged
+from edge_deit.training.loading import batches
 
 __all__ = ["Measured", "measure"]
 
@@ -93,22 +94,23 @@ def measure(
     classes = model.config.num_classes
     confusion = torch.zeros(classes, classes, dtype=torch.int32)
     loss, broken = 0.0, list[str]()
-    loader = DataLoader(
+    places = range(len(photos))
+    found = batches(
         _Judged(photos, spec),
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=_together,
-        pin_memory=compute.on_cuda,
+        [places[at : at + batch_size] for at in places[::batch_size]],
+        _together,
+        workers=workers,
+        pinned=compute.on_cuda,
     )
     model.eval()
     with torch.inference_mode():
-        for pixels, labels, unread in loader:
+        for pixels, labels, unread in found:
             broken += unread
             if len(labels):
                 logits = model(compute.pixels(pixels)).float().cpu()  # (B, K)
                 loss += F.cross_entropy(logits, labels, reduction="sum").item()
-                places = labels * classes + logits.argmax(1)
-                counted = torch.bincount(places, minlength=classes**2)
+                cells = labels * classes + logits.argmax(1)
+                counted = torch.bincount(cells, minlength=classes**2)
                 confusion += counted.view(classes, classes).int()
             on_photos(len(labels) + len(unread))
     seen = int(confusion.sum())

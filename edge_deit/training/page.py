@@ -89,7 +89,8 @@ def write_training_page(path: Path, story: Story) -> None:
 
 
 def _headline(story: Story, best: Row | None) -> str:
-    trained = f"{len(story.labels)} classes, {story.log.rows[-1].epoch:g} epochs"
+    epochs = story.log.rows[-1].epoch
+    trained = f"{len(story.labels)} classes, {epochs:g} epoch{'' if epochs == 1 else 's'}"
     if best is None or best.val_top1 is None:
         return f"Trained on {story.photos} photos, {trained}"
     return f"{100 * best.val_top1:.1f} % top-1 in validation, epoch {best.epoch:g}; {trained}"
@@ -171,7 +172,9 @@ def _rates(story: Story) -> Plot:
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, rows)
-        axes.plot([step / per_epoch for step in steps], rates, color=SERIES[2], linewidth=1.4)
+        places = [step / per_epoch for step in steps]
+        shown = "o-" if len(steps) == 1 else "-"  # a line of one point is none
+        axes.plot(places, rates, shown, color=SERIES[2], linewidth=1.4, markersize=5)
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3), useMathText=False)
         axes.set_ylabel("learning rate")

@@ -113,7 +113,8 @@ class Recipe:
             raise EdgeDeitError("patch_dropout is 1; some patches must be left, below 1")
         if self.balanced and self.repeats > 1:
             raise EdgeDeitError(
-                "balanced draws a photo as often as its class is rare; leave repeats out"
+                "balanced draws a photo as often as its class is rare, and repeats draws each as often; "
+                "leave balanced out, or give --repeats 1"
             )
 
     @classmethod

@@ -27,6 +27,7 @@ from edge_deit.training.recipe import Recipe
 __all__ = ["left_out", "mixed"]
 
 _MIXING, _DEPTH = 1, 2  # one seed, draws that have nothing to do with each other
+_SEEDS = 2**63  # a generator of torch takes no more
 
 
 def mixed(
@@ -93,7 +94,7 @@ def _fewer_patches(model: DeiT | Learner, recipe: Recipe, step: int) -> Any:
     prefix = model.config.num_prefix_tokens
     patches = model.config.num_tokens - prefix
     kept = max(1, round(patches * (1 - recipe.patch_dropout)))
-    generator = torch.Generator().manual_seed((recipe.seed << 32) + step)
+    generator = torch.Generator().manual_seed(((recipe.seed << 32) + step) % _SEEDS)
 
     def drop(block: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         (x,) = inputs  # (B, T + P, D)

@@ -10,7 +10,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.files import write_text
 from edge_deit.data.listing import Photo
 from edge_deit.report.html import no_html
-from edge_deit.training.keeper import LAST, RESULT, Keeper
+from edge_deit.training.keeper import ACCURACY, LAST, RESULT, Keeper
 from edge_deit.training.kinds import Learning
 from edge_deit.training.log import Log
 from edge_deit.training.measure import Measured
@@ -54,6 +54,7 @@ def finish(
     write_metrics(keeper.output / METRICS, log)
     if best is None:
         keeper.write(model, RESULT)
+        (keeper.output / LAST).unlink(missing_ok=True)  # an earlier run's, with other weights
     elif not path.is_file():
         raise EdgeDeitError(
             f"{path}, the weights of epoch {best.epoch:g}, has gone; {LAST} has those of the last epoch"
@@ -62,7 +63,7 @@ def finish(
     if testing:
         tested = keeper.of(keeper.kind.read(path), testing, "test")
     images = int(log.best.confusion.sum()) if log.best else 0
-    _write_figures(keeper.output / "accuracy.json", log, images, tested)
+    _write_figures(keeper.output / ACCURACY, log, images, tested)
     test_images, test_top1 = (tested.images, tested.top1) if tested else (0, None)
     page = keeper.output / PAGE
     if reason := no_html(PAGE):

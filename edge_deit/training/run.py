@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.arguments import Threads, checked_arguments
 from edge_deit.common.errors import EdgeDeitError
+from edge_deit.common.lock import claimed
 from edge_deit.common.progress import SILENT, Progress
 from edge_deit.data.listing import Photo
 from edge_deit.data.preprocess import PreprocessSpec
@@ -22,11 +25,14 @@ from edge_deit.training.classes import (
 )
 from edge_deit.training.device import DeviceChoice, PrecisionChoice, choose_compute
 from edge_deit.training.group import Group, group_here, joined
-from edge_deit.training.keeper import RESULT, STATE, Keeper
+from edge_deit.training.keeper import ACCURACY, LAST, RESULT, STATE, Keeper
 from edge_deit.training.kinds import Learning
+from edge_deit.training.loading import decoders_watched
 from edge_deit.training.log import Log
+from edge_deit.training.page import PAGE
 from edge_deit.training.quantize import begin_quantized, check_quantized
 from edge_deit.training.recipe import Recipe
+from edge_deit.training.records import METRICS
 from edge_deit.training.result import Finetuned, finish
 from edge_deit.training.start import Lesson, Start, choose_teacher, start_from
 from edge_deit.training.state import RunKey, photo_list_hash
@@ -90,7 +96,7 @@ def finetune_model(
         progress = SILENT
     recipe = replace(recipe, batch_size=recipe.batch_size * group.size)
     _check_numbers(val_images, workers, threads, crop_ratio)
-    _check_patience(patience, val)
+    _check_validated(patience, val_images, val)
     if quantize is not None:
         precision = check_quantized(quantize, recipe, weights, precision, group.size)
     torch.manual_seed(recipe.seed)
@@ -98,13 +104,13 @@ def finetune_model(
         torch.set_num_threads(threads)
     compute = choose_compute(device, precision, group.local_rank)
     found = weights, model, options or LoadOptions(), image_size, crop_ratio
-    start, photos = _begin(found, data, recipe, progress, own_classes=quantize is not None)
+    own = quantize is not None
+    start, photos = _begin(found, data, output, recipe, progress, own_classes=own)
     names = start.labels
     validation = judging_photos(val, "validation", names, val_images, progress)
     testing = judging_photos(test, "test", names, 0, progress)
     _say_shared(photos, validation, testing, progress)
     lesson = Lesson(teacher, teacher_weights, trust_teacher)
-    own = quantize is not None
     guide = choose_teacher(recipe, start, lesson, names, compute, progress, quantized=own)
     key = RunKey(
         labels=names,
@@ -116,17 +122,16 @@ def finetune_model(
         validation=photo_list_hash(validation, val) if val else "none",
         quantize=quantize or "none",
     )
-    learning: Learning = start.model
-    kind = None
-    if quantize is not None:
-        kind = begin_quantized(start, quantize, photos, recipe.seed, progress)
-        learning = kind.learner
-    output.mkdir(parents=True, exist_ok=True)
-    keeper = Keeper(
-        output, start.spec, names, validation, kind=kind,
-        epochs=recipe.epochs, compute=compute, workers=workers, progress=progress,
-    )  # fmt: skip
-    with joined(group, compute.device):
+    with decoders_watched(), _taken(output, group), joined(group, compute.device):
+        learning: Learning = start.model
+        kind = None
+        if quantize is not None:
+            kind = begin_quantized(start, quantize, photos, recipe.seed, progress)
+            learning = kind.learner
+        keeper = Keeper(
+            output, start.spec, names, validation, kind=kind,
+            epochs=recipe.epochs, compute=compute, workers=workers, progress=progress,
+        )  # fmt: skip
         log = _train(
             learning, start.spec, photos, recipe, key, guide, keeper, group, resume, patience
         )
@@ -142,6 +147,7 @@ def finetune_model(
 def _begin(
     found: tuple[str, str | None, LoadOptions, int | None, float | None],
     data: Path,
+    output: Path,
     recipe: Recipe,
     progress: Progress,
     *,
@@ -153,8 +159,10 @@ def _begin(
     """
     if own_classes:
         start = start_from(*found, None, progress)
-        return start, photos_of_classes(data, start.labels, progress, balanced=recipe.balanced)
-    names, photos = training_photos(data, progress, balanced=recipe.balanced)
+        return start, photos_of_classes(
+            data, start.labels, progress, balanced=recipe.balanced, output=output
+        )
+    names, photos = training_photos(data, progress, balanced=recipe.balanced, output=output)
     return replace(start_from(*found, len(names), progress), labels=names), photos
 
 
@@ -171,13 +179,33 @@ def _check_numbers(
         raise EdgeDeitError(f"--crop-ratio is {crop_ratio}; it must be in (0, 1]")
 
 
-def _check_patience(patience: int | None, val: Path | None) -> None:
-    if patience is None:
-        return
-    if patience < 1:
+def _check_validated(patience: int | None, val_images: int, val: Path | None) -> None:
+    if patience is not None and patience < 1:
         raise EdgeDeitError(f"--patience is {patience}; it must be 1 or more")
-    if val is None:
+    if patience is not None and val is None:
         raise EdgeDeitError("--patience needs --val, the photos that say which epoch is better")
+    if val_images and val is None:
+        raise EdgeDeitError(f"--val-images {val_images} needs --val, the photos that it counts")
+
+
+@contextmanager
+def _taken(output: Path, group: Group) -> Iterator[None]:
+    """The folder, for this training alone; the first process has it for all.
+
+    Raises:
+        EdgeDeitError: another training has it, it cannot be written, or a folder has a file's name there.
+    """
+    if not group.leads:
+        yield
+        return
+    with claimed(output, "training"):
+        for name in (RESULT, LAST, STATE, METRICS, ACCURACY, PAGE):
+            if (output / name).is_dir():
+                raise EdgeDeitError(
+                    f"{output / name} is a folder, where a file is written; move it, or choose another "
+                    "--output"
+                )
+        yield
 
 
 def _say_shared(

@@ -6,6 +6,8 @@ import hashlib
 import io
 import pickle
 import struct
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,8 +29,10 @@ _SCHEMA: Final = 5
 _UNREADABLE: Final = (
     *(RuntimeError, ValueError, KeyError, OSError, EOFError, TypeError, AttributeError),
     *(pickle.UnpicklingError, struct.error, IndexError, AssertionError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
 )
 _WORDS: Final = {
+    "batch_size": "batch size (all processes together)",
     "labels": "classes",
     "photos": "training photos",
     "start": "start weights",
@@ -114,8 +118,10 @@ def restore_state(
         EdgeDeitError: no state, a damaged or foreign one, or one of a run with other options.
     """
     if not path.is_file():
-        raise EdgeDeitError(f"nothing to resume: {path} does not exist; leave --resume out")
+        what = "is no file" if path.exists() else "does not exist"
+        raise EdgeDeitError(f"nothing to resume: {path} {what}; leave --resume out")
     try:
+        _check_whole(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or state.get("schema") != _SCHEMA:
             raise ValueError("it was written by another version or program")
@@ -136,6 +142,17 @@ def restore_state(
             f"{path} is no whole training state: {first_line(error)}; leave --resume out to begin again"
         ) from error
     return step
+
+
+def _check_whole(path: Path) -> None:
+    """Hold the file against the checksums in it, which PyTorch writes and does not read.
+
+    Raises:
+        ValueError: a part of it was changed.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} in it was changed")
 
 
 def _plain(data: Any) -> Any:

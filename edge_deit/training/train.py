@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.interrupt import uninterrupted
@@ -24,6 +23,7 @@ from edge_deit.training.augment import BrokenPhoto, Order, TrainingPhotos, colla
 from edge_deit.training.device import CPU, Compute
 from edge_deit.training.group import ALONE, Group
 from edge_deit.training.kinds import Learning
+from edge_deit.training.loading import batches
 from edge_deit.training.log import Log
 from edge_deit.training.measure import Measured
 from edge_deit.training.recipe import (
@@ -34,6 +34,7 @@ from edge_deit.training.recipe import (
     parameter_groups,
 )
 from edge_deit.training.regularize import left_out, mixed
+from edge_deit.training.speaking import training_begins
 from edge_deit.training.state import RunKey, restore_state, save_state
 
 __all__ = ["Epochs", "train"]
@@ -107,6 +108,7 @@ def train(
     if resume:
         run.restore()
     on_start()
+    training_begins()
     try:
         if run.at_an_end:  # the interruption came before the end was done
             run.end_epoch(epochs)
@@ -190,14 +192,14 @@ class _Run:
         """The batches that are left, (B, 3, H, W) and (B), until patience is at its end."""
         if patience is not None and self.stale >= patience:
             return
-        loader = DataLoader(
+        found = batches(
             TrainingPhotos(photos, spec, self.recipe),
-            batch_sampler=Order(photos, self.recipe, self.done, self.steps, self.group),
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=self.compute.on_cuda,
+            Order(photos, self.recipe, self.done, self.steps, self.group),
+            collate,
+            workers=workers,
+            pinned=self.compute.on_cuda,
         )
-        for batch in loader:
+        for batch in found:
             if isinstance(batch, BrokenPhoto):
                 raise EdgeDeitError(f"{batch.message}; repair or remove it")
             yield self.compute.pixels(batch[0]), self.compute.labels(batch[1])

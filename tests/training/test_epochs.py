@@ -272,6 +272,7 @@ def test_the_command_says_what_flatters(
     assert "validation photos, which chose the epoch: a little flattering" in done.stdout
     assert "--test FOLDER" in done.stdout
     assert "training on cpu, float32" in done.stderr
+    assert "Warning" not in done.stderr
     assert "epoch 2 of 2: loss" in done.stderr
     done = command_line(*common, "--resume", "--test", photos)
     assert done.returncode == 0, done.stderr

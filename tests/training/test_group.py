@@ -73,6 +73,7 @@ def test_two_processes_take_the_steps_of_one(
     assert_same(alone, tmp_path)
     assert "training on cpu, float32, 2 processes" in done.stderr
     assert done.stdout.count("wrote ") == 1
+    assert "Warning" not in done.stderr
 
 
 def test_a_killed_process_ends_the_other_with_a_line_and_one_process_goes_on(
@@ -111,6 +112,16 @@ def test_a_killed_process_ends_the_other_with_a_line_and_one_process_goes_on(
         )
     )
     assert "another" not in done.stderr
+
+
+def test_an_error_of_the_user_is_said_once(
+    labelled_photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    line = command(labelled_photos, tiny_weights, tmp_path, True, "--resume")
+    done = run(line, code=1)  # torchrun's own
+    own = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert len(own) == 1, done.stderr
+    assert own[0].startswith("error: nothing to resume")
 
 
 def second_of(launcher: int) -> int:

@@ -148,7 +148,7 @@ def test_repeats_take_fewer_photos_more_often_and_see_each_otherwise(photos: Pat
     again = seen[(0, keys[0][1], 0)]
     assert isinstance(again, tuple)
     assert torch.equal(first[0], again[0])
-    with pytest.raises(EdgeDeitError, match="leave repeats out"):
+    with pytest.raises(EdgeDeitError, match="give --repeats 1"):
         Recipe(repeats=2, balanced=True)
 
 

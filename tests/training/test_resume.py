@@ -69,7 +69,7 @@ def test_other_photos_sizes_and_weights_are_refused(
         tune(four, tmp_path / "run", tiny_weights, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "another program's"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "another program's", "one bit"])
 def test_a_damaged_state_is_one_line(
     damage: str, four: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -79,7 +79,10 @@ def test_a_damaged_state_is_one_line(
     if damage == "another program's":
         torch.save({"model": {}}, state)
     else:
-        state.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"x"}[damage])
+        middle = len(content) // 2
+        changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        damaged = {"cut": content[:middle], "empty": b"", "text": b"x", "one bit": changed}
+        state.write_bytes(damaged[damage])
     with pytest.raises(EdgeDeitError, match=r"state\.pt is no whole training state"):
         tune(four, tmp_path / "run", tiny_weights, resume=True)
 

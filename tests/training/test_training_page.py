@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_figures_by_hand(tmp_path: Path) -> None:
     assert "<h1>75.0 % top-1 in validation, epoch 2; 3 classes, 3 epochs</h1>" in text  # 12 of 16
     assert "75.00&nbsp;% of 16 photos. They chose the epoch" in text
     assert "Test: 50.00&nbsp;% of 8 photos, measured once" in text
-    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text)
+    rows = re.findall(r'<tr><th scope="row"[^>]*>(.*?)</th>(.*?)</tr>', text)
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for _, row in rows]
     assert cells[:3] == [["2", "", ""], ["2", "4", ""], ["2", "", "6"]]
     assert cells[3:6] == [
@@ -62,6 +63,17 @@ def test_figures_by_hand(tmp_path: Path) -> None:
     assert 'style="background: color-mix(in srgb, var(--series-1) 15%, transparent)">2<' in text
     assert text.count("kept</span>") == 1
     assert cells[7][-2] == "75.00&nbsp;%"
+
+
+def test_one_step_is_a_mark_and_one_is_singular(tmp_path: Path) -> None:
+    told = story(epochs=1, val=False, test=None)
+    row = replace(told.log.rows[0], step=1, learning_rate=5e-4)
+    log = Log(rows=[row])
+    text = page(tmp_path, replace(told, log=log, steps=1))
+    assert "<h1>Trained on 10 photos, 3 classes, 1 epoch</h1>" in text
+    assert "; 1 step on cpu" in text
+    plot = text.partition('id="plot-rate"')[2].partition("</figure>")[0]
+    assert re.search(r"<use [^>]*var\(--series-2\)", plot)
 
 
 def test_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
