@@ -150,13 +150,13 @@ def named_class(data: Mapping[str, Any]) -> tuple[str, str, str | None]:
 
 def _class_of(data: Mapping[str, Any], where: str, model_type: str | None) -> str:
     """`DeiT` of DeiTImageProcessor, DeiTImageProcessorFast, DeiTFeatureExtractor, ..."""
-    field, name, kind = named_class(data)
+    field, _, kind = named_class(data)
     if kind is not None:
         return kind
     if field:
         known = ", ".join(PROCESSOR_DEFAULTS)
         raise EdgeDeitError(
-            f"{where}: {field} is {name!r}; the image processors of {known} are supported"
+            f"{where}: {field} is {data[field]!r}; the image processors of {known} are supported"
         )
     if model_type is None or model_type not in MODEL_PROCESSORS:
         raise EdgeDeitError(
