@@ -45,15 +45,16 @@ def read_flattened(data: memoryview) -> Files:
     Raises:
         ValueError: it is none, is cut short, or names what it may not; in words.
     """
-    nodes = _nodes(data)
+    table = _table_text(data)
+    nodes = _nodes(table)
     parents = _parents(nodes)
-    end = 0
+    end, most = 0, len(data) - len(table)
     for one in sorted((n for n in nodes if not n.folder), key=lambda n: (n.start, n.size_bytes)):
         if one.start < end:
             raise ValueError(f"{one.name!r:.80} shares bytes with another file")
         end = one.start + one.size_bytes
-        if end > len(data):
-            raise ValueError(f"{one.name!r:.80} would end at byte {end} of {len(data)}")
+        if end > most:
+            raise ValueError(f"{one.name!r:.80} would end at byte {end} of {most}")
     return {
         _names(nodes, parents, place): data[one.start : one.start + one.size_bytes]
         for place, one in enumerate(nodes)
@@ -73,8 +74,8 @@ def write_files(files: Files, folder: Path) -> None:
 # The table
 
 
-def _nodes(data: memoryview) -> list[_Node]:
-    nodes = parse_json(_table_text(data)).get("nodes")
+def _nodes(table: bytes) -> list[_Node]:
+    nodes = parse_json(table).get("nodes")
     if not isinstance(nodes, list) or not 0 < len(nodes) <= _MOST_NODES:
         raise ValueError("its table has no nodes, or too many")
     return [_node(one) for one in nodes]
