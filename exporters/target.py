@@ -151,7 +151,7 @@ class Target:
     of a system that brings one. `half_remainder` lists for a backend the precisions whose files may
     compute what is float in half precision, all of it or nothing, `single` shell patterns of the layers
     that `fp16` files compute in single precision in any case, `batched` the precisions whose files can take
-    any number of photos at once. `remarks` is for some precisions what a user should read.
+    any number of photos at once. `remarks` is for some precisions of the default backend what to read.
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
     (`quantization.pairs`). `all_integer` lists the precisions that keep nothing in float and find
