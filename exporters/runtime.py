@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +97,8 @@ class Enclosed:
     """A whole file of another target that a file holds, run in its place where its own backend is not here.
 
     `target` is that of the file inside. `unpack` takes a file and an empty folder, writes there what is
-    inside and returns it, or raises EdgeDeitError. `said` is one line: why, and what stands in.
+    inside and returns it, or raises EdgeDeitError, which names the file. `said` is one line: why, and
+    what stands in.
     """
 
     target: str
@@ -109,13 +109,12 @@ class Enclosed:
     def unpacked(self, path: Path) -> Iterator[Path]:
         """What is inside a file, in a temporary folder while the block lasts; its errors name the file."""
         with tempfile.TemporaryDirectory(prefix="edge-deit-") as folder:
-            inner = Path(folder)
+            inner = self.unpack(path, Path(folder))
             try:
-                inner = self.unpack(path, inner)
                 yield inner
             except EdgeDeitError as error:
                 said = str(error).replace(str(inner), f"{inner.name} in {path}")
-                raise EdgeDeitError(said.replace(f"{folder}{os.sep}", "")) from error
+                raise EdgeDeitError(said) from error
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,14 @@ def unpack(path: Path, folder: Path) -> Path:
         EdgeDeitError: the file is missing, cut short or damaged, does anything besides the one call of the
             Core ML delegate, or the package does not fit that call; or it cannot be written.
     """
+    package = folder.joinpath(*_PACKAGE)
     try:
         with open_regular(path) as stream:
             delegated = read_delegated(stream.read(), COREML_BACKEND)
         files = _files(delegated.data)
-        names = parse_json(bytes(files[_NAMES]))
-        package = folder.joinpath(*_PACKAGE)
+        names = _parsed(files[_NAMES])
         write_files({k: v for k, v in files.items() if k[: len(_PACKAGE)] == _PACKAGE}, folder)
-        description = read_specification(package).description
-        _check_ends(description, names, delegated)
+        _check_ends(read_specification(package).description, names, delegated)
     except OSError as error:
         raise EdgeDeitError(
             f"the package in {path} cannot be written to {folder}: {error.strerror}; "
@@ -54,6 +53,9 @@ def unpack(path: Path, folder: Path) -> Path:
         raise EdgeDeitError(
             f"{path} is not one Core ML package in an ExecuTorch program: {error}; export it again"
         ) from error
+    except EdgeDeitError as error:
+        said = str(error).replace(str(package), f"{package.name} in {path}")
+        raise EdgeDeitError(said) from error
     return package
 
 
@@ -73,6 +75,13 @@ def _files(data: memoryview) -> Files:
         found = ", ".join(sorted({"/".join(names) for names in tops}))
         raise ValueError(f"its delegate holds {found:.200}, no package and its names")
     return files
+
+
+def _parsed(names: memoryview) -> Any:
+    try:
+        return parse_json(bytes(names))
+    except ValueError as error:
+        raise ValueError(f"{_NAMES[-1]} is not readable: {error}") from error
 
 
 def _check_ends(description: Any, names: Any, delegated: Delegated) -> None:

@@ -75,7 +75,10 @@ def write_files(files: Files, folder: Path) -> None:
 
 
 def _nodes(table: bytes) -> list[_Node]:
-    nodes = parse_json(table).get("nodes")
+    try:
+        nodes = parse_json(table).get("nodes")
+    except ValueError as error:
+        raise ValueError(f"its table is not readable: {error}") from error
     if not isinstance(nodes, list) or not 0 < len(nodes) <= _MOST_NODES:
         raise ValueError("its table has no nodes, or too many")
     return [_node(one) for one in nodes]

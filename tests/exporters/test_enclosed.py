@@ -282,6 +282,21 @@ def test_damage_is_one_line_and_writes_nowhere_else(content: bytes, tmp_path: Pa
     assert sorted(os.listdir(tmp_path)) == ["damaged.pte", "inside"]
 
 
+@pytest.mark.parametrize("name", ["Manifest.json", "model.mlmodel"])
+def test_a_package_without_sense_names_the_file(
+    content: bytes, runtime: Runtime, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "other.pte"
+    files = read_flattened(read_delegated(content, COREML_BACKEND).data)
+    part = next(bytes(v) for names, v in files.items() if names[-1] == name)
+    path.write_bytes(content.replace(part, b"\xff" * len(part)))
+    with quiet(), pytest.raises(EdgeDeitError) as refused:
+        runtime.load(path, 1, None)
+    assert str(refused.value).startswith(
+        f"model.mlpackage in {path} is not a whole .mlpackage: {name}: "
+    )
+
+
 def test_a_broken_package_names_the_file(content: bytes, runtime: Runtime, tmp_path: Path) -> None:
     """The weights are zeros: the package is refused by its own reader."""
     path = tmp_path / "other.pte"
