@@ -18,7 +18,6 @@ from edge_deit.artefacts.inside import open_layer_reader
 from edge_deit.artefacts.predict import predict_photos
 from edge_deit.artefacts.process import Worker
 from edge_deit.artefacts.runners import RunnerCrashError, open_runner
-from edge_deit.common.errors import EdgeDeitError
 from edge_deit.conversion.run import export_model
 from edge_deit.exporters import target
 from edge_deit.mobile.golden import golden_of
@@ -133,15 +132,3 @@ def test_a_file_of_another_backend_is_refused(
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith("error: ")
         assert message in line
-
-
-def test_it_takes_no_image(tiny_weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(EdgeDeitError, match=r"executorch \(coreml\) has no --input image: .*leave"):
-        export_model(
-            str(tiny_weights),
-            targets=["executorch"],
-            backend="coreml",
-            input_kind="image",
-            output=tmp_path / "out",
-        )
-    assert not (tmp_path / "out").exists()
