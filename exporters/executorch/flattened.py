@@ -23,6 +23,7 @@ __all__ = ["read_flattened", "write_files"]
 _MOST_TABLE_BYTES: Final = 1 << 20
 _MOST_NODES: Final = 1000
 _MOST_NAME_BYTES: Final = 255
+_DEEPEST: Final = 16  # folders in folders; a package has five
 
 Files = dict[tuple[str, ...], memoryview]
 """Names from the top folder to a file -> its content."""
@@ -149,4 +150,6 @@ def _names(nodes: list[_Node], parents: dict[int, int], place: int) -> tuple[str
     while (above := parents.get(place)) is not None:
         place = above
         names.insert(0, nodes[place].name)
+        if len(names) > _DEEPEST:
+            raise ValueError(f"its table has {names[-1]!r:.80} more than {_DEEPEST} folders deep")
     return tuple(names)

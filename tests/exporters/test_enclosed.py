@@ -360,6 +360,10 @@ def test_names_that_leave_the_folder_are_refused(name: str) -> None:
         ([node("a"), node("top", 1, b=0)], "'b' where it cannot be"),
         ([node("a", 0, 0, 1, a=0), node("top", 1)], "'a' where it cannot be"),
         ([node("a"), node("b", 0, 0, 0, a=0), node("top", 1, b=1)], "'a' where it cannot be"),
+        (
+            [node("0"), *(node(str(i), 1, **{str(i - 1): i - 1}) for i in range(1, 17))],
+            "'0' more than 16 folders deep",
+        ),
         ([node("top", 1, top=0)], "'top' where it cannot be"),
         ([node("a"), node("top", 1, a=7)], "'a' where it cannot be"),
         ([], "no nodes, or too many"),
