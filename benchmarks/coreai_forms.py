@@ -186,7 +186,7 @@ def _summary(path: Path) -> Counter[str]:
 
 
 def _program(path: Path) -> Counter[str]:
-    from edge_deit.exporters.coreml.package import read_specification
+    from edge_deit.exporters.mlpackage import read_specification
 
     (function,) = read_specification(path).mlProgram.functions.values()
     (block,) = function.block_specializations.values()

@@ -281,14 +281,12 @@ def _remarks(result: ExportResult) -> list[str]:
     done = result.artefacts
     lines = list(dict.fromkeys(f"* {one.stand_in}" for one in done if one.stand_in))
     for one in done:
-        if one.closeness is not None and one.closeness.images < result.parity_images:
+        if one.closeness.images < result.parity_images:
             lines.append(f"{one.path.name}: {one.closeness.images} photos only, as said above")
     return lines
 
 
-def _closeness_cells(result: Closeness | None) -> tuple[str, str, str, str]:
-    if result is None:
-        return "not run", "-", "-", "-"
+def _closeness_cells(result: Closeness) -> tuple[str, str, str, str]:
     agreement = "-" if result.agreement is None else f"{100 * result.agreement:.0f} %"
     return f"{result.cosine:.5f}", f"{result.snr_db:.1f}", agreement, f"{result.max_abs:.1e}"
 

@@ -25,7 +25,7 @@ def main(weights: str = "bundled", photos: str | None = None) -> None:
         output=Path("out"),
     )
     for one in result.artefacts:
-        snr_db = "not run here" if one.closeness is None else f"{one.closeness.snr_db:.1f} dB"
+        snr_db = f"{one.closeness.snr_db:.1f} dB"
         print(f"{one.path}: {one.manifest.size_bytes / 1e6:.1f} MB, {snr_db}")
 
 

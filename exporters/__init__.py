@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import importlib
 import platform
-from typing import Final
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.host import version_of
 from edge_deit.exporters.runtime import MASK_NAME, FileRunner, Runner, Runtime
 from edge_deit.exporters.target import ExportRequest, Form, Target
+
+if TYPE_CHECKING:  # so that the list of targets costs no torch
+    from edge_deit.model.config import DeiTConfig
+    from edge_deit.model.points import LayerReader
 
 __all__ = [
     "MASK_NAME",
@@ -22,6 +29,7 @@ __all__ = [
     "Runtime",
     "Target",
     "check_units",
+    "layer_reader_of",
     "runtime_of",
     "target",
     "tool_versions",
@@ -57,15 +65,37 @@ def target(name: str) -> Target:
     return found
 
 
-def runtime_of(name: str) -> Runtime:
-    """What runs the files of the target called `name`.
+def runtime_of(name: str, backend: str = "") -> Runtime:
+    """What runs the files of the target called `name` here, those for `backend` where it says one.
 
     Raises:
         EdgeDeitError: as `target`.
     """
     found = importlib.import_module(_module(RUNTIMES, name)).RUNTIME
     assert isinstance(found, Runtime)
-    return found
+    if (enclosed := found.enclosed(backend)) is None:
+        return found
+    return found.running(enclosed, runtime_of(enclosed.target))
+
+
+def layer_reader_of(name: str, backend: str) -> Callable[[Path, DeiTConfig], LayerReader] | None:
+    """What shows the inside of such files, None where nothing does: the file and its model's shape.
+
+    Raises:
+        EdgeDeitError: as `target`.
+    """
+    if (enclosed := runtime_of(name).enclosed(backend)) is None:
+        return target(name).layer_reader
+    inner = target(enclosed.target).layer_reader
+    assert inner is not None
+
+    def read(path: Path, config: DeiTConfig) -> LayerReader:
+        with enclosed.unpacked(path) as file:
+            runtime_of(enclosed.target).check(file)
+            found = inner(file, config)
+        return replace(found, method=f"{file.name} in the {path.suffix}: {found.method}")
+
+    return read
 
 
 def check_units(units: str) -> None:

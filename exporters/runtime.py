@@ -6,8 +6,9 @@ import contextlib
 import importlib
 import importlib.util
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MASK_NAME",
     "TIMEOUT_S",
+    "Enclosed",
     "FileRunner",
     "Runner",
     "Runtime",
@@ -91,6 +93,31 @@ class Sparing:
 
 
 @dataclass(frozen=True)
+class Enclosed:
+    """A whole file of another target that a file holds, run in its place where its own backend is not here.
+
+    `target` is that of the file inside. `unpack` takes a file and an empty folder, writes there what is
+    inside and returns it, or raises EdgeDeitError, which names the file. `said` is one line: why, and
+    what stands in.
+    """
+
+    target: str
+    unpack: Callable[[Path, Path], Path]
+    said: str
+
+    @contextlib.contextmanager
+    def unpacked(self, path: Path) -> Iterator[Path]:
+        """What is inside a file, in a temporary folder while the block lasts; its errors name the file."""
+        with tempfile.TemporaryDirectory(prefix="edge-deit-") as folder:
+            inner = self.unpack(path, Path(folder))
+            try:
+                yield inner
+            except EdgeDeitError as error:
+                said = str(error).replace(str(inner), f"{inner.name} in {path}")
+                raise EdgeDeitError(said) from error
+
+
+@dataclass(frozen=True)
 class Runtime:
     """How the files of one target are run.
 
@@ -99,12 +126,12 @@ class Runtime:
     (None: there is none), `older` a package that can take the place of `modules`. `load` takes the file,
     a number of threads and one of `units`
     (None: the default). `runs_on` returns None when the real runtime works on this machine, otherwise
-    one line that says why not and what stands in; `unchecked` takes a backend and returns one line when
-    its files cannot be run here by anything. `check` refuses a file that would make the runtime read
-    something outside it, as far as that shows without the runtime; it raises EdgeDeitError. `units`
-    names the processors that a runner may be told to use, the default first. `modules` are what `load`
-    will import; `needless` what the first of them imports where it is installed, and no file needs.
-    `sparing` takes a precision and a form (None: the target has but
+    one line that says why not and what stands in; `enclosed` takes a backend and returns what is run in
+    place of its files on this machine, None where they are run themselves. `check` refuses a file that
+    would make the runtime read something outside it, as far as that shows without the runtime; it raises
+    EdgeDeitError. `units` names the processors that a runner may be told to use, the default first.
+    `modules` are what `load` will import; `needless` what the first of them imports where it is
+    installed, and no file needs. `sparing` takes a precision and a form (None: the target has but
     one) and says whether such files are run so slowly here that a check takes few photos and no latency is
     measured. `timeout_s` is for one load, or one photo.
     """
@@ -117,7 +144,7 @@ class Runtime:
     load: Callable[[Path, int, str | None], FileRunner]
     runs_on: Callable[[], str | None]
     folder: bool = False
-    unchecked: Callable[[str], str | None] = lambda backend: None
+    enclosed: Callable[[str], Enclosed | None] = lambda backend: None
     check: Callable[[Path], None] = nothing_outside
     units: tuple[str, ...] = ()
     sparing: Callable[[str, str | None], Sparing | None] = lambda precision, form: None
@@ -125,6 +152,25 @@ class Runtime:
     needless: tuple[str, ...] = ()
     alone: str | None = None
     older: str | None = None
+
+    def running(self, enclosed: Enclosed, inner: Runtime) -> Runtime:
+        """What runs this target's files by the file inside each, which is one of `inner`."""
+
+        def load(path: Path, threads: int, units: str | None) -> FileRunner:
+            with enclosed.unpacked(path) as file:  # runners hold all of a file once it is loaded
+                inner.check(file)
+                return inner.load(file, threads, None)
+
+        return replace(
+            inner,
+            name=self.name,
+            suffix=self.suffix,
+            folder=self.folder,
+            check=self.check,
+            load=load,
+            runs_on=lambda: enclosed.said,
+            units=(),
+        )
 
     def remedy(self) -> str | None:
         """What to install so that files can be run here, in one line; None when nothing is missing.

@@ -151,7 +151,7 @@ class Target:
     of a system that brings one. `half_remainder` lists for a backend the precisions whose files may
     compute what is float in half precision, all of it or nothing, `single` shell patterns of the layers
     that `fp16` files compute in single precision in any case, `batched` the precisions whose files can take
-    any number of photos at once. `remarks` is for some precisions what a user should read.
+    any number of photos at once. `remarks` is for some precisions of the default backend what to read.
     `image_planes` says that the runtime makes float planes of an image by itself, of one at a time;
     `in_pairs` that its kernels add neighbouring products in 16 bits on some processors
     (`quantization.pairs`). `all_integer` lists the precisions that keep nothing in float and find
@@ -161,6 +161,7 @@ class Target:
     other versions. `forms` maps each precision to the form its files have by default, `ane` or
     `cpu` (`ExportRequest.form`); it is empty where a target has but one. `effort` is about how long making
     a file takes, `merges` for a backend which precisions merge tokens, `needless` unneeded imports.
+    `pixels_only` says for a backend whose files take no image why, and what to do.
     """
 
     runtime: Runtime
@@ -189,6 +190,7 @@ class Target:
     effort: int = 1
     needless: tuple[str, ...] = ()
     merges: Mapping[str, tuple[Precision, ...]] = field(default_factory=dict)
+    pixels_only: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -216,10 +218,6 @@ class Target:
     def runs_on(self) -> str | None:
         """None when the target's real runtime works here, otherwise why not and what stands in."""
         return self.runtime.runs_on()
-
-    def unchecked(self, backend: str) -> str | None:
-        """One line when nothing here can run files for this backend, not even a stand-in."""
-        return self.runtime.unchecked(backend)
 
     def warm_up(self) -> None:
         """Import the converter without what is `needless`, for a process that does nothing but convert."""

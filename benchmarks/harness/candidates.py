@@ -72,8 +72,8 @@ def torch_candidate(weights: Path) -> Candidate:
 def find_ours(folder: Path) -> list[Candidate]:
     """Every artefact of the export command in a folder, by target, then precision.
 
-    A file that nothing here can run (a `.pte` for the Core ML delegate), or so slowly that no table waits
-    for it (half precision in Core AI's runtime on x86), is left out.
+    Left out is a file whose package alone is run here (a `.pte` for the Core ML delegate), or one that is
+    run so slowly that no table waits for it (half precision in Core AI's runtime on x86).
 
     Raises:
         EdgeDeitError: no artefact, or one that its manifest does not fit.
@@ -85,7 +85,7 @@ def find_ours(folder: Path) -> list[Candidate]:
         manifest = read_manifest(path)
         target = find_target(manifest.target)
         slow = target.runtime.sparing(manifest.precision, manifest.scheme.get("form"))
-        if target.unchecked(manifest.backend) is not None or slow is not None:
+        if target.runtime.enclosed(manifest.backend) is not None or slow is not None:
             continue
         mark = "" if manifest.backend == target.backends[0] else f"-{manifest.backend}"
         kept = manifest.scheme.get("keep_float") or []

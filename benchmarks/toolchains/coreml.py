@@ -23,7 +23,7 @@ from edge_deit.common.errors import EdgeDeitError
 from edge_deit.exporters import Runner
 from edge_deit.exporters.coreml import reference as mil_reference
 from edge_deit.exporters.coreml.operators import OPERATORS
-from edge_deit.exporters.coreml.package import read_specification
+from edge_deit.exporters.mlpackage import read_specification
 
 __all__ = ["load"]
 

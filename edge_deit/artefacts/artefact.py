@@ -45,8 +45,8 @@ class Artefact:
 
     @property
     def runtime(self) -> Runtime:
-        """What runs it."""
-        return runtime_of(self.manifest.target)
+        """What runs it here."""
+        return runtime_of(*self.engine_key)
 
 
 def read_artefact(path: Path) -> Artefact:

@@ -28,7 +28,7 @@ def open_layer_reader(
         RunnerCrashError: the process died, or did not answer.
     """
     name = artefact.path.name
-    with Worker(artefact.manifest.target, timeout_s) as worker:
+    with Worker(*artefact.engine_key, timeout_s=timeout_s) as worker:
         header, _ = worker.ask(
             name,
             "looking into",

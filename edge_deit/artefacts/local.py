@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from edge_deit.exporters import FileRunner, Runtime, runtime_of
+from edge_deit.exporters import FileRunner, Runtime
 
 __all__ = ["LocalRunner", "load_local", "one_line"]
 
@@ -33,13 +33,12 @@ class LocalRunner:
         return found
 
 
-def load_local(target: str, path: Path, threads: int, units: str | None = None) -> LocalRunner:
-    """Load a file of a target into its runtime.
+def load_local(runtime: Runtime, path: Path, threads: int, units: str | None = None) -> LocalRunner:
+    """Load a file into its runtime.
 
     Raises:
         EdgeDeitError: the runtime is absent or refuses the file.
     """
-    runtime = runtime_of(target)
     with one_line(path.name, runtime, "loading"):
         return LocalRunner(path.name, runtime, runtime.load(path, threads, units))
 

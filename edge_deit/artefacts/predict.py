@@ -68,7 +68,7 @@ def predict_photos(
         check_regular(image, "image")
     spec, labels = manifest.preprocess_spec, manifest.labels
     found: list[Prediction] = []
-    with Worker(manifest.target) as worker, patiently(opened, len(images), progress) as advance:
+    with Worker(*opened.engine_key) as worker, patiently(opened, len(images), progress) as advance:
         runner = None
         for start in range(0, len(images), manifest.photos_at_once):
             some = images[start : start + manifest.photos_at_once]

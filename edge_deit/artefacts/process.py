@@ -38,7 +38,7 @@ class RunnerCrashError(EdgeDeitError):
 
 
 class Worker:
-    """A process that holds one artefact of a target at a time, and runs it; threads take turns.
+    """A process that holds one artefact of a target and backend at a time, and runs it; threads take turns.
 
     It begins to import the runtime when it is made. Close it, or use it as a context manager; otherwise it
     ends when nobody holds it any longer, or with this process. What its runtime leaves in temporary files
@@ -46,8 +46,8 @@ class Worker:
     None: the runtime's own.
     """
 
-    def __init__(self, target: str, timeout_s: float | None = None) -> None:
-        runtime = runtime_of(target)
+    def __init__(self, target: str, backend: str = "", *, timeout_s: float | None = None) -> None:
+        runtime = runtime_of(target, backend)
         self._label = runtime.label
         self._timeout_s = runtime.timeout_s if timeout_s is None else timeout_s
         self._lock = threading.Lock()
@@ -56,7 +56,7 @@ class Worker:
         try:
             self._held: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `_end`
             self._scratch = tempfile.mkdtemp(prefix="edge-deit-")
-            self._process, self._connection = self._start(target)
+            self._process, self._connection = self._start(target, backend)
         except OSError as error:
             raise EdgeDeitError(
                 f"no process for {self._label} can be started: {error.strerror}"
@@ -65,11 +65,10 @@ class Worker:
             self, _end, os.getpid(), self._process, self._connection, self._held, self._scratch
         )
 
-    def _start(self, target: str) -> tuple[subprocess.Popen[bytes], Connection]:
+    def _start(self, target: str, backend: str) -> tuple[subprocess.Popen[bytes], Connection]:
         try:
-            return start_child(
-                _WORKER, [target, self._scratch], None if is_verbose() else self._held
-            )
+            arguments = [target, backend, self._scratch]
+            return start_child(_WORKER, arguments, None if is_verbose() else self._held)
         except BaseException:
             os.rmdir(self._scratch)
             raise

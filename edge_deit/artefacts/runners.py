@@ -127,18 +127,14 @@ def open_runner(
         raise EdgeDeitError(f"threads is {threads}; it must be at least 1")
     opened = artefact if isinstance(artefact, Artefact) else read_artefact(artefact)
     runtime, path = opened.runtime, opened.path
-    if (reason := runtime.unchecked(opened.manifest.backend)) is not None:
-        raise EdgeDeitError(f"{path.name} cannot be run here: {reason}")
     if units is not None:
         check_units(units)
     chosen = units if runtime.units else None
     if not isolated:
-        return ArtefactRunner(
-            opened.manifest, load_local(runtime.name, path, threads, chosen), None
-        )
+        return ArtefactRunner(opened.manifest, load_local(runtime, path, threads, chosen), None)
     if worker is not None:
         return ArtefactRunner(opened.manifest, worker.load(path, threads, chosen), None)
-    own = Worker(runtime.name, timeout_s)
+    own = Worker(*opened.engine_key, timeout_s=timeout_s)
     try:
         return ArtefactRunner(opened.manifest, own.load(path, threads, chosen), own)
     except BaseException:
@@ -148,12 +144,13 @@ def open_runner(
 
 def stand_in(manifest: Manifest) -> str | None:
     """None where the artefact's own runtime runs it here, otherwise what does instead, in one line."""
-    return runtime_of(manifest.target).runs_on()
+    return runtime_of(manifest.target, manifest.backend).runs_on()
 
 
 def sparing(manifest: Manifest) -> Sparing | None:
     """Where the artefact is run so slowly here that a check takes few photos: how many, and why."""
-    return runtime_of(manifest.target).sparing(manifest.precision, manifest.scheme.get("form"))
+    runtime = runtime_of(manifest.target, manifest.backend)
+    return runtime.sparing(manifest.precision, manifest.scheme.get("form"))
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """The process that runs artefacts for `artefacts.process`: it loads files, and runs them, when told to.
 
-Its one argument list: the descriptor of the connection, the target whose runtime it will need, and a folder
-for temporary files, which ends with the process. It answers each request with one message; a request that
-fails is answered with `error`, one line. When the other side closes the connection, or is gone, the process
-ends at once, whatever it is doing.
+Its one argument list: the descriptor of the connection, the target and the backend whose files it will run,
+and a folder for temporary files, which ends with the process. It answers each request with one message; a
+request that fails is answered with `error`, one line. When the other side closes the connection, or is
+gone, the process ends at once, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TIMES_THE_FILE: Final = 32
 _LIMITS: Final = resource.getrlimit(resource.RLIMIT_DATA)  # soft and hard
 
 
-def main(descriptor: int, target: str, scratch: str) -> None:
+def main(descriptor: int, target: str, backend: str, scratch: str) -> None:
     """Serve until the connection ends."""
     os.environ["TMPDIR"] = tempfile.tempdir = scratch
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we work for
@@ -49,8 +49,8 @@ def main(descriptor: int, target: str, scratch: str) -> None:
     connection = Connection(descriptor)
     requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests, scratch), daemon=True).start()
-    runtime_of(target).warm_up()
-    held = _Held(target)
+    runtime_of(target, backend).warm_up()
+    held = _Held(target, backend)
     while True:
         header, arrays = requests.get()
         try:
@@ -82,8 +82,9 @@ def _remove(folder: str) -> None:
 class _Held:
     """The one artefact that is loaded, if any, and the number of the request that loaded it."""
 
-    def __init__(self, target: str) -> None:
-        self._target = target
+    def __init__(self, target: str, backend: str) -> None:
+        self._target, self._backend = target, backend
+        self._runtime = runtime_of(target, backend)
         self._number = 0
         self._runner: LocalRunner | None = None
         self._reader: LayerReader | None = None
@@ -95,7 +96,7 @@ class _Held:
             _limit_memory(path)
             return self._load(path, header) if header["do"] == "load" else self._look(path, header)
         if header["do"] == "points" and self._reader is not None:
-            with one_line("the copy of the file", runtime_of(self._target), "looking into"):
+            with one_line("the copy of the file", self._runtime, "looking into"):
                 found = self._reader.read(arrays[0])
             return {"points": list(found)}, list(found.values())
         if self._runner is None or header["number"] != self._number:
@@ -104,21 +105,21 @@ class _Held:
 
     def _load(self, path: Path, header: dict[str, Any]) -> Message:
         self._runner = None
-        self._runner = load_local(self._target, path, header["threads"], header["units"])
+        self._runner = load_local(self._runtime, path, header["threads"], header["units"])
         self._number = header["number"]
         return {}, []
 
     def _look(self, path: Path, header: dict[str, Any]) -> Message:
-        from edge_deit.exporters import target
+        from edge_deit.exporters import layer_reader_of
         from edge_deit.model.config import DeiTConfig
 
         self._reader = None
-        open_reader = target(self._target).layer_reader
+        open_reader = layer_reader_of(self._target, self._backend)
         if open_reader is None:
             raise EdgeDeitError(
                 f"{self._target}: the runtime shows nothing of what is inside a file"
             )
-        with one_line(path.name, runtime_of(self._target), "looking into"):
+        with one_line(path.name, self._runtime, "looking into"):
             self._reader = open_reader(path, DeiTConfig(**header["config"]))
         return {"method": self._reader.method}, []
 

@@ -157,7 +157,7 @@ class _Converter:
         self._starting = threading.Lock()
         self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
 
-    def __call__(self, job: Job) -> Closeness | None:
+    def __call__(self, job: Job) -> Closeness:
         """Do a job there.
 
         Raises:
@@ -172,7 +172,7 @@ class _Converter:
             raise EdgeDeitError(f"{name}: {self._end()}") from lost
         if error is not None:
             raise error
-        result: Closeness | None = found
+        result: Closeness = found
         return result
 
     def stop(self) -> None:

@@ -154,15 +154,13 @@ def manifest_of(
     context: ExportContext,
     target: Target,
     request: ExportRequest,
-    result: Closeness | None,
+    result: Closeness,
     stand_in: str | None,
 ) -> Manifest:
     checkpoint, scheme = context.checkpoint, request.scheme
-    parity: dict[str, Any] = {"runner": stand_in or f"{target.name} runtime"}
-    if result is not None:
-        parity |= asdict(result)
-        parity["snr_db"] = None if math.isinf(result.snr_db) else result.snr_db
-        parity["held_back"] = context.held_back
+    parity: dict[str, Any] = {"runner": stand_in or f"{target.name} runtime"} | asdict(result)
+    parity["snr_db"] = None if math.isinf(result.snr_db) else result.snr_db
+    parity["held_back"] = context.held_back
     entry = _scheme(context, target, request)
     if target.forms:
         entry["form"] = request.form

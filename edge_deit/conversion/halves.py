@@ -61,7 +61,8 @@ def float_notes(context: ExportContext, manifests: Sequence[Manifest]) -> list[s
         single = one.scheme.get("single") or {}
         if chosen := {name: why for name, why in single.items() if why != _ALWAYS}:
             lines.append(_single_note(one, chosen))
-        lines += [text for precision, text in target.remarks.items() if precision == one.precision]
+        if one.backend == target.backends[0]:
+            lines += [text for name, text in target.remarks.items() if name == one.precision]
     return lines
 
 

@@ -33,8 +33,7 @@ class Job:
     """What `target` is to write, and photos (M, 3, H, W) with the float model's outputs (M, ...) on them.
 
     `masks` (M, P) go with the photos of a model that reconstructs them; `contract` is what the file takes
-    and returns, `classes` says that its outputs are those of a classifier. `checked` is False where nothing
-    here can run the file.
+    and returns, `classes` says that its outputs are those of a classifier.
     """
 
     target: str
@@ -45,27 +44,24 @@ class Job:
     masks: Tensor | None
     classes: bool
     threads: int
-    checked: bool
 
 
-Convert = Callable[[Job], Closeness | None]
+Convert = Callable[[Job], Closeness]
 """Something that does a job: the file lies where its request says, and is as close as returned."""
 
 
 def convert_here(
     job: Job, accept: Accept = lambda runner: None, progress: Progress = SILENT
-) -> Closeness | None:
-    """Write the file, run it on the photos and compare; None where nothing here can run it.
+) -> Closeness:
+    """Write the file, run it on the photos and compare.
 
     Raises:
         EdgeDeitError: the target cannot do it, the file's outputs differ from the float model's, or
             `accept` refuses it.
     """
-    target = find_target(job.target)
-    if not job.checked:
-        _write(job)
-        return None
-    with Worker(target.name) as worker:  # it imports its runtime while the converter works
+    with Worker(
+        job.target, job.request.backend
+    ) as worker:  # it imports its runtime while the converter works
         _write(job)
         return _check(job, worker, accept, progress)
 

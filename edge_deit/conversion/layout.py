@@ -86,12 +86,15 @@ class Layout:
         return tuple(FILE_NAMES) if wanted is None else wanted
 
     def check(self, plan: Sequence[Item], takes: InputKind) -> None:
-        """Refuse files that cannot take many photos at once, or be laid out so, where that is wanted.
+        """Refuse files that cannot take images or many photos, or be laid out so, where that is wanted.
 
         Raises:
             EdgeDeitError: a number of photos that is none, or the target, and what it has.
         """
         check_form(plan, self.form)
+        for target, _, backend in plan if takes == "image" else ():
+            if (reason := target.pixels_only.get(backend)) is not None:
+                raise EdgeDeitError(f"{target.name} ({backend}) has no --input image: {reason}")
         if self.form == "ane" and self.batch > 1:
             raise EdgeDeitError(
                 "--form ane is for one photo: leave --batch out, or take --form cpu"

@@ -89,7 +89,6 @@ def _table(done: Sequence[Exported]) -> str:
     photos = 0
     for one in done:
         found = one.closeness
-        assert found is not None
         assert found.agreement is not None
         photos = found.images
         megabytes = one.manifest.size_bytes / 1e6

@@ -13,7 +13,7 @@ from edge_deit.common.files import size_of, workplace
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.describe import manifest_of, request_for
 from edge_deit.conversion.job import Convert, Job
-from edge_deit.exporters import Target
+from edge_deit.exporters import Runtime, Target, runtime_of
 from edge_deit.metrics.outputs import Closeness
 from edge_deit.quantization.scheme import Scheme
 
@@ -22,11 +22,11 @@ __all__ = ["Exported", "OverSizeError", "export_one"]
 
 @dataclass(frozen=True)
 class Exported:
-    """One artefact that was written and checked; `closeness` is None where nothing here can run it."""
+    """One artefact that was written and checked, `stand_in` saying by what if not by its own runtime."""
 
     path: Path
     manifest: Manifest
-    closeness: Closeness | None
+    closeness: Closeness
     stand_in: str | None
     seconds: float
 
@@ -71,10 +71,10 @@ def export_one(
         _mark(context, target, scheme, backend),
         target.suffix,
     )
-    unchecked = target.unchecked(backend)
+    runtime = runtime_of(target.name, backend)
     with workplace(context.output, ".export-") as folder:
         request = request_for(context, target, scheme, backend, folder / name)
-        count = _photos(context, target, scheme, name) if unchecked is None else 0
+        count = _photos(context, runtime, context.form_of(target, scheme), scheme, name)
         result = convert(
             Job(
                 target=target.name,
@@ -85,11 +85,10 @@ def export_one(
                 masks=None if context.masks is None else context.masks[:count],
                 classes=context.checkpoint.config.task == "classification",
                 threads=context.threads,
-                checked=unchecked is None,
             )
         )
         _check_size(request.output, scheme, max_size)
-        stand_in = unchecked or target.runs_on()
+        stand_in = runtime.runs_on()
         manifest = manifest_of(context, target, request, result, stand_in)
         write_manifest(manifest, manifest_path(request.output))
         _move(request.output, context.output / name, folder)
@@ -112,10 +111,12 @@ def _mark(context: ExportContext, target: Target, scheme: Scheme, backend: str) 
     return mark + (f".batch{context.file_form.photos}" if context.file_form.photos > 1 else "")
 
 
-def _photos(context: ExportContext, target: Target, scheme: Scheme, name: str) -> int:
+def _photos(
+    context: ExportContext, runtime: Runtime, form: str | None, scheme: Scheme, name: str
+) -> int:
     """How many photos the check takes: a few, with a note, where the runtime is very slow here."""
     count = len(context.photos)
-    slow = target.runtime.sparing(scheme.precision, context.form_of(target, scheme))
+    slow = runtime.sparing(scheme.precision, form)
     if slow is not None and slow.photos < count:
         count = slow.photos
         context.progress.note(f"{name} is checked on {count} photos: {slow.reason}")

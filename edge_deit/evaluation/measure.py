@@ -40,7 +40,7 @@ from edge_deit.evaluation.cluster import spread
 from edge_deit.evaluation.latency import Rounds, Served, interleave
 from edge_deit.evaluation.layers import compare_layers
 from edge_deit.evaluation.results import Measured, Timing, artefact_result, calibration_hashes
-from edge_deit.exporters import target as find_target
+from edge_deit.exporters import layer_reader_of
 from edge_deit.report.report import ArtefactResult, Layers
 from edge_deit.report.result import APPROXIMATION
 
@@ -219,11 +219,10 @@ def _measured(
 
 def _look(settings: Settings, float_model: FloatModel, one: Artefact) -> tuple[Layers | None, str]:
     """The comparison layer by layer, or why there is none."""
-    target = find_target(one.manifest.target)
     if one.manifest.approximation is not None:
         return None, "it merges tokens, so inside it has others than the float model"
-    if target.layer_reader is None:
-        return None, f"{target.name}: the runtime shows nothing of what is inside a file"
+    if layer_reader_of(*one.engine_key) is None:
+        return None, f"{one.manifest.target}: the runtime shows nothing of what is inside a file"
     checkpoint = float_model.checkpoint
     what = f"{one.path.name}: layers"
     with ExitStack() as stack:

@@ -113,7 +113,7 @@ def _run_all(
     for artefact in artefacts:
         manifest = artefact.manifest
         runtime = artefact.runtime
-        if reason := runtime.unchecked(manifest.backend) or runtime.remedy():
+        if reason := runtime.remedy():
             notes.append(f"{artefact.path.name} was not run: {reason}")
             continue
         stand_in = runtime.runs_on()

@@ -27,9 +27,9 @@ import torch
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.exporters.channels_first import in_form
-from edge_deit.exporters.coreml.package import class_names, read_specification, settle_bytes
 from edge_deit.exporters.coreml.runtime import RUNTIME, load_on, load_runner, runs_on
 from edge_deit.exporters.coreml.tables import append_tables
+from edge_deit.exporters.mlpackage import class_names, read_specification, settle_bytes
 from edge_deit.exporters.pt2e import quantize_graph
 from edge_deit.exporters.runtime import MASK_NAME
 from edge_deit.exporters.target import ExportRequest

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.exporters.coreml.operators import OPERATORS, Arguments
-from edge_deit.exporters.coreml.package import (
+from edge_deit.exporters.mlpackage import (
     broken,
     check_weights,
     model_file,

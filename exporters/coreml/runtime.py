@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from edge_deit.exporters.coreml.package import check_weights, class_names, read_specification
+from edge_deit.exporters.mlpackage import check_weights, class_names, read_specification
 from edge_deit.exporters.runtime import FileRunner, Runtime, in_order
 
 __all__ = ["RUNTIME", "check", "load_on", "load_runner", "runs_on"]

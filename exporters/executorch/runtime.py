@@ -16,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 
 from edge_deit.common.errors import EdgeDeitError, first_line
-from edge_deit.exporters.runtime import FileRunner, Runtime, contiguous
+from edge_deit.exporters.executorch.enclosed import COREML_BACKEND, unpack
+from edge_deit.exporters.runtime import Enclosed, FileRunner, Runtime, contiguous
 
 __all__ = [
     "BACKENDS",
@@ -27,12 +28,16 @@ __all__ = [
     "load_runner",
     "open_program",
     "runs_on",
-    "unchecked",
 ]
 
 BACKENDS: Final = ("xnnpack", "coreml")
 """What may execute a program, the default first."""
-_COREML_BACKEND: Final = "CoreMLBackend"  # the delegate's name inside a file
+_COREML: Final = Enclosed(
+    "coreml",
+    unpack,
+    "the Core ML delegate runs only on macOS and iOS; the package in the .pte is checked with reference "
+    "numerics (torch), which is neither Core ML nor ExecuTorch's runtime",
+)
 _LOCK: Final = (
     threading.RLock()
 )  # loading and executing share one thread pool, which may be replaced
@@ -149,11 +154,9 @@ def runs_on() -> str | None:
     return None
 
 
-def unchecked(backend: str) -> str | None:
-    """Programs for Apple's delegate run on Apple's systems only."""
-    if backend == "coreml" and sys.platform != "darwin":
-        return "a .pte for the Core ML delegate runs only on macOS and iOS; it was NOT run here"
-    return None
+def enclosed(backend: str) -> Enclosed | None:
+    """Programs for Apple's delegate run on Apple's systems only; elsewhere their package is."""
+    return _COREML if backend == "coreml" and sys.platform != "darwin" else None
 
 
 def _binding() -> Any:
@@ -171,8 +174,8 @@ def _load_forward(path: Path) -> tuple[Program, Any]:
     try:
         return program, program.load_method("forward")
     except RuntimeError as error:
-        if not _binding()._is_available(_COREML_BACKEND) and (
-            _COREML_BACKEND.encode() in program.content
+        if not _binding()._is_available(COREML_BACKEND) and (
+            COREML_BACKEND.encode() in program.content
         ):
             raise EdgeDeitError(
                 f"{path} is for the Core ML delegate, which runs on macOS and iOS only; "
@@ -193,5 +196,5 @@ RUNTIME: Final = Runtime(
     modules=("torch", "executorch.extension.pybindings._C"),
     load=lambda path, threads, units: load_runner(path, threads),
     runs_on=runs_on,
-    unchecked=unchecked,
+    enclosed=enclosed,
 )

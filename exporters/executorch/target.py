@@ -53,4 +53,7 @@ TARGET: Final = Target(
     token_ranges=True,
     effort=5,
     merges={"xnnpack": ("fp32", "int8")},
+    pixels_only={
+        "coreml": "Core ML's delegate takes no bytes; leave --input out, or take --target coreml"
+    },
 )

@@ -242,7 +242,7 @@ def test_a_package_with_an_unreadable_table_is_refused(package: Path) -> None:
 
 @pytest.mark.slow
 def test_a_specification_that_names_weights_elsewhere_is_refused(package: Path) -> None:
-    from edge_deit.exporters.coreml.package import model_file, operations_of, read_specification
+    from edge_deit.exporters.mlpackage import model_file, operations_of, read_specification
 
     specification = read_specification(package)
     for operation in operations_of(specification):

@@ -112,6 +112,13 @@ CASES: dict[str, tuple[Case, str]] = {
         lambda p: [*export(p, "--target", "coreml"), "--batch", 2, "--input", "image"],
         "its images come one at a time",
     ),
+    "image for Core ML's delegate": (
+        lambda p: [
+            *export(p, "--target", "executorch", "--backend", "coreml"),
+            *("--input", "image"),
+        ],
+        "executorch (coreml) has no --input image: Core ML's delegate takes no bytes; leave --input",
+    ),
     "missing weights": (lambda p: export(p, "--weights", p.root / "no.safetensors"), "no.safetens"),
     "empty weights": (
         lambda p: export(p, "--weights", p.file("empty.safetensors", b"")),

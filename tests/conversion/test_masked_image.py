@@ -46,6 +46,7 @@ MASKS = torch.stack(
     ]
 )
 FILES = [(name, precision) for name in TARGETS for precision in ("fp32", "fp16")]
+FILES.append(("executorch/coreml", "fp16"))  # a target's other backend
 
 
 def referee(name: str = "DeiTForMaskedImageModeling", **settings: Any) -> Any:
@@ -71,7 +72,8 @@ def folder(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def masked_file(shared: Path, folder: Path) -> Callable[[str, str], Path]:
-    def file(name: str, precision: str) -> Path:
+    def file(wanted: str, precision: str) -> Path:
+        name, _, backend = wanted.partition("/")
         if missing := target(name).missing():
             pytest.skip(f"{', '.join(missing)} not installed")
 
@@ -80,12 +82,13 @@ def masked_file(shared: Path, folder: Path) -> Callable[[str, str], Path]:
                 str(folder),
                 targets=[name],
                 precisions=[precision],  # type: ignore[list-item]
+                backend=backend or None,
                 task="masked-image",
                 output=made,
                 parity_images=3,
             )
 
-        made = once(shared / f"masked_{name}_{precision}", export)
+        made = once(shared / f"masked_{name}{backend}_{precision}", export)
         (path,) = made.glob(f"*{target(name).suffix}")
         return path
 

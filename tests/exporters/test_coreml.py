@@ -18,8 +18,8 @@ from edge_deit.common.quiet import quiet
 from edge_deit.exporters.coreml import export as coreml
 from edge_deit.exporters.coreml import reference as mil_reference
 from edge_deit.exporters.coreml.operators import OPERATORS
-from edge_deit.exporters.coreml.package import read_specification
 from edge_deit.exporters.coreml.target import TARGET
+from edge_deit.exporters.mlpackage import read_specification
 from edge_deit.exporters.target import ExportRequest
 from edge_deit.metrics.outputs import closeness
 from edge_deit.model.deploy import deploy

@@ -170,7 +170,7 @@ def test_validate_gives_such_files_the_figures_of_the_others(
 
 
 def test_a_classifier_for_core_ml(image_files: Callable[[str], dict[str, Path]]) -> None:
-    from edge_deit.exporters.coreml.package import read_specification
+    from edge_deit.exporters.mlpackage import read_specification
 
     description = read_specification(image_files("coreml")["int8"]).description
     assert description.input[0].type.imageType.width == 64

@@ -49,7 +49,7 @@ def request_of(target: str, kind: str, form: Form, output: Path) -> ExportReques
 )
 def test_core_ml_holds_the_tables(tmp_path: Path, form: Form, single: tuple[str, ...]) -> None:
     """Every weight of the scheme is looked up, and the rest is half precision."""
-    from edge_deit.exporters.coreml.package import operations_of, read_specification
+    from edge_deit.exporters.mlpackage import operations_of, read_specification
 
     target = find_target("coreml")
     if missing := target.missing():

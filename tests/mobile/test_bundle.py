@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -120,7 +121,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
             runtime_of(name),
             modules=(),
             runs_on=lambda said=stand_in: said,
-            unchecked=lambda backend: "it runs on Apple's" if backend == "coreml" else None,
         )
         monkeypatch.setattr(importlib.import_module(module), "RUNTIME", fake)
     monkeypatch.setattr(writing, "open_runner", fake_runner)
@@ -229,13 +229,30 @@ def test_golden_logits_come_from_a_real_runtime_where_there_is_one(place: Place)
         assert case["logits"][0] == len(case["artefact"])
 
 
-def test_what_cannot_run_here_takes_the_logits_of_another(
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS runs the Core ML delegate itself")
+def test_a_package_in_a_file_is_a_stand_in(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     apple = place.artefact("a.fp32-coreml.pte", "executorch", backend="coreml")
+    bundle.bundle([apple], ios=place.ios, threads=1)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "a.fp32-coreml.pte: the Core ML delegate runs only on macOS and iOS; the package" in printed
+    )
+    assert read(place.ios / IOS, "golden_spec.json")["artefact"] == apple.name
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS runs the Core ML delegate itself")
+def test_what_cannot_run_here_takes_the_logits_of_another(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(RUNTIMES["coreml"])
+    monkeypatch.setattr(module, "RUNTIME", replace(module.RUNTIME, modules=("no_such.part",)))
+    apple = place.artefact("a.fp32-coreml.pte", "executorch", backend="coreml")
     lite = place.artefact("a.fp32.tflite")
     bundle.bundle([apple, lite], android=place.android, ios=place.ios, threads=1)
-    assert "a.fp32-coreml.pte was not run: it runs on Apple's" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "a.fp32-coreml.pte was not run: the reference for Core ML is not installed" in printed
     for folder in (place.android / ANDROID, place.ios / IOS):
         assert read(folder, "golden_spec.json")["artefact"] == lite.name
     assert not (place.ios / IOS / lite.name).exists()

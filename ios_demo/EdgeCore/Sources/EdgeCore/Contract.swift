@@ -44,7 +44,7 @@ extension Manifest {
 
 /// The names by which a Core ML classifier returns its classes, in the order of the labels: each once.
 ///
-/// Labels that occur twice carry their index, as `class_names` of `exporters/coreml/package.py` has it.
+/// Labels that occur twice carry their index, as `class_names` of `exporters/mlpackage.py` has it.
 public func classifierNames(_ labels: [String]) -> [String] {
     let counts = Dictionary(labels.map { ($0, 1) }, uniquingKeysWith: +)
     return labels.enumerated().map { index, label in
