@@ -97,11 +97,7 @@ class SchemeEntry(TypedDict):
         Annotated[bool, About("Whether the float part is in half precision where the core has it.")]
     ]
     seed: NotRequired[Annotated[Count, About("Of what was drawn to make integer layers.")]]
-    trained: NotRequired[
-        Annotated[
-            bool, About("Whether its integers were trained, and nothing chosen by the export.")
-        ]
-    ]
+    trained: NotRequired[Annotated[bool, About("Whether its integers were trained.")]]
     single: NotRequired[
         Annotated[
             dict[str, Text],
@@ -117,9 +113,7 @@ class SchemeEntry(TypedDict):
     form: NotRequired[
         Annotated[Text, About("How its operators are laid out, where the target has several ways.")]
     ]
-    equalised: NotRequired[
-        Annotated[Any, About("Exponents that moved range from activations to weights.")]
-    ]
+    equalised: NotRequired[Annotated[Any, About("Exponents that moved range to weights.")]]
     ranges: NotRequired[Annotated[dict[str, Ranges], About("Layer -> its ranges.")]]
 
 

@@ -15,7 +15,14 @@ from edge_deit.data.labels import match_labels, training_classes
 from edge_deit.data.listing import Listing, Photo, pick_evenly
 from edge_deit.data.photos import list_photos
 
-__all__ = ["judging_photos", "photos_of_classes", "shared_photos", "training_photos", "uneven"]
+__all__ = [
+    "judging_photos",
+    "photos_of_classes",
+    "say_shared",
+    "shared_photos",
+    "training_photos",
+    "uneven",
+]
 
 _SETS: Final = frozenset({"train", "training", "val", "valid", "validation", "test", "eval"})
 """Folder names that are sets of photos rather than classes."""
@@ -157,3 +164,18 @@ def shared_photos(first: Sequence[Photo], second: Sequence[Photo]) -> int:
     """How many files are in both; links count as what they lead to."""
     known = {os.path.realpath(photo.path) for photo in first}
     return sum(os.path.realpath(photo.path) in known for photo in second)
+
+
+def say_shared(
+    training: list[Photo], validation: list[Photo], testing: list[Photo], progress: Progress
+) -> None:
+    """Photos in two sets judge what they have helped to make."""
+    for photos, what, others, by in (
+        (validation, "--val", training, "trained on too"),
+        (testing, "--test", training, "trained on too"),
+        (testing, "--test", validation, "in --val too, which chooses the epoch"),
+    ):
+        if count := shared_photos(others, photos):
+            progress.note(
+                f"{count} of the {len(photos)} photos of {what} are {by}: their accuracy flatters"
+            )

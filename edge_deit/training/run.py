@@ -20,7 +20,7 @@ from edge_deit.quantization.trained import TrainedPrecision
 from edge_deit.training.classes import (
     judging_photos,
     photos_of_classes,
-    shared_photos,
+    say_shared,
     training_photos,
 )
 from edge_deit.training.device import DeviceChoice, PrecisionChoice, choose_compute
@@ -109,19 +109,11 @@ def finetune_model(
     names = start.labels
     validation = judging_photos(val, "validation", names, val_images, progress)
     testing = judging_photos(test, "test", names, 0, progress)
-    _say_shared(photos, validation, testing, progress)
+    say_shared(photos, validation, testing, progress)
     lesson = Lesson(teacher, teacher_weights, trust_teacher)
     guide = choose_teacher(recipe, start, lesson, names, compute, progress, quantized=own)
-    key = RunKey(
-        labels=names,
-        photos=photo_list_hash(photos, data),
-        image_size=start.spec.crop_size,
-        start=start.sha256,
-        teacher=guide.key if guide else "none",
-        preprocessing=start.spec.to_json(),
-        validation=photo_list_hash(validation, val) if val else "none",
-        quantize=quantize or "none",
-    )
+    sets = (photos, data), (validation, val)
+    key = _key(start, *sets, guide.key if guide else "none", quantize or "none")
     with decoders_watched(), _taken(output, group), joined(group, compute.device):
         learning: Learning = start.model
         kind = None
@@ -166,6 +158,27 @@ def _begin(
     return replace(start_from(*found, len(names), progress), labels=names), photos
 
 
+def _key(
+    start: Start,
+    training: tuple[list[Photo], Path],
+    validation: tuple[list[Photo], Path | None],
+    teacher: str,
+    quantize: str,
+) -> RunKey:
+    """What a resumed run has to repeat; photos come with the folder that their names count from."""
+    judging, folder = validation
+    return RunKey(
+        labels=start.labels,
+        photos=photo_list_hash(*training),
+        image_size=start.spec.crop_size,
+        start=start.sha256,
+        teacher=teacher,
+        preprocessing=start.spec.to_json(),
+        validation=photo_list_hash(judging, folder) if folder else "none",
+        quantize=quantize,
+    )
+
+
 def _check_numbers(
     val_images: int, workers: int, threads: int | None, crop_ratio: float | None
 ) -> None:
@@ -206,21 +219,6 @@ def _taken(output: Path, group: Group) -> Iterator[None]:
                     "--output"
                 )
         yield
-
-
-def _say_shared(
-    training: list[Photo], validation: list[Photo], testing: list[Photo], progress: Progress
-) -> None:
-    """Photos in two sets judge what they have helped to make."""
-    for photos, what, others, by in (
-        (validation, "--val", training, "trained on too"),
-        (testing, "--test", training, "trained on too"),
-        (testing, "--test", validation, "in --val too, which chooses the epoch"),
-    ):
-        if count := shared_photos(others, photos):
-            progress.note(
-                f"{count} of the {len(photos)} photos of {what} are {by}: their accuracy flatters"
-            )
 
 
 def _say_start(keeper: Keeper, group: Group, resume: bool) -> None:
