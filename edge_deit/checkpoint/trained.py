@@ -50,9 +50,16 @@ def split_trained(contents: Contents) -> tuple[Contents, TrainedIntegers | None]
     """A file's contents without trained integers, and these; None where there are none.
 
     Raises:
-        EdgeDeitError: it says that it has some, and they cannot be read.
+        EdgeDeitError: it has some that cannot be read, or that nothing describes.
     """
-    if TRAINED_KEY not in contents.metadata or not isinstance(contents.loaded, dict):
+    if not isinstance(contents.loaded, dict):
+        return contents, None
+    if TRAINED_KEY not in contents.metadata:
+        if named := sorted(n for n in contents.loaded if n.startswith(_PREFIX)):
+            raise EdgeDeitError(
+                f"{contents.path}: it has {named[0]:.60}, and no entry {TRAINED_KEY} that says what it is; "
+                "save it again with its metadata"
+            )
         return contents, None
     own: dict[str, StoredTensor] = {
         name.removeprefix(_PREFIX): contents.loaded[name]

@@ -182,6 +182,14 @@ def test_one_tensor_under_many_names_does_not_fill_the_memory(files: Path, tmp_p
         read(path)
 
 
+def test_tensors_that_nothing_describes_are_named(files: Path, tmp_path: Path) -> None:
+    source, path = files / "int8" / "model.safetensors", tmp_path / "one.safetensors"
+    header = {name: said for name, said in header_of(source).items() if name != TRAINED_KEY}
+    save_file(load_file(source), path, metadata=header)
+    with pytest.raises(EdgeDeitError, match="no entry edge_deit_trained"):
+        load_model(str(path))
+
+
 def test_a_file_says_the_seed_of_its_training(files: Path, tmp_path: Path) -> None:
     """The basis that its layers are compared in follows from it."""
     weights = files / "int8" / "model.safetensors"
