@@ -25,12 +25,13 @@ from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig, Task, variant
 from edge_deit.model.deit import DeiT, interpolate_positions
 
-__all__ = ["Checkpoint", "load_model"]
+__all__ = ["MOST_PIXELS", "Checkpoint", "load_model"]
 
 _NO_LONGER: Final = (
     "taken: the float model alone; the integers trained with it fit its own shape and preprocessing"
 )
-_MOST_PIXELS: Final = 4096  # a side, before the crop; a photo takes 50 MB then
+MOST_PIXELS: Final = 4096
+"""A side of a photo, before the crop; it takes 50 MB then."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,9 @@ def _preprocessing(
             f"the preprocessing asked for makes {spec.crop_size} pixels a side, the model takes "
             f"{image_size}; give --crop {image_size}, or --image-size {spec.crop_size}"
         )
-    if spec.resize_size > _MOST_PIXELS:
+    if spec.resize_size > MOST_PIXELS:
         raise EdgeDeitError(
-            f"{raw.path}: resize_size is {spec.resize_size}; photos are scaled to at most {_MOST_PIXELS} "
+            f"{raw.path}: resize_size is {spec.resize_size}; photos are scaled to at most {MOST_PIXELS} "
             "pixels a side"
         )
     return spec, lines

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edge_deit.common.errors import EdgeDeitError
 
-__all__ = ["StoredTensor", "read_tensors"]
+__all__ = ["StoredTensor", "check_total", "read_tensors"]
 
 _FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SHARED: Final = 2  # tied tensors: a file may claim so many times the values that it holds
@@ -64,15 +64,19 @@ def read_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, T
                 f"weights {path}: {name} of shape {one.shape} asks for {one.count} values, the file "
                 f"stores {one.stored} for it; save it with tensor.contiguous().clone()"
             )
-    _check_total(path, tensors.values())
+    check_total(path, tensors.values())
     return {
         name: one.read().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
         for name, one in tensors.items()
     }
 
 
-def _check_total(path: Path, tensors: Iterable[StoredTensor]) -> None:
-    """Many tensors over one storage, and more than the machine has memory for, are refused unread."""
+def check_total(path: Path, tensors: Iterable[StoredTensor]) -> None:
+    """Many tensors over one storage, and more than the machine has memory for, are refused unread.
+
+    Raises:
+        EdgeDeitError: one or the other.
+    """
     stored = sum({one.storage: one.stored for one in tensors}.values())
     claimed = sum(one.count for one in tensors)
     if claimed > _SHARED * stored:

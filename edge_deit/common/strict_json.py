@@ -16,7 +16,7 @@ __all__ = ["parse_json", "read_json"]
 _MOST_BYTES: Final = 1 << 24
 _MOST_VALUES: Final = 4_000_000
 _DEEPEST: Final = 64
-_MOST_DIGITS: Final = 18  # more do not fit into 64 bits
+_MOST_DIGITS: Final = 19  # more do not fit into 64 bits
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -94,6 +94,6 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int:
-    if len(text.lstrip("-")) > _MOST_DIGITS:
+    if len(text.lstrip("-")) > _MOST_DIGITS or abs(int(text)) >= 2**63:
         raise ValueError(f"the number {text:.20} is too large")
     return int(text)

@@ -89,6 +89,12 @@ class ExportContext:
         plain = self.masks is not None or self.layout.batch > 1 or self.merging is not None
         return self.layout.form or ("cpu" if plain else target.forms[scheme.precision])
 
+    @property
+    def form_seed(self) -> int:
+        """What drew the rotation of integer forms: trained ones have that of their training."""
+        brought = self.checkpoint.trained
+        return self.seed if brought is None else brought.seed
+
     def with_merging(self, form: DeployDeiT) -> DeployDeiT:
         """What a file computes: the form, or a copy of it that merges tokens."""
         return form if self.merging is None else merged_form(form, self.merging.schedule)

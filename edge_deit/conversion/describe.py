@@ -255,14 +255,14 @@ def _scheme(context: ExportContext, target: Target, request: ExportRequest) -> S
     if scheme.precision in target.half_remainder.get(request.backend, ()):
         entry["half_remainder"] = request.half_remainder
     if scheme.packed:
-        entry["seed"] = context.seed
+        entry["seed"] = context.form_seed
         entry["bits"] = {name: one.bits for name, one in request.packed.items()}
         if scheme.grouped:
             entry["groups"] = _groups(request)
     if context.trained is not None and (scheme.quantized or scheme.packed):
         entry["trained"] = True
     if scheme.quantized and context.conditioned is not None:
-        entry["seed"] = context.seed
+        entry["seed"] = context.form_seed
         found = context.conditioned
         entry["equalised"] = found.exponents
         if scheme.precision not in target.all_integer:

@@ -26,12 +26,15 @@ def stored_as(
 ) -> Checkpoint:
     """What the files are made from: the weights as the folder holds them, else as they are.
 
+    The folder has no place for trained integers: they come along from the checkpoint.
+
     Raises:
         EdgeDeitError: as `store_folder`.
     """
     if not layout.whole_folder:
         return checkpoint
-    stored = replace(store_folder(checkpoint, folder), source=str(output))
+    stored = store_folder(checkpoint, folder)
+    stored = replace(stored, source=str(output), trained=checkpoint.trained)
     for line in stored.assumptions[len(checkpoint.assumptions) :]:
         progress.note(line)
     return stored

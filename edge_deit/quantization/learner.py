@@ -16,6 +16,7 @@ Shapes: O output channels, C input channels, G groups, B photos, K classes.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -56,7 +57,10 @@ class LearnedRange(nn.Module):
         return step, low / step
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = torch._fake_quantize_learnable_per_tensor_affine(x, *self.grid(), 0, STEPS)
+        step, zero = self.grid()
+        if not math.isfinite(float(zero.detach())):
+            return x * torch.nan  # the loss says that the learning rate is too high
+        found: Tensor = torch._fake_quantize_learnable_per_tensor_affine(x, step, zero, 0, STEPS)
         return found
 
     def ends(self) -> Range:
@@ -110,6 +114,8 @@ class _GroupWeight(nn.Module):
     def packed(self) -> GroupedWeight:
         """What a file stores of them."""
         scales = self.scales().detach()
+        if self.bits < 8:
+            scales = short_scale(scales)  # the sum above has an error of its own
         parts = self.weight.detach().reshape(*scales.shape, -1)  # (O, G, C / G)
         integers = rounded_steps(parts / scales[..., None], self.bits)
         return GroupedWeight(

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.fields import STRICT
@@ -31,9 +31,12 @@ from edge_deit.quantization.pinning import Pinning
 from edge_deit.quantization.scheme import LayerRanges, Range
 
 __all__ = [
+    "check_values",
     "conditioned_from_tensors",
     "conditioned_to_tensors",
+    "fill",
     "read_conditioned",
+    "read_text",
     "recipe",
     "tensors_hash",
     "write_conditioned",
@@ -46,6 +49,7 @@ _BIAS: Final = "paired.bias."
 _SOURCES: Final = ("edge_deit.quantization", "edge_deit.model")
 _HEADER: Final = "edge_deit.conditioned"
 _HASH: Final = "edge_deit.sha256"
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True)
@@ -136,10 +140,7 @@ def conditioned_from_tensors(
     Raises:
         KeyError, ValueError, TypeError, RuntimeError: it is none, or belongs to another model.
     """
-    from pydantic import TypeAdapter
-
-    parse_json(text)
-    header = TypeAdapter(_Header).validate_json(text)
+    header = read_text(_Header, text)
     form, unrounded = (
         _rebuilt(header, config, spec, tensors, part) for part in ("form", "unrounded")
     )
@@ -157,6 +158,55 @@ def conditioned_from_tensors(
     )
 
 
+def read_text(kind: type[_Kind], text: str) -> _Kind:
+    """What a text of JSON holds, a dataclass of `kind`.
+
+    Raises:
+        ValueError: it is none; the message names its first wrong entry.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    parse_json(text)
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "its text"
+        raise ValueError(f"{place:.60}: {first['msg']}") from error
+
+
+def fill(form: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Put all of a form's values into it; float32, finite, and as many as it has.
+
+    Raises:
+        ValueError: a value that is missing, unknown, or none of these.
+    """
+    own = form.state_dict()
+    for words, names in (
+        ("missing", own.keys() - values.keys()),
+        ("unknown", values.keys() - own.keys()),
+    ):
+        if names:
+            raise ValueError(f"{min(names):.60} is {words}")
+    for name, value in values.items():
+        check_values(name, value, own[name].shape)
+    form.load_state_dict(values)
+
+
+def check_values(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse other values than finite ones in float32 of that shape.
+
+    Raises:
+        ValueError: one of these is not so.
+    """
+    if value.dtype != torch.float32 or value.shape != shape:
+        raise ValueError(
+            f"{name} is {value.dtype} {list(value.shape)}, not {torch.float32} {list(shape)}"
+        )
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} holds NaN or infinity")
+
+
 def _tensors(found: Conditioned) -> dict[str, Tensor]:
     parts = {"form": found.form, "unrounded": found.unrounded}
     tensors = {
@@ -170,13 +220,14 @@ def _tensors(found: Conditioned) -> dict[str, Tensor]:
 
 
 def _paired(tensors: Mapping[str, Tensor]) -> dict[str, PairedLayer]:
-    return {
-        name.removeprefix(_INTEGERS): PairedLayer(
-            value, tensors[_BIAS + name.removeprefix(_INTEGERS)]
-        )
-        for name, value in tensors.items()
-        if name.startswith(_INTEGERS)
-    }
+    found = {}
+    for name, value in tensors.items():
+        if name.startswith(_INTEGERS):
+            layer = name.removeprefix(_INTEGERS)
+            if (bias := tensors.get(_BIAS + layer)) is None:
+                raise ValueError(f"{_BIAS}{layer} is missing")
+            found[layer] = PairedLayer(value, bias)
+    return found
 
 
 def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -198,7 +249,7 @@ def _rebuilt(
     for name in header.token_scaled:
         scale_tokens(form, name)
     own = {n.removeprefix(f"{part}."): v for n, v in tensors.items() if n.startswith(f"{part}.")}
-    form.load_state_dict(own)
+    fill(form, own)
     return form.eval()
 
 

@@ -18,14 +18,18 @@ import torch
 from torch import Tensor
 
 from edge_deit.common.fields import STRICT
-from edge_deit.common.strict_json import parse_json
 from edge_deit.data.preprocess import PreprocessSpec
 from edge_deit.model.config import DeiTConfig
 from edge_deit.model.file_form import read_grey_levels
 from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.fakequant import fake_quantize
-from edge_deit.quantization.groups import in_whole_groups, pack_in_groups
+from edge_deit.quantization.groups import (
+    group_of,
+    in_whole_groups,
+    pack_in_groups,
+    short_scale,
+)
 from edge_deit.quantization.learner import LearnedRange, Learner
 from edge_deit.quantization.mix import eight_at_first, first_to_keep, weigh_layers, with_weights
 from edge_deit.quantization.packed import GroupedWeight
@@ -34,7 +38,13 @@ from edge_deit.quantization.reach import reach_of
 from edge_deit.quantization.rotate import rotate
 from edge_deit.quantization.rounding import fits_pairs, round_in_pairs
 from edge_deit.quantization.scheme import LayerRanges
-from edge_deit.quantization.stored import conditioned_from_tensors, conditioned_to_tensors
+from edge_deit.quantization.stored import (
+    check_values,
+    conditioned_from_tensors,
+    conditioned_to_tensors,
+    fill,
+    read_text,
+)
 
 __all__ = [
     "Trained",
@@ -53,6 +63,7 @@ TrainedPrecision = Literal["int8", "int4"]
 
 _WEIGHED_ON: Final = 16
 _EMBEDDING: Final = "patch_embed"
+_LONGEST: Final = 60  # characters of a method's name
 
 
 @dataclass(frozen=True)
@@ -187,39 +198,47 @@ def trained_from_tensors(
     Raises:
         KeyError, ValueError, TypeError, RuntimeError: it is none, or belongs to another model.
     """
+    found: Trained
     if precision == "int8":
         found = conditioned_from_tensors(text, tensors, config, spec)
         _check_conditioned(found)
-        return found
-    return _groups_from_tensors(text, tensors, config, spec)
+    else:
+        found = _groups_from_tensors(text, tensors, config, spec)
+    if unknown := tensors.keys() - trained_to_tensors(found)[2].keys():
+        raise ValueError(f"{min(unknown):.60} is unknown")
+    return found
 
 
 def _groups_from_tensors(
     text: str, tensors: Mapping[str, Tensor], config: DeiTConfig, spec: PreprocessSpec
 ) -> TrainedGroups:
-    from pydantic import TypeAdapter
-
-    parse_json(text)
-    bits = TypeAdapter(_Bits).validate_json(text).bits
+    bits = read_text(_Bits, text).bits
     form = DeployDeiT(config)
     read_grey_levels(form, spec.mean, spec.std)
     if bits.keys() != set(quantizable_layers(form)):
         raise ValueError("its layers are another model's")
-    packed = {
-        name: _checked(GroupedWeight(count, tensors[f"integers.{name}"], tensors[f"scales.{name}"]))
-        for name, count in bits.items()
-    }
+    packed = {}
+    for name, count in bits.items():
+        parts = (tensors.get(f"{kind}.{name}") for kind in ("integers", "scales"))
+        packed[name] = _checked(name, form.get_submodule(name), count, *parts)
     state = {n.removeprefix("form."): v for n, v in tensors.items() if n.startswith("form.")}
     for name, one in packed.items():
         shape = form.get_submodule(name).get_parameter("weight").shape
         state[f"{name}.weight"] = one.weight().reshape(shape)
-    form.load_state_dict(state)
+    fill(form, state)
     return TrainedGroups(form.eval(), packed)
 
 
 def _check_conditioned(found: Conditioned) -> None:
     """Ranges that can be, and integers in pairs that kernels can add."""
     layers = quantizable_layers(found.form)
+    named = *found.exponents, *found.noise, *found.token_scaled
+    if not {*named} <= {*layers} or len({*found.token_scaled}) < len(found.token_scaled):
+        raise ValueError("a layer is another model's, or named twice")
+    if any(
+        len(one) > _LONGEST or not one.isprintable() for m in found.methods.values() for one in m
+    ):
+        raise ValueError("a method that found a range has no name")
     if found.ranges.keys() != {*layers} or not found.methods.keys() <= {*layers}:
         raise ValueError("its ranges are not those of the model's layers")
     for name, ends in found.ranges.items():
@@ -231,22 +250,30 @@ def _check_conditioned(found: Conditioned) -> None:
         raise ValueError("its integers in pairs are not those of the model's layers")
     for name, one in found.paired.items():
         layer = found.form.get_submodule(name)
-        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-        if one.integers.shape != weight.shape or one.bias.shape != bias.shape:
+        if one.integers.shape != layer.get_parameter("weight").shape:
             raise ValueError(f"the integers in pairs of {name} have another shape")
+        check_values(f"paired.bias.{name}", one.bias, layer.get_parameter("bias").shape)
         if one.integers.dtype != torch.int8 or not fits_pairs(one.integers):
             raise ValueError(f"neighbouring integers of {name} are too large to be added")
 
 
-def _checked(found: GroupedWeight) -> GroupedWeight:
-    """Integers and scales that a file of ours has."""
-    integers, scales, most = found.integers, found.scales, 2 ** (found.bits - 1) - 1
-    if integers.dtype != torch.int8 or scales.dtype != torch.float32 or scales.ndim != 2:
-        raise ValueError("its integers or scales are of another type")
-    if integers.ndim != 2 or not scales.shape[1] or integers.shape[1] % scales.shape[1]:
-        raise ValueError("its integers do not fill whole groups")
-    if int(integers.min()) < -most - (found.bits < 8) or int(integers.max()) > most:
-        raise ValueError(f"an integer needs more than {found.bits} bits")
-    if not bool(torch.isfinite(scales).all()) or not bool((scales > 0).all()):
-        raise ValueError("a scale is no positive number")
-    return found
+def _checked(
+    name: str, layer: torch.nn.Module, bits: int, integers: Tensor | None, scales: Tensor | None
+) -> GroupedWeight:
+    """Integers and scales that a file of ours has, for the layer."""
+    if integers is None or scales is None:
+        raise ValueError(f"the integers or scales of {name} are missing")
+    if bits < 8 and not in_whole_groups(layer):
+        raise ValueError(f"{name} cannot be in {bits} bits")
+    rows, channels = layer.get_parameter("weight").flatten(1).shape
+    if integers.dtype != torch.int8 or integers.shape != (rows, channels):
+        raise ValueError(f"the integers of {name} have another type or shape")
+    check_values(f"scales.{name}", scales, (rows, channels // group_of(channels, bits)))
+    most = 2 ** (bits - 1) - 1
+    if int(integers.min()) < -most - (bits < 8) or int(integers.max()) > most:
+        raise ValueError(f"an integer of {name} needs more than {bits} bits")
+    if not bool((scales > 0).all()):
+        raise ValueError(f"a scale of {name} is not positive")
+    if bits < 8 and not torch.equal(scales, short_scale(scales)):
+        raise ValueError(f"a scale of {name} has more digits than files have")
+    return GroupedWeight(bits, integers, scales)

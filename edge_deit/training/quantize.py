@@ -26,8 +26,9 @@ from edge_deit.data.listing import Photo, pick_evenly
 from edge_deit.data.preprocess import PreprocessSpec, load_pixels
 from edge_deit.model.deit import DeiT
 from edge_deit.model.deploy import deploy
-from edge_deit.model.form import DeployDeiT
+from edge_deit.model.form import DeployDeiT, quantizable_layers
 from edge_deit.quantization.condition import Conditioned, condition, passes
+from edge_deit.quantization.groups import GROUP, in_whole_groups
 from edge_deit.quantization.learner import Learner, groups_learner, integer_learner
 from edge_deit.quantization.reach import passes as reach_passes
 from edge_deit.quantization.trained import (
@@ -54,13 +55,17 @@ _PHOTOS: Final = 100
 
 @dataclass(frozen=True)
 class Quantized:
-    """A learner, what it began with (`begun`), and the float `model` that both come from."""
+    """A learner, what it began with (`begun`), and the float `model` that both come from.
+
+    `seed` drew their rotation.
+    """
 
     learner: Learner
     begun: Conditioned | DeployDeiT
     model: DeiT
     spec: PreprocessSpec
     labels: tuple[str, ...]
+    seed: int
 
     @property
     def words(self) -> str:
@@ -88,7 +93,7 @@ class Quantized:
             self.spec,
             self.labels,
             half=all(bool((p.half() == p).all()) for p in self.model.parameters()),
-            trained=TrainedIntegers(*trained_to_tensors(self.trained(model))),
+            trained=TrainedIntegers(*trained_to_tensors(self.trained(model)), seed=self.seed),
         )
 
     def read(self, path: Path) -> Judged:
@@ -141,13 +146,18 @@ def begin_quantized(
     """The learner of a checkpoint's model, its ranges and rounding chosen on photos of the training.
 
     Raises:
-        EdgeDeitError: a broken photo, or an output that is not finite.
+        EdgeDeitError: no layer that int4 could have, a broken photo, or an output that is not finite.
     """
-    some = pick_evenly(list(photos), _PHOTOS)
     spec = start.spec
+    form, given = deploy(start.model), (start.model, spec, start.labels, seed)
+    if precision == "int4" and not _has_groups(form):
+        raise EdgeDeitError(
+            "--quantize int4 would have no weight in 4 bits: of the model's layers none has a multiple of "
+            f"{GROUP} input channels; take --quantize int8"
+        )
+    some = pick_evenly(list(photos), _PHOTOS)
     found = _pixels(some, spec)
     progress.note(f"{precision} begins with what {len(some)} of the training photos say")
-    form, given = deploy(start.model), (start.model, spec, start.labels)
     if precision == "int8":
         with progress.task("conditioning", passes(len(found))) as advance:
             begun = condition(form, found, spec, seed=seed, on_photo=lambda: advance(1))
@@ -156,6 +166,10 @@ def begin_quantized(
     with progress.task("reach of errors", reach_passes(len(found))) as advance:
         packed = groups_to_begin_with(exact, list(found), seed=seed, on_photo=lambda: advance(1))
     return Quantized(groups_learner(exact, packed), exact, *given)
+
+
+def _has_groups(form: DeployDeiT) -> bool:
+    return any(in_whole_groups(form.get_submodule(name)) for name in quantizable_layers(form))
 
 
 def _pixels(photos: Sequence[Photo], spec: PreprocessSpec) -> CalibrationSet:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from edge_deit.checkpoint.load import MOST_PIXELS
 from edge_deit.checkpoint.options import LoadOptions
 from edge_deit.common.errors import EdgeDeitError
 from edge_deit.common.progress import Progress
@@ -58,7 +59,8 @@ def start_from(
     None keeps the checkpoint's own classes, which it has to have.
 
     Raises:
-        EdgeDeitError: weights that cannot be loaded, or options that random ones have no use for.
+        EdgeDeitError: weights that cannot be loaded, options that random ones have no use for, or a crop
+            that no checkpoint may have.
     """
     if weights != "none":
         found = options.load(
@@ -87,13 +89,24 @@ def start_from(
     config = replace(variant(model), num_classes=classes or 0)
     if image_size:
         config = replace(config, image_size=image_size)
-    return Start(DeiT(config), default_spec(config.image_size, crop_ratio or 0.9), "none")
+    spec = _checked(default_spec(config.image_size, crop_ratio or 0.9))
+    return Start(DeiT(config), spec, "none")
 
 
 def _cropped(spec: PreprocessSpec, crop_ratio: float | None) -> PreprocessSpec:
     if crop_ratio is None:
         return spec
-    return replace(spec, resize_size=round(spec.crop_size / crop_ratio))
+    return _checked(replace(spec, resize_size=round(spec.crop_size / crop_ratio)))
+
+
+def _checked(spec: PreprocessSpec) -> PreprocessSpec:
+    """The preprocessing, where the result's file may say so."""
+    if spec.resize_size > MOST_PIXELS:
+        raise EdgeDeitError(
+            f"--crop-ratio scales photos to {spec.resize_size} pixels a side, at most {MOST_PIXELS} are "
+            "possible; give a larger one"
+        )
+    return spec
 
 
 def choose_teacher(

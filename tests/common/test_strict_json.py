@@ -45,6 +45,7 @@ def test_nothing_but_value_errors(text: str | bytes) -> None:
         ('{"a":' * 200_000, "nested too deeply"),
         ("9" * 5000, "too large"),
         (f"-{'9' * 19}", "too large"),
+        (str(2**63), "too large"),
         ("1e400", "too large"),
         ("NaN", "no number"),
         ("[-Infinity]", "no number"),
@@ -88,3 +89,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         stream.truncate(17 << 20)
     with pytest.raises(EdgeDeitError, match="16 MB"):
         read_json(large)
+
+
+def test_the_greatest_number_of_64_bits_is_read() -> None:
+    """Such as a seed."""
+    assert parse_json(f"[{2**63 - 1}, -{2**63 - 1}]") == [2**63 - 1, 1 - 2**63]
