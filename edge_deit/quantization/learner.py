@@ -113,10 +113,10 @@ class _GroupWeight(nn.Module):
 
     def packed(self) -> GroupedWeight:
         """What a file stores of them."""
-        scales = self.scales().detach()
+        scales = self.scales().detach().cpu()
         if self.bits < 8:
             scales = short_scale(scales)  # the sum above has an error of its own
-        parts = self.weight.detach().reshape(*scales.shape, -1)  # (O, G, C / G)
+        parts = self.weight.detach().cpu().reshape(*scales.shape, -1)  # (O, G, C / G)
         integers = rounded_steps(parts / scales[..., None], self.bits)
         return GroupedWeight(
             self.bits, integers.reshape(len(scales), -1).to(torch.int8), scales.clone()
