@@ -38,6 +38,7 @@ from edge_deit.exporters import Form
 from edge_deit.exporters import target as find_target
 from edge_deit.exporters.coreai import export as coreai
 from edge_deit.exporters.coreai import packages
+from edge_deit.exporters.coreai import runtime as running
 from edge_deit.exporters.coreai import target as described
 from edge_deit.exporters.coreai.runtime import is_half
 from edge_deit.exporters.coreai.target import TARGET
@@ -382,16 +383,17 @@ def test_the_check_after_an_export_takes_few_photos_in_half_precision(
             notes.append(line)
 
     slow = replace(TARGET.runtime, sparing=lambda precision, form: Sparing(2, "it is very slow"))
-    monkeypatch.setattr(described, "TARGET", replace(TARGET, runtime=slow))
-    made = export_model(
-        str(tiny_weights),
-        targets=["coreai"],
-        precisions=["fp16"],
-        calibration=photos,
-        output=tmp_path,
-        parity_images=4,
-        progress=Heard(),
-    )
+    with monkeypatch.context() as changed:
+        changed.setattr(running, "RUNTIME", slow)
+        made = export_model(
+            str(tiny_weights),
+            targets=["coreai"],
+            precisions=["fp16"],
+            calibration=photos,
+            output=tmp_path,
+            parity_images=4,
+            progress=Heard(),
+        )
     (one,) = made.artefacts
     assert one.closeness is not None
     assert one.closeness.images == one.manifest.parity["images"] == 2
