@@ -93,9 +93,13 @@ def test_a_killed_process_ends_the_other_with_a_line_and_one_process_goes_on(
     os.kill(second_of(process.pid), signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode != 0
-    own = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    said = (
+        "error: another process of this training has gone",
+        "interrupted; nothing half-written was left behind",  # torchrun ended it before it could notice
+    )
+    own = [line for line in stderr.splitlines() if line.startswith(("error: ", "interrupted"))]
     assert len(own) == 1, stderr
-    assert own[0].startswith("error: another process of this training has gone")
+    assert own[0].startswith(said)
     assert (output / "state.pt").exists()
     # one process goes on with what two have begun, with the same options but the batch
     done = run(
