@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from torch import nn
 
 from edge_deit.conversion.context import ExportContext
 from edge_deit.conversion.plan import Item
+from edge_deit.quantization.ranges import read_together
 from edge_deit.quantization.scheme import Scheme
 
 __all__ = ["with_finer_layers"]
-
-_READ_ONE_TENSOR: Final = (".q", ".k", ".v")
 
 
 def with_finer_layers(context: ExportContext, item: Item) -> Item:
@@ -30,7 +28,7 @@ def with_finer_layers(context: ExportContext, item: Item) -> Item:
     noise = _noise(context.conditioned.noise, outputs=outputs)
     limit = fine.times * sum(noise.values()) / max(1, len(noise))
     fixed = _choosable(context, scheme, fine.way)
-    found = tuple(name for name in fixed if noise[_unit(name)] > limit)
+    found = tuple(name for name in fixed if noise[read_together(name)] > limit)
     if fine.way == "float":
         return target, replace(scheme, float_inputs=found), backend
     return target, replace(scheme, dynamic=(*scheme.dynamic, *found)), backend
@@ -52,12 +50,7 @@ def _noise(layers: Mapping[str, tuple[float, float]], *, outputs: bool) -> dict[
     inputs: dict[str, float] = {}
     results: dict[str, float] = {}
     for name, (of_input, of_output) in layers.items():
-        unit = _unit(name)
+        unit = read_together(name)
         inputs[unit] = max(inputs.get(unit, 0.0), of_input)
         results[unit] = results.get(unit, 0.0) + of_output
     return {unit: inputs[unit] + (results[unit] if outputs else 0.0) for unit in inputs}
-
-
-def _unit(layer: str) -> str:
-    """Queries, keys and values read one tensor, so they are finer together."""
-    return layer.rpartition(".")[0] if layer.endswith(_READ_ONE_TENSOR) else layer

@@ -59,9 +59,8 @@ def convert_here(
         EdgeDeitError: the target cannot do it, the file's outputs differ from the float model's, or
             `accept` refuses it.
     """
-    with Worker(
-        job.target, job.request.backend
-    ) as worker:  # it imports its runtime while the converter works
+    with Worker(job.target, job.request.backend) as worker:
+        # it imports its runtime while the converter works
         _write(job)
         return _check(job, worker, accept, progress)
 

@@ -29,14 +29,13 @@ from edge_deit.quantization.condition import Conditioned
 from edge_deit.quantization.fakequant import round_tokens
 from edge_deit.quantization.groups import rounded_steps, short_scale
 from edge_deit.quantization.packed import GroupedWeight
-from edge_deit.quantization.ranges import STEPS
+from edge_deit.quantization.ranges import STEPS, read_together
 from edge_deit.quantization.rounding import GREATEST, int8_scale
 from edge_deit.quantization.scheme import Range
 
 __all__ = ["LearnedLayer", "LearnedRange", "Learner", "groups_learner", "integer_learner"]
 
 _EMBEDDING: Final = "patch_embed"
-_READ_ONE_TENSOR: Final = (".q", ".k", ".v")
 _LEAST_END: Final = 1e-4  # of a range, as a share of its width
 _NEAR: Final = 0.49  # of a step: so far from its integer a weight may begin
 
@@ -258,7 +257,7 @@ def integer_learner(start: Conditioned) -> Learner:
         rounded = layer.get_parameter("weight").detach()
         scale = int8_scale(rounded).view(-1, *[1] * (rounded.ndim - 1))
         ends = start.ranges[name]
-        read = name.rpartition(".")[0] if name.endswith(_READ_ONE_TENSOR) else name
+        read = read_together(name)
         if read not in sources:  # grey levels are integers already
             sources[read] = (_FixedRange if name == _EMBEDDING else LearnedRange)(ends.input)
         layers[name] = LearnedLayer(

@@ -24,7 +24,7 @@ from edge_deit.quantization.histogram import Histogram
 from edge_deit.quantization.observe import TensorView
 from edge_deit.quantization.scheme import Range
 
-__all__ = ["STEPS", "ChosenRange", "choose_range", "range_noise"]
+__all__ = ["STEPS", "ChosenRange", "choose_range", "range_noise", "read_together"]
 
 STEPS: Final = 255  # between 256 integers
 _PERCENTILES: Final = (99.9, 99.99, 99.999)
@@ -112,3 +112,12 @@ def _candidates(view: TensorView) -> Iterator[tuple[str, Range]]:
     for low_share in _GRID:
         for high_share in _GRID:
             yield "MSE", (least * low_share, greatest * high_share)
+
+
+def read_together(layer: str) -> str:
+    """One name for layers that read one tensor and so have one range, as queries, keys and values do.
+
+    >>> read_together("blocks.0.attn.k")
+    'blocks.0.attn'
+    """
+    return layer.rpartition(".")[0] if layer.endswith((".q", ".k", ".v")) else layer
